@@ -1,0 +1,29 @@
+# make run    the page on http://127.0.0.1:8000 (installs what is missing, once)
+# make test   the whole test suite (installs what is missing, once)
+# make lint   style
+PYTHON ?= python3
+VENV := .venv
+
+.PHONY: run test lint clean
+run: $(VENV)/run.stamp
+	@exec $(VENV)/bin/gunicorn "webapp:create_app()"
+
+test: $(VENV)/test.stamp
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/test.stamp
+	$(VENV)/bin/ruff check .
+
+clean:
+	rm -rf $(VENV)
+
+# The stamps make installing idempotent: it runs again only when a list has changed.
+$(VENV)/run.stamp: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: requirements-dev.txt $(VENV)/run.stamp
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
