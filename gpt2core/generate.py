@@ -1,0 +1,113 @@
+"""Prompt ids in, generated tokens out, one at a time.
+
+The loop that everybody means by "GPT-2 writes": run the engine, choose a token, feed
+it back. The page, the command line and :func:`generate` all go through :func:`stream`.
+
+Invariants: the prompt is read once and no prefix is ever computed again; the caller's
+ids are not changed; a stream ends with exactly one token that says why.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gpt2core.engine import Engine
+from gpt2core.errors import InputError
+from gpt2core.hparams import HParams, check_prompt
+from gpt2core.sampling import (
+    N_CANDIDATES,
+    SamplingParams,
+    is_whole,
+    log_softmax,
+    most_likely,
+    sample,
+)
+
+ENDOFTEXT_ID = 50256
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that might have come, with the model's own log-probability of it."""
+
+    id: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class GeneratedToken:
+    """One generated token.
+
+    ``logprob`` (natural logarithm) and the ten likeliest ``candidates``, likeliest
+    first, are the model's own belief, before temperature, top-k and top-p.
+    ``finish_reason`` is None but for the last token of a stream: ``"length"`` (as many
+    as asked for), ``"endoftext"`` (this token is ``<|endoftext|>``) or ``"context"``
+    (prompt and continuation fill the context).
+    """
+
+    id: int
+    logprob: float
+    candidates: tuple[Candidate, ...]
+    finish_reason: str | None = None
+
+
+def stream(
+    engine: Engine,
+    ids: list[int],
+    n_tokens: int,
+    sampling: SamplingParams | None = None,
+    endoftext: int | None = ENDOFTEXT_ID,
+) -> Iterator[GeneratedToken]:
+    """Continue ``ids`` by up to ``n_tokens`` tokens, yielding each as it is made.
+
+    Greedy unless ``sampling`` says otherwise. Closing the iterator ends the work.
+    Raises InputError, before any computing, for a prompt or number that cannot be.
+    """
+    check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx)
+    if not (is_whole(n_tokens) and n_tokens >= 1):
+        raise InputError(
+            f"Tokens to generate is {n_tokens}; ask for a whole number of at least 1.",
+            "n_tokens",
+            minimum=1,
+        )
+    # A list of its own: callers append what comes to theirs, and the prompt must not grow.
+    return _stream(engine, list(ids), n_tokens, sampling or SamplingParams(), endoftext)
+
+
+def _stream(engine, ids, n_tokens, sampling, endoftext):
+    # A generator of its own, so that stream() checks at the call, not at the first token.
+    cache, rng = engine.new_cache(), sampling.generator()
+    logits = engine.prefill(ids, cache)  # [n_vocab]
+    for n_made in range(1, n_tokens + 1):
+        id = sample(logits, sampling, rng)
+        reason = None
+        if id == endoftext:
+            reason = "endoftext"
+        elif n_made == n_tokens:
+            reason = "length"
+        elif len(ids) + n_made >= engine.hparams.n_ctx:
+            reason = "context"
+        yield describe(id, logits, reason)
+        if reason:
+            return
+        logits = engine.step(id, cache)  # [n_vocab]
+
+
+def describe(id: int, logits, finish_reason: str | None = None) -> GeneratedToken:
+    """Token ``id`` with what the model believed when it was chosen; ``logits [n_vocab]``."""
+    logprobs = log_softmax(logits)  # [n_vocab]
+    candidates = tuple(
+        Candidate(int(i), float(logprobs[i])) for i in most_likely(logits, N_CANDIDATES)
+    )
+    return GeneratedToken(id, float(logprobs[id]), candidates, finish_reason)
+
+
+def generate(inputs, params: dict, n_head: int, n_tokens_to_generate: int) -> list[int]:
+    """Greedy continuation of the ids ``inputs``, as a list of new ids.
+
+    The call that picoGPT's readers know, but ``inputs`` is left as it was and nothing is
+    recomputed. Ends early after ``<|endoftext|>`` or when the context is full.
+    """
+    n_vocab, n_embd = params["wte"].shape
+    hparams = HParams(n_vocab, len(params["wpe"]), n_embd, n_head, len(params["blocks"]))
+    tokens = stream(Engine(params, hparams), list(inputs), n_tokens_to_generate)
+    return [token.id for token in tokens]

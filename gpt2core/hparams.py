@@ -1,0 +1,107 @@
+"""A GPT-2's shape: five whole numbers, and the four sizes OpenAI released.
+
+First stop of every journey: the loader reads these numbers before any weight, and
+every other module takes its dimensions from them.
+
+Invariant: an :class:`HParams` that exists is consistent (positive, and ``n_embd``
+divisible by ``n_head``); nothing downstream checks again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+from gpt2core.errors import InputError, ModelFileError
+
+
+@dataclass(frozen=True)
+class HParams:
+    """Hyper-parameters under the names of OpenAI's ``hparams.json``.
+
+    ``n_vocab`` tokens in the vocabulary, ``n_ctx`` positions in the context,
+    ``n_embd`` channels, ``n_head`` attention heads a layer, ``n_layer`` layers.
+    """
+
+    n_vocab: int = 50257
+    n_ctx: int = 1024
+    n_embd: int = 768
+    n_head: int = 12
+    n_layer: int = 12
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ModelFileError(
+                    f"hyper-parameter {name} is {value!r}; it must be a whole number of at least 1."
+                )
+        if self.n_embd % self.n_head:
+            raise ModelFileError(
+                f"n_embd is {self.n_embd} and n_head is {self.n_head}; "
+                "the heads must divide the channels evenly."
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "HParams":
+        """From ``hparams.json`` or a Hugging Face ``config.json``; other keys are ignored.
+
+        Raises ModelFileError where one of the five numbers is missing or cannot be.
+        """
+        aliases = {"n_vocab": "vocab_size", "n_ctx": "n_positions"}
+        numbers = {}
+        for field in fields(cls):
+            alias = aliases.get(field.name, field.name)
+            if field.name in values:
+                numbers[field.name] = values[field.name]
+            elif alias in values:
+                numbers[field.name] = values[alias]
+            else:
+                raise ModelFileError(
+                    f"the model's hyper-parameters lack {field.name}; found: "
+                    f"{', '.join(sorted(values)) or 'nothing'}."
+                )
+        return cls(**numbers)
+
+    def to_dict(self) -> dict[str, int]:
+        """The five numbers, as ``hparams.json`` holds them."""
+        return asdict(self)
+
+    @property
+    def n_params(self) -> int:
+        """How many numbers the weights hold (124,439,808 for 124M)."""
+        d = self.n_embd
+        block = 12 * d * d + 13 * d  # ln_1, c_attn, c_proj, ln_2, c_fc, c_proj
+        return (self.n_vocab + self.n_ctx) * d + self.n_layer * block + 2 * d
+
+
+# OpenAI's released models (https://github.com/openai/gpt-2), by the name of their folder.
+MODEL_SIZES: dict[str, HParams] = {
+    "124M": HParams(n_embd=768, n_head=12, n_layer=12),
+    "355M": HParams(n_embd=1024, n_head=16, n_layer=24),
+    "774M": HParams(n_embd=1280, n_head=20, n_layer=36),
+    "1558M": HParams(n_embd=1600, n_head=25, n_layer=48),
+}
+
+
+def check_prompt(ids, n_vocab: int, n_ctx: int) -> None:
+    """Raise InputError unless ``ids`` can be continued by at least one token.
+
+    A prompt is 1 to ``n_ctx - 1`` ids, each of ``0 … n_vocab - 1``: the context holds
+    the prompt and what is generated together.
+    """
+    if len(ids) == 0:
+        raise InputError("The prompt is empty: type at least one character.", "prompt")
+    if len(ids) >= n_ctx:
+        raise InputError(
+            f"The prompt is {len(ids):,} tokens long; this model's context holds {n_ctx:,}, "
+            f"so a prompt may be at most {n_ctx - 1:,} tokens to leave room for one more.",
+            "prompt",
+            n_prompt_tokens=len(ids),
+            n_ctx=n_ctx,
+        )
+    if min(ids) < 0 or max(ids) >= n_vocab:
+        bad = next(i for i in ids if not 0 <= i < n_vocab)
+        raise InputError(
+            f"Token id {bad} is not in the vocabulary, which ends at {n_vocab - 1}.",
+            "prompt",
+            id=int(bad),
+            n_vocab=n_vocab,
+        )
