@@ -1,0 +1,25 @@
+"""How gunicorn serves the page: `gunicorn "webapp:create_app()"` reads this by itself.
+
+PORT and WEB_CONCURRENCY are respected, as hosting platforms set them. A stream holds a
+thread for as long as tokens come, so workers are threaded (gthread) and have plenty.
+"""
+
+import os
+
+# A platform that sets PORT wants to reach it from outside; at home nobody else should.
+bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
+worker_class = "gthread"
+# One process decodes all its readers' texts together; more processes split the cores.
+workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
+threads = 64
+# Streams in flight get this long to finish when the server is told to stop.
+graceful_timeout = 30
+# A worker is only replaced when it stops answering at all, however long its streams are.
+timeout = 60
+# Nothing here needs gunicorn's remote control, and two servers would share its socket.
+control_socket_disable = True
+
+
+def post_worker_init(worker):
+    """Load the model before the first visitor asks for it."""
+    worker.app.callable.extensions["scheduler"].start()

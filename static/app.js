@@ -1,0 +1,108 @@
+// The few things of the page that HTML and htmx do not do by themselves: one stream at a
+// time, Stop, the keyboard, and following the newest token.
+(() => {
+  "use strict";
+  const $ = (id) => document.getElementById(id);
+  const form = $("form");
+  if (!form) return;
+  const prompt = $("prompt"), stop = $("stop"), text = $("text"), strip = $("strip");
+  let running = null; // the request that is under way: {ctx, connection once it streams}
+
+  const setRunning = (request) => {
+    running = request;
+    stop.hidden = !request;
+    $("result").setAttribute("aria-busy", String(Boolean(request)));
+  };
+  const halt = (why) => {
+    if (!running) return;
+    const { ctx, connection } = running;
+    setRunning(null);
+    if (connection?.reader) connection.reader.cancel();
+    else ctx.request.abort();
+    if (why) $("status").textContent = why;
+  };
+
+  form.addEventListener("htmx:before:request", (event) => {
+    if (event.target !== form) return;
+    halt(); // a new request replaces the one before
+    setRunning({ ctx: event.detail.ctx });
+  });
+  form.addEventListener("htmx:before:sse:connection", (event) => {
+    if (running) running.connection = event.detail.connection;
+  });
+  form.addEventListener("htmx:sse:close", (event) => {
+    if (event.detail.connection !== running?.connection) return; // one that was replaced
+    const finished = $("status").textContent.startsWith("Done");
+    setRunning(null);
+    if (!finished && !$("problem").firstElementChild) lost();
+  });
+  form.addEventListener("htmx:error", (event) => {
+    if (event.detail.ctx && event.detail.ctx === running?.ctx) lost();
+  });
+  const lost = () => {
+    setRunning(null);
+    $("status").textContent = "";
+    say("The connection to the server was lost. Check that it is running, then generate again.");
+  };
+  form.addEventListener("htmx:after:swap", (event) => {
+    const { ctx } = event.detail;
+    if (ctx.sourceElement !== form) return;
+    if (ctx.response.status >= 400) {
+      setRunning(null);
+      $("status").textContent = "";
+    }
+    markInvalid(ctx.response.status === 422);
+    follow();
+  });
+  stop.addEventListener("click", () => halt("Stopped."));
+
+  const say = (message) => {
+    const p = document.createElement("p");
+    p.className = "problem";
+    p.setAttribute("role", "alert");
+    p.textContent = message;
+    $("problem").replaceChildren(p);
+  };
+
+  // The server writes a message beside each bad field; mark the fields, go to the first.
+  const markInvalid = (focus) => {
+    let first = null;
+    for (const input of form.querySelectorAll("[name]")) {
+      const bad = $(`error-${input.name}`)?.textContent.trim() !== "";
+      input.toggleAttribute("aria-invalid", bad);
+      if (bad) {
+        input.setAttribute("aria-invalid", "true");
+        first ??= input;
+      }
+    }
+    if (focus) first?.focus();
+  };
+
+  // Keep the newest token in sight unless the reader scrolled up.
+  const pinned = new Map([[text, true], [strip, true]]);
+  for (const box of pinned.keys()) {
+    box.addEventListener("scroll", () => {
+      pinned.set(box, box.scrollHeight - box.scrollTop - box.clientHeight < 24);
+    });
+  }
+  const follow = () => {
+    for (const [box, stay] of pinned) if (stay) box.scrollTop = box.scrollHeight;
+  };
+
+  form.addEventListener("click", (event) => {
+    const example = event.target.closest("[data-prompt]");
+    if (!example || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    prompt.value = example.dataset.prompt;
+    prompt.dispatchEvent(new Event("input", { bubbles: true }));
+    prompt.focus();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      form.requestSubmit();
+    } else if (event.key === "Escape") {
+      halt("Stopped.");
+    }
+  });
+})();

@@ -1,0 +1,51 @@
+"""The web page: :func:`create_app` puts its parts together.
+
+First stop of a prompt's journey: gunicorn (or ``flask --app webapp run``) calls
+``create_app`` and the routes of ``pages``, ``generation`` and ``ops`` answer. The
+scheduler is the app's only mutable state.
+"""
+
+from flask import Flask
+from htmx_flask import Htmx
+
+from webapp import errors, generation, ops, pages
+from webapp.config import Settings
+from webapp.scheduler import Scheduler
+
+# Everything comes from this server, scripts and styles as files: nothing inline runs.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+BYTES_A_CHAR = 12  # the most a character takes in a form: four bytes, each as %XX
+
+
+def create_app(config: Settings | None = None) -> Flask:
+    """The Flask app, with ``config`` or the settings of the environment.
+
+    Raises SettingError for a variable that cannot be used.
+    """
+    settings = config or Settings.from_environment()
+    app = Flask(__name__, template_folder="../templates", static_folder="../static")
+    app.config["SETTINGS"] = settings
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_chars * BYTES_A_CHAR + 10_000
+    app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
+    app.json.sort_keys = False
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    Htmx(app)
+    app.extensions["scheduler"] = Scheduler(
+        settings.model, settings.models_dir, settings.max_batch, settings.max_queue
+    )
+    for module in (pages, generation, ops):
+        app.register_blueprint(module.blueprint)
+    errors.register(app)
+
+    @app.after_request
+    def secure(response):
+        response.headers.update(SECURITY_HEADERS)
+        # One address answers in several forms, so a cache must tell them apart.
+        response.vary.update(["Accept", "HX-Request"])
+        return response
+
+    return app

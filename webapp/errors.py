@@ -1,0 +1,87 @@
+"""Exceptions to answers: beside the field, as JSON, or as a page.
+
+Every route raises; this module alone turns that into a response, in the form the client
+asked for. Invariants: the status is never 200; a sentence we wrote is shown, a traceback
+never; the message of a bad field stands beside that field.
+"""
+
+import logging
+
+from flask import Flask, jsonify, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from gpt2core.errors import InputError
+from webapp.forms import DEFAULTS, FormErrors
+from webapp.scheduler import Unavailable
+from webapp.views import render_page
+
+log = logging.getLogger(__name__)
+
+SENTENCES = {
+    404: "There is no such page here.",
+    405: "This address does not take that kind of request.",
+    413: "The text is too long to be taken at all.",
+    415: "Send the fields as a form or as a JSON object.",
+}
+
+
+def response_kind() -> str:
+    """What the client asked for: ``"htmx"`` partials, ``"json"`` or a whole ``"page"``."""
+    if request.htmx:
+        return "htmx"
+    best = request.accept_mimetypes.best_match(
+        ["text/html", "application/json", "text/event-stream"], default="text/html"
+    )
+    return {"application/json": "json", "text/event-stream": "htmx"}.get(best, "page")
+
+
+def register(app: Flask) -> None:
+    """Make ``app`` answer exceptions as this module says."""
+    app.register_error_handler(FormErrors, bad_form)
+    app.register_error_handler(InputError, lambda error: bad_form(FormErrors([error])))
+    app.register_error_handler(Unavailable, unavailable)
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(Exception, unexpected)
+
+
+def bad_form(error: FormErrors):
+    """422 with each message beside its field."""
+    kind, messages = response_kind(), error.by_field()
+    if kind == "json":
+        first = error.errors[0]
+        return json_error(422, str(first), field=first.field, **first.numbers)
+    if kind == "htmx":
+        return render_template("_form_errors.html", fields=DEFAULTS, messages=messages), 422
+    return render_page(request.form, messages=messages), 422
+
+
+def unavailable(error: Unavailable):
+    """503 with ``Retry-After``."""
+    body, status = plain_error(503, str(error))
+    return body, status, {"Retry-After": str(error.retry_after)}
+
+
+def http_error(error: HTTPException):
+    """Flask's own 4xx, in words a person can use."""
+    return plain_error(error.code, SENTENCES.get(error.code, error.description))
+
+
+def unexpected(error: Exception):
+    """500: our mistake. The traceback goes to the log, not to the reader."""
+    log.exception("a request failed")
+    return plain_error(500, "Something broke on our side. The server's log has the details.")
+
+
+def plain_error(status: int, message: str):
+    """An error that belongs to no field."""
+    kind = response_kind()
+    if kind == "json":
+        return json_error(status, message)
+    if kind == "htmx":
+        return render_template("_problem.html", message=message), status
+    return render_template("error.html", status=status, message=message), status
+
+
+def json_error(status: int, message: str, **details):
+    """``{"error": {"message", "field", …the numbers}}``."""
+    return jsonify(error={"message": message, **details}), status
