@@ -15,7 +15,8 @@ bytes first, and why streams go through :class:`StreamDecoder`.
 
 Invariants: ``decode(encode(text)) == text`` for every text that UTF-8 can hold (a lone
 surrogate, which it cannot, becomes U+FFFD); ``encode`` never fails; the word cache
-never grows beyond ``CACHE_SIZE`` words.
+never grows beyond ``CACHE_SIZE`` words; :meth:`Encoder.explain` tells what ``encode``
+does because it runs the same code and keeps a record.
 
 Source: Sennrich et al. (2016) for BPE; OpenAI's released ``encoder.py`` for the byte
 alphabet, the split pattern and the files.
@@ -23,22 +24,58 @@ alphabet, the split pattern and the files.
 
 import codecs
 import heapq
-import json
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import regex
 
 from gpt2core.errors import InputError, ModelFileError
+from gpt2core.files import read_json
 
 ENDOFTEXT = "<|endoftext|>"
 
-# Where a text is cut before any merge; merges never cross these cuts. In order:
-# English contractions, letters, digits, other signs (each with at most one space
-# before it), white space that ends a run, white space.
-SPLIT_PATTERN = regex.compile(
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+@dataclass(frozen=True)
+class Clause:
+    """One alternative of the split pattern: its name, its regex, and what it takes."""
+
+    name: str
+    pattern: str
+    takes: str
+
+
+# Where a text is cut before any merge; merges never cross these cuts. At each place the
+# first clause that fits takes as much as it can.
+SPLIT_CLAUSES = (
+    Clause(
+        "contraction",
+        r"'s|'t|'re|'ve|'m|'ll|'d",
+        "the end of an English contraction, in small letters and with a straight apostrophe",
+    ),
+    Clause("letters", r" ?\p{L}+", "letters of any script, with one space before them if any"),
+    Clause("digits", r" ?\p{N}+", "digits and other numerals, with one space before them if any"),
+    Clause(
+        "signs",
+        r" ?[^\s\p{L}\p{N}]+",
+        "anything that is no letter, digit or white space: punctuation, symbols, emoji, "
+        "combining marks; with one space before it if any",
+    ),
+    Clause(
+        "space before a word",
+        r"\s+(?!\S)",
+        "white space at the end of the text; before a word, all but the last one, which is "
+        "left for the word",
+    ),
+    Clause(
+        "white space",
+        r"\s+",
+        "the one white space left before a word that cannot take it, such as a newline",
+    ),
 )
+SPLIT_PATTERN = regex.compile("|".join(clause.pattern for clause in SPLIT_CLAUSES))
+# The same, telling which clause fitted: group 1 is the first.
+CLAUSE_PATTERN = regex.compile("|".join(f"({clause.pattern})" for clause in SPLIT_CLAUSES))
 
 VOCAB_PATH = Path(__file__).with_name("vocab.bpe")
 CACHE_SIZE = 32_768  # words kept with their ids, beyond the vocabulary itself
@@ -81,6 +118,48 @@ def build_vocabulary(merges: list[tuple[str, str]]) -> dict[str, int]:
     return {piece: i for i, piece in enumerate(pieces)}
 
 
+@dataclass(frozen=True)
+class MergeStep:
+    """One merge inside a word.
+
+    ``ranks`` are those of every neighbouring pair before it (None: a pair that no merge
+    knows); the lowest, ``rank``, stood at ``at``. ``symbols`` is the word after it.
+    """
+
+    rank: int
+    at: int
+    left: str
+    right: str
+    ranks: tuple[int | None, ...]
+    symbols: tuple[str, ...]
+
+    @property
+    def result(self) -> str:
+        return self.left + self.right
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a text on its way to tokens.
+
+    ``start`` is its first character's place in the text, ``clause`` what cut it out,
+    ``symbols`` its bytes in the byte alphabet, ``pieces`` and ``ids`` its tokens.
+    ``steps`` is None where the word was too long to keep a record of its merges.
+    """
+
+    text: str
+    start: int
+    clause: Clause
+    symbols: tuple[str, ...]
+    steps: tuple[MergeStep, ...] | None
+    pieces: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    @property
+    def n_merges(self) -> int:
+        return len(self.symbols) - len(self.ids)  # each makes one symbol of two
+
+
 class Encoder:
     """A byte-level BPE tokenizer over one vocabulary.
 
@@ -94,9 +173,10 @@ class Encoder:
         Raises ModelFileError where the two do not belong together.
         """
         self.encoder = build_vocabulary(merges) if encoder is None else encoder
+        ids = self.encoder.values()
+        if any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(ids))):
+            raise ModelFileError("the vocabulary must give each piece an id of its own, from 0 up.")
         self.decoder = {i: piece for piece, i in self.encoder.items()}
-        if sorted(self.decoder) != list(range(len(self.encoder))):
-            raise ModelFileError("encoder.json must give each piece an id of its own, from 0 up.")
         symbols = byte_alphabet()
         try:
             self._byte_ids = [self.encoder[symbols[byte]] for byte in range(256)]
@@ -106,6 +186,7 @@ class Encoder:
             raise ModelFileError(
                 f"encoder.json and vocab.bpe do not belong together: no id for {error}."
             ) from error
+        self._rank_of = {id: rank for rank, id in enumerate(self._merged)}
         self.merge_ranks = {pair: rank for rank, pair in enumerate(pairs)}
         to_byte = {symbol: byte for byte, symbol in symbols.items()}
         self.special_tokens = {
@@ -156,6 +237,17 @@ class Encoder:
                 self._encode_ordinary(part, ids)
         return ids
 
+    def explain(self, text: str, max_symbols: int = 64) -> list[Word]:
+        """How :meth:`encode` gets from ``text`` to ids: every word, every merge.
+
+        Words of more than ``max_symbols`` bytes come without their steps, whose record
+        grows with the square of the length.
+        """
+        return [
+            self._explain_word(match[0], match.start(), match.lastindex, max_symbols)
+            for match in CLAUSE_PATTERN.finditer(replace_surrogates(text))
+        ]
+
     def decode(self, ids) -> str:
         """The text of ``ids``; bytes that are not UTF-8 show as U+FFFD.
 
@@ -172,6 +264,10 @@ class Encoder:
                 f"Token id {id} is not in the vocabulary of {self.n_vocab:,} tokens.",
                 n_vocab=self.n_vocab,
             ) from None
+
+    def merge_rank(self, id: int) -> int | None:
+        """Rank of the merge that makes token ``id``; None for single bytes and specials."""
+        return self._rank_of.get(id)
 
     def _encode_ordinary(self, text: str, ids: list[int]) -> None:
         """Append the ids of ``text``, which holds no special token, to ``ids``."""
@@ -195,8 +291,35 @@ class Encoder:
             self._cache[word] = word_ids
         return word_ids
 
-    def _merge_short(self, ids: list[int]) -> list[int]:
-        """Merge the best-ranked pair until none is left, looking at every pair each time."""
+    def _explain_word(self, word: str, start: int, clause: int, max_symbols: int) -> Word:
+        """``word`` with what :meth:`_merge_short` did to it; ``clause`` counts from 1."""
+        byte_ids = [self._byte_ids[byte] for byte in word.encode("utf-8")]
+        symbols, steps = self._pieces(byte_ids), None
+        if len(byte_ids) > max_symbols:
+            ids = self._merge_long(byte_ids)
+        else:
+            record: list[tuple[int, list[int], list[int]]] = []
+            ids = self._merge_short(byte_ids, record)
+            steps, before = [], symbols
+            for rank, pair_ranks, ids_after in record:
+                at, after = pair_ranks.index(rank), self._pieces(ids_after)
+                known = tuple(r if r < len(self._merged) else None for r in pair_ranks)
+                steps.append(MergeStep(rank, at, before[at], before[at + 1], known, after))
+                before = after
+            steps = tuple(steps)
+        return Word(
+            word, start, SPLIT_CLAUSES[clause - 1], symbols, steps, self._pieces(ids), tuple(ids)
+        )
+
+    def _pieces(self, ids: list[int]) -> tuple[str, ...]:
+        return tuple(self.decoder[i] for i in ids)
+
+    def _merge_short(self, ids: list[int], record: list | None = None) -> list[int]:
+        """Merge the best-ranked pair until none is left, looking at every pair each time.
+
+        ``record`` is given, for each merge, its rank, the ranks of all pairs (those that
+        no merge knows rank behind all others), and the ids after it.
+        """
         ranks, merged = self.merge_ranks, self._merged
         no_merge = len(merged)
         while len(ids) > 1:
@@ -206,6 +329,8 @@ class Encoder:
                 break
             at = pair_ranks.index(best)
             ids[at : at + 2] = [merged[best]]
+            if record is not None:
+                record.append((best, pair_ranks, list(ids)))
         return ids
 
     def _merge_long(self, ids: list[int]) -> list[int]:
@@ -255,6 +380,11 @@ class StreamDecoder:
     def feed(self, data: bytes) -> str:
         """Characters that ``data`` completes, possibly none."""
         return self._decoder.decode(data)
+
+    @property
+    def pending(self) -> bytes:
+        """Bytes of an unfinished character that wait."""
+        return self._decoder.getstate()[0]
 
     def flush(self) -> str:
         """What still waits, as U+FFFD; the decoder is then ready for a new text."""
@@ -308,8 +438,8 @@ def encoder_from_directory(directory: Path) -> Encoder:
     """The tokenizer of a model's folder; GPT-2's own where it has no vocabulary files.
 
     Reads ``vocab.bpe`` and ``encoder.json``, or ``merges.txt`` and ``vocab.json`` as
-    Hugging Face names the same two files. Raises ModelFileError where one of a pair is
-    missing or damaged.
+    Hugging Face names the same two files, or its ``tokenizer.json``, which holds both.
+    Raises ModelFileError where one of a pair is missing or damaged.
     """
     for merges_name, ids_name in (("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json")):
         merges_path, ids_path = directory / merges_name, directory / ids_name
@@ -321,11 +451,29 @@ def encoder_from_directory(directory: Path) -> Encoder:
                 f"{directory} has {there} but not {lacks}; a vocabulary needs both."
             )
         if merges_path.exists():
-            try:
-                ids = json.loads(ids_path.read_text(encoding="utf-8"))
-                if not isinstance(ids, dict) or any(type(i) is not int for i in ids.values()):
-                    raise ValueError("it must be a JSON object of pieces and their ids")
-            except (OSError, ValueError) as error:
-                raise ModelFileError(f"{ids_path} cannot be read: {error}") from error
-            return Encoder(read_merges(merges_path), ids)
+            return Encoder(read_merges(merges_path), read_json(ids_path))
+    if (directory / "tokenizer.json").exists():
+        return encoder_from_tokenizer_json(directory / "tokenizer.json")
     return default_encoder()
+
+
+def encoder_from_tokenizer_json(path: Path) -> Encoder:
+    """The tokenizer in a ``tokenizer.json``, which must be a byte-level BPE as GPT-2's is."""
+    values = read_json(path)
+    try:
+        model, cutter = values["model"], values["pre_tokenizer"]
+        same = (
+            model["type"] == "BPE"
+            and values.get("normalizer") is None
+            and cutter["type"] == "ByteLevel"
+            and cutter.get("use_regex", True)
+            and not cutter["add_prefix_space"]
+        )
+        if not same:
+            raise ModelFileError(f"{path} is not a byte-level BPE that cuts as GPT-2's does.")
+        # Older files spell a merge "a b", newer ones ["a", "b"].
+        merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+        added = {token["content"]: token["id"] for token in values.get("added_tokens", ())}
+        return Encoder(merges, model["vocab"] | added)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path} is not a tokenizer.json: {error!r}") from error

@@ -10,16 +10,19 @@ ids are not changed; a stream ends with exactly one token that says why.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from gpt2core.engine import Engine
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams, check_prompt
 from gpt2core.sampling import (
     N_CANDIDATES,
     SamplingParams,
+    distribution,
+    draw,
     is_whole,
     log_softmax,
     most_likely,
-    sample,
 )
 
 ENDOFTEXT_ID = 50256
@@ -27,10 +30,15 @@ ENDOFTEXT_ID = 50256
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token that might have come, with the model's own log-probability of it."""
+    """A token that might have come.
+
+    ``logprob`` is the model's own belief (natural logarithm); ``chance`` the probability
+    with which it was drawn, after temperature, top-k and top-p (0 where they cut it off).
+    """
 
     id: int
     logprob: float
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,8 @@ def _stream(engine, ids, n_tokens, sampling, endoftext):
     cache, rng = engine.new_cache(), sampling.generator()
     logits = engine.prefill(ids, cache)  # [n_vocab]
     for n_made in range(1, n_tokens + 1):
-        id = sample(logits, sampling, rng)
+        kept, chances = distribution(logits, sampling)  # [n_kept], [n_kept]
+        id = draw(kept, chances, rng)
         reason = None
         if id == endoftext:
             reason = "endoftext"
@@ -86,17 +95,23 @@ def _stream(engine, ids, n_tokens, sampling, endoftext):
             reason = "length"
         elif len(ids) + n_made >= engine.hparams.n_ctx:
             reason = "context"
-        yield describe(id, logits, reason)
+        yield describe(id, logits, kept, chances, reason)
         if reason:
             return
         logits = engine.step(id, cache)  # [n_vocab]
 
 
-def describe(id: int, logits, finish_reason: str | None = None) -> GeneratedToken:
-    """Token ``id`` with what the model believed when it was chosen; ``logits [n_vocab]``."""
+def describe(id: int, logits, kept, chances, finish_reason: str | None = None) -> GeneratedToken:
+    """Token ``id`` with what the model believed when it was drawn.
+
+    ``logits`` is ``[n_vocab]``; ``kept`` and ``chances`` are what ``distribution`` gave.
+    """
     logprobs = log_softmax(logits)  # [n_vocab]
+    drawn_with = np.zeros_like(logits)  # [n_vocab]
+    drawn_with[kept] = chances
     candidates = tuple(
-        Candidate(int(i), float(logprobs[i])) for i in most_likely(logits, N_CANDIDATES)
+        Candidate(int(i), float(logprobs[i]), float(drawn_with[i]))
+        for i in most_likely(logits, N_CANDIDATES)
     )
     return GeneratedToken(id, float(logprobs[id]), candidates, finish_reason)
 

@@ -117,7 +117,7 @@ def distribution(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray
     # below SMALLEST but 0, and 0 / 0 is NaN.
     shifted = logits[ids] - logits.max()  # [n_kept]
     with np.errstate(over="ignore"):
-        weights = np.exp(shifted / max(params.temperature, SMALLEST))  # [n_kept]
+        weights = np.exp(shifted / max(float(params.temperature), SMALLEST))  # [n_kept]
     if params.top_p < 1:
         kept = nucleus(weights, params.top_p)  # [n_nucleus] of [n_kept]
         ids, weights = ids[kept], weights[kept]
@@ -138,7 +138,11 @@ def nucleus(weights: np.ndarray, p: float) -> np.ndarray:
 
 def sample(logits: np.ndarray, params: SamplingParams, rng: np.random.Generator) -> int:
     """Draw the next token's id from ``logits [n_vocab]``; one number from ``rng`` a draw."""
-    ids, probabilities = distribution(logits, params)
+    return draw(*distribution(logits, params), rng)
+
+
+def draw(ids: np.ndarray, probabilities: np.ndarray, rng: np.random.Generator) -> int:
+    """One of ``ids [n_kept]``, each with its probability ``[n_kept]``."""
     # A float64 sum, because fifty thousand float32 steps would round the tail away.
     reached = np.cumsum(probabilities, dtype=np.float64)  # [n_kept]
     at = np.searchsorted(reached, rng.random() * reached[-1], side="right")

@@ -22,7 +22,13 @@
     if (why) $("status").textContent = why;
   };
 
-  form.addEventListener("htmx:before:request", (event) => {
+  // Giving up a request is no error: answer it with "nothing new" instead.
+  const quietly = (fetch) => (...request) => fetch(...request).catch((error) => {
+    if (error.name !== "AbortError") throw error;
+    return new Response(null, { status: 204 });
+  });
+  document.addEventListener("htmx:before:request", (event) => {
+    event.detail.ctx.fetch = quietly(event.detail.ctx.fetch);
     if (event.target !== form) return;
     halt(); // a new request replaces the one before
     setRunning({ ctx: event.detail.ctx });
@@ -55,6 +61,7 @@
     follow();
   });
   stop.addEventListener("click", () => halt("Stopped."));
+  form.addEventListener("glyph:halt", () => halt());
 
   const say = (message) => {
     const p = document.createElement("p");
@@ -68,11 +75,11 @@
   const markInvalid = (focus) => {
     let first = null;
     for (const input of form.querySelectorAll("[name]")) {
-      const bad = $(`error-${input.name}`)?.textContent.trim() !== "";
-      input.toggleAttribute("aria-invalid", bad);
-      if (bad) {
+      if ($(`error-${input.name}`)?.textContent.trim()) {
         input.setAttribute("aria-invalid", "true");
         first ??= input;
+      } else {
+        input.removeAttribute("aria-invalid");
       }
     }
     if (focus) first?.focus();

@@ -8,7 +8,7 @@ scheduler is the app's only mutable state.
 from flask import Flask
 from htmx_flask import Htmx
 
-from webapp import errors, generation, ops, pages
+from webapp import bpe, errors, generation, ops, pages
 from webapp.config import Settings
 from webapp.scheduler import Scheduler
 
@@ -37,9 +37,13 @@ def create_app(config: Settings | None = None) -> Flask:
     app.extensions["scheduler"] = Scheduler(
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
     )
-    for module in (pages, generation, ops):
+    for module in (pages, generation, bpe, ops):
         app.register_blueprint(module.blueprint)
     errors.register(app)
+
+    @app.context_processor
+    def common():
+        return {"scheduler": app.extensions["scheduler"]}
 
     @app.after_request
     def secure(response):

@@ -11,7 +11,7 @@ from flask import Flask, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from gpt2core.errors import InputError
-from webapp.forms import DEFAULTS, FormErrors
+from webapp.forms import LABELS, FormErrors
 from webapp.scheduler import Unavailable
 from webapp.views import render_page
 
@@ -51,7 +51,7 @@ def bad_form(error: FormErrors):
         first = error.errors[0]
         return json_error(422, str(first), field=first.field, **first.numbers)
     if kind == "htmx":
-        return render_template("_form_errors.html", fields=DEFAULTS, messages=messages), 422
+        return render_template("_form_errors.html", fields=["prompt", *LABELS], messages=messages), 422
     return render_page(request.form, messages=messages), 422
 
 

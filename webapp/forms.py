@@ -21,6 +21,7 @@ DEFAULTS = {
     "top_k": "40",
     "top_p": "1",
     "seed": "",
+    "kept": "",
 }
 LABELS = {
     "n_tokens": "Tokens to generate",
@@ -39,16 +40,25 @@ class FormErrors(GPT2Error):
         self.errors = errors
 
     def by_field(self) -> dict[str, str]:
-        """Field -> message; what belongs to no field stands beside the prompt."""
-        return {error.field or "prompt": str(error) for error in reversed(self.errors)}
+        """Field -> message; what belongs to no visible field stands beside the prompt."""
+        return {
+            error.field if error.field in LABELS else "prompt": str(error)
+            for error in reversed(self.errors)
+        }
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A checked form: everything a generation needs."""
+    """A checked form: everything a generation needs.
+
+    ``ids`` are the prompt's tokens; ``kept`` are tokens generated earlier that stay, so
+    that a text can be continued, cut back or branched off without cutting it anew (its
+    text, encoded again, might give other tokens).
+    """
 
     prompt: str
     ids: list[int]
+    kept: list[int]
     n_tokens: int
     sampling: SamplingParams
 
@@ -81,12 +91,15 @@ def parse_request(
             found.append(error)
 
     prompt = checked(checked_prompt, values, max_chars)
+    kept = checked(parse_kept, values, hparams.n_vocab) or []
     ids = encoder.encode(prompt) if prompt else []
     if prompt is not None:
-        checked(check_prompt, ids, hparams.n_vocab, hparams.n_ctx)
+        checked(check_prompt, ids and ids + kept, hparams.n_vocab, hparams.n_ctx)
     n_tokens = checked(parse_n_tokens, values, hparams.n_ctx)
     numbers = {}
     for name, kind in (("temperature", float), ("top_k", int), ("top_p", float), ("seed", int)):
+        if name == "seed" and values.get("regenerate"):
+            continue  # another try: whatever seed the form still holds, take a fresh one
         number = checked(parse_number, values, name, kind)
         if number is not None:
             checked(lambda one: SamplingParams(**one), {name: number})
@@ -94,7 +107,20 @@ def parse_request(
     if found:
         raise FormErrors(found)
     numbers.setdefault("seed", fresh_seed())
-    return GenerationRequest(prompt, ids, n_tokens, SamplingParams(**numbers))
+    return GenerationRequest(prompt, ids, kept, n_tokens, SamplingParams(**numbers))
+
+
+def parse_kept(values: Mapping, n_vocab: int) -> list[int]:
+    """Ids of generated tokens that stay: ``"262,749"``, or a list in JSON. Raises InputError."""
+    value = values.get("kept") or []
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        kept = [int(part) for part in parts]
+    except (TypeError, ValueError):
+        raise InputError("Kept tokens must be ids with commas between.", "kept") from None
+    if any(not 0 <= id < n_vocab for id in kept):
+        raise InputError(f"Kept tokens must be ids from 0 to {n_vocab - 1}.", "kept")
+    return kept
 
 
 def parse_n_tokens(values: Mapping, n_ctx: int) -> int:

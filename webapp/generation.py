@@ -1,4 +1,4 @@
-"""POST /tokenize and POST /generate: a prompt in; tokens, stream, JSON or page out.
+"""POST /tokenize, /next and /generate: a prompt in; tokens, stream, JSON or page out.
 
 Second stop of a prompt's journey: ``forms`` checks the fields, the scheduler takes the
 request, and what comes back is written in the form the client asked for. Invariants:
@@ -6,7 +6,10 @@ everything is checked before the first byte is sent; when a reader leaves, its
 generation is cancelled.
 """
 
+import select
+import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 from flask import (
     Blueprint,
@@ -17,7 +20,7 @@ from flask import (
     request,
     stream_with_context,
 )
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import ClientDisconnected, UnsupportedMediaType
 
 from gpt2core.generate import GeneratedToken
 from webapp import sse
@@ -41,48 +44,93 @@ def tokenize():
     return render_template("_tokens.html", view=view)
 
 
+@blueprint.post("/next")
+def next_token():
+    """The candidates for the token that follows the prompt, before and after the controls."""
+    asked = replace(checked_request(submitted_values()), n_tokens=1)
+    result = finished_result(asked)
+    return render_template("_next.html", bars=result.steps[-1].chip.bars)
+
+
 @blueprint.post("/generate")
 def generate():
     """Continue the prompt: a stream of partials, JSON, or the whole page."""
     values = submitted_values()
-    scheduler = current_app.extensions["scheduler"]
-    asked = parse_request(
-        values, scheduler.encoder, scheduler.hparams, current_app.config["SETTINGS"].max_chars
-    )
-    generation = scheduler.submit(asked.ids, asked.n_tokens, asked.sampling)
+    asked = checked_request(values)
     kind = response_kind()
     if kind == "htmx":
-        body = stream_with_context(stream_messages(asked, generation))
-        return Response(body, mimetype="text/event-stream", headers=sse.HEADERS)
-    result = Result(asked, scheduler.encoder)
-    for event in generation.events(PATIENCE):
-        if isinstance(event, Failed):
-            raise Unavailable(event.message, retry_after=1)
-        if isinstance(event, GeneratedToken):
-            result.add(event)
+        messages = stream_messages(asked, submit(asked))
+        return Response(
+            stream_with_context(messages), mimetype="text/event-stream", headers=sse.HEADERS
+        )
+    result = finished_result(asked)
     if kind == "json":
-        return jsonify(result.to_json(scheduler.model_name))
-    return render_page({**values, "seed": asked.sampling.seed}, result=result)
+        return jsonify(result.to_json(current_app.extensions["scheduler"].model_name))
+    return render_page({**values, "kept": "", "seed": asked.sampling.seed}, result=result)
+
+
+def checked_request(values: dict) -> GenerationRequest:
+    """The fields as a request the model can take. Raises FormErrors."""
+    scheduler = current_app.extensions["scheduler"]
+    max_chars = current_app.config["SETTINGS"].max_chars
+    return parse_request(values, scheduler.encoder, scheduler.hparams, max_chars)
+
+
+def submit(asked: GenerationRequest) -> Generation:
+    """Hand a request to the scheduler. Raises Unavailable."""
+    scheduler = current_app.extensions["scheduler"]
+    return scheduler.submit(asked.ids + asked.kept, asked.n_tokens, asked.sampling)
+
+
+def finished_result(asked: GenerationRequest) -> Result:
+    """Generate to the end, or until the reader leaves."""
+    result = Result(asked, current_app.extensions["scheduler"].encoder)
+    generation = submit(asked)
+    try:
+        for event in generation.events(PATIENCE):
+            if isinstance(event, Failed):
+                raise Unavailable(event.message, retry_after=1)
+            if isinstance(event, GeneratedToken):
+                result.add(event)
+            if reader_left():
+                raise ClientDisconnected
+    finally:
+        generation.cancel()
+    return result
+
+
+def reader_left() -> bool:
+    """Whether the client has closed its side, where the server lets us look (gunicorn)."""
+    client = request.environ.get("gunicorn.socket")
+    if client is None or not select.select([client], [], [], 0)[0]:
+        return False
+    try:
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except OSError:
+        return True
 
 
 def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterator[bytes]:
     """The response of a generation, one message an event."""
-    encoder = current_app.extensions["scheduler"].encoder
-    result = Result(asked, encoder)
+    result = Result(asked, current_app.extensions["scheduler"].encoder)
+
+    def message(template: str, **context) -> bytes:
+        return sse.message(render_template(template, result=result, **context))
+
     try:
-        yield sse.message(render_template("_stream_start.html", result=result))
+        yield message("_stream_start.html")
         for event in generation.events(PATIENCE):
             if event is None:
                 yield sse.HEARTBEAT
             elif isinstance(event, Queued):
-                yield sse.message(render_template("_stream_queued.html", position=event.position))
+                yield message("_stream_queued.html", position=event.position)
             elif isinstance(event, Failed):
-                yield sse.message(render_template("_problem.html", message=event.message))
+                yield message("_stream_failed.html", message=event.message)
             else:
                 result.add(event)
-                yield sse.message(render_template("_stream_token.html", result=result))
+                yield message("_stream_token.html", step=result.steps[-1])
         if result.finish_reason:
-            yield sse.message(render_template("_stream_end.html", result=result))
+            yield message("_stream_end.html")
     finally:  # also when the reader left, which closes this generator
         generation.cancel()
 

@@ -1,11 +1,12 @@
 """What templates show: tokens as chips, candidates as bars, a text as it grows.
 
 Between the routes, which have ids, and the templates, which only print. Invariants: a
-chip says everything from the token's bytes, never from a lossy decoded string; two
-chips side by side never have the same colour; text is decoded across tokens, so a
-character never breaks.
+chip says everything from the token's bytes, never from a lossy decoded string; chips
+side by side never have the same colour; tokens that share a character are one group;
+text is decoded across tokens, so a character never breaks.
 """
 
+import json
 import math
 import time
 import unicodedata
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 
 from flask import current_app, render_template
 
-from gpt2core.encoder import Encoder, StreamDecoder, is_utf8, token_spans
-from gpt2core.generate import Candidate, GeneratedToken
+from gpt2core.encoder import Encoder, StreamDecoder, is_utf8, replace_surrogates, token_spans
+from gpt2core.generate import GeneratedToken
 from webapp.forms import DEFAULTS, GenerationRequest
 
 MAX_CHIPS = 2_000  # a browser with more chips than that stops being pleasant to type in
@@ -45,30 +46,83 @@ SPELLED_OUT = {
     "\ufe0f": "emoji style",
     "\ufeff": "byte order mark",
 }
+# The same made visible: control pictures, an open box for the space, arrows.
+PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {
+    0x20: "␣",
+    0x09: "⇥",
+    0x0A: "↵",
+    0x7F: "␡",
+    0xA0: "⍽",
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One candidate for a place.
+
+    ``probability`` is the model's own, ``chance`` what temperature, top-k and top-p made
+    of it; ``chosen`` marks the token that was drawn.
+    """
+
+    id: int
+    piece: str
+    note: str
+    probability: float
+    chance: float
+    chosen: bool
+
+    @property
+    def percent(self) -> str:
+        return percent(self.probability)
+
+    @property
+    def chance_percent(self) -> str:
+        return percent(self.chance) if self.chance else "cut off"
 
 
 @dataclass(frozen=True)
 class TokenChip:
     """One token as the strip shows it.
 
-    ``piece`` is its spelling in the byte alphabet (``Ġall``), ``bytes`` hex. ``note``
-    says in words what the eye could not tell: which white space, or which bytes when the
-    token is only part of a character. ``start``/``end`` are the characters it touches.
+    ``piece`` is its spelling in the byte alphabet (``Ġall``), ``readable`` its text with
+    white space made visible, ``bytes`` hex. ``note`` says in words what the eye could not
+    tell: which white space, or which bytes when the token is only part of a character.
+    ``start``/``end`` are the characters it touches, ``rank`` that of the merge that made
+    it. A generated token has its ``bars``, and a ``probability`` unless it was only kept.
     """
 
     index: int
     id: int
     piece: str
+    readable: str
     bytes: str
     note: str
     start: int
     end: int
+    rank: int | None
     generated: bool = False
-    probability: str = ""
+    probability: float | None = None
+    bars: tuple[Bar, ...] = ()
 
     @property
     def colour(self) -> int:
         return self.index % N_COLOURS
+
+    @property
+    def percent(self) -> str:
+        return "" if self.probability is None else percent(self.probability)
+
+    @property
+    def level(self) -> int:
+        """The probability in tenths, for the shade under the chip."""
+        return round(10 * (self.probability or 0))
+
+    @property
+    def candidates(self) -> str:
+        """The bars as JSON, for the card that a chip opens: id, piece, both probabilities."""
+        return json.dumps(
+            [[b.id, b.piece, round(b.probability, 4), round(b.chance, 4)] for b in self.bars]
+        )
 
     def to_json(self) -> dict:
         """The token as ``POST /tokenize`` answers it."""
@@ -82,30 +136,71 @@ class TokenChip:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One candidate for a place: its token, its probability, and whether it was chosen."""
+class ChipGroup:
+    """Tokens that cannot be told apart in the text, and that text: mostly one token.
 
-    id: int
-    piece: str
-    note: str
-    probability: float
-    percent: str
-    chosen: bool
+    An emoji cut into three tokens is one group of three.
+    """
+
+    chips: list[TokenChip]
+    text: str
+
+    @property
+    def first(self) -> int:
+        return self.chips[0].index
+
+    @property
+    def last(self) -> int:
+        return self.chips[-1].index
+
+    @property
+    def label(self) -> str:
+        """The shared text, visible."""
+        return self.text.translate(PICTURES)
 
 
 @dataclass(frozen=True)
 class TokenView:
     """A text cut into tokens, as the strip and the counts show it."""
 
-    chips: list[TokenChip]
+    text: str
+    groups: list[ChipGroup]
     n_tokens: int
-    n_chars: int
     n_bytes: int
     n_ctx: int
 
     @property
-    def shown(self) -> list[TokenChip]:
-        return self.chips[:MAX_CHIPS]
+    def n_chars(self) -> int:
+        return len(self.text)
+
+    @property
+    def chips(self) -> list[TokenChip]:
+        return [chip for group in self.groups for chip in group.chips]
+
+    @property
+    def shown(self) -> list[ChipGroup]:
+        return self.groups[:MAX_CHIPS]
+
+    @property
+    def n_hidden(self) -> int:
+        return sum(len(group.chips) for group in self.groups[MAX_CHIPS:])
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one more token changes on the page.
+
+    ``group`` is there once the character is complete; it takes the place of the chips
+    ``replaced``, which had been shown alone. ``text`` came out, by tokens ``first`` to
+    ``last``.
+    """
+
+    chip: TokenChip
+    group: ChipGroup | None
+    replaced: list[int]
+    text: str
+    first: int
+    last: int
 
 
 class Result:
@@ -113,41 +208,77 @@ class Result:
 
     def __init__(self, asked: GenerationRequest, encoder: Encoder):
         self.asked, self.encoder = asked, encoder
-        self.prompt_chips = prompt_chips(encoder, asked.prompt, asked.ids)
-        self.chips: list[TokenChip] = []
+        self.prompt_groups = group_chips(encoder, asked.prompt, asked.ids)
         self.tokens: list[GeneratedToken] = []
-        self.spans: list[tuple[TokenChip, str]] = []  # a chip and the text that it completed
-        self.finish_reason: str | None = None
+        self.steps: list[Step] = []
         self._decoder = StreamDecoder()
+        self._open: list[TokenChip] = []  # chips of a character that is not complete
+        self._open_text = ""
         self._n_chars = len(asked.prompt)
         self._times: list[float] = []
+        for id in asked.kept:
+            self._append(id, None)
+        self.n_kept = len(self.steps)
 
     def add(self, token: GeneratedToken) -> None:
         """Take the next token."""
         self._times.append(time.monotonic())
-        index = len(self.asked.ids) + len(self.tokens)
-        chip = generated_chip(self.encoder, token, index, self._n_chars)
-        text = ""
-        if token.finish_reason != "endoftext":  # which ends the text and is not part of it
-            text = self._decoder.feed(self.encoder.token_bytes(token.id))
-        if token.finish_reason:
-            text += self._decoder.flush()
-        self._n_chars += len(text)
         self.tokens.append(token)
-        self.chips.append(chip)
-        self.spans.append((chip, text))
-        self.finish_reason = token.finish_reason
+        self._append(token.id, token)
+
+    def _append(self, id: int, token: GeneratedToken | None) -> None:
+        """Decode one more token and find what it changes."""
+        reason = token and token.finish_reason
+        text = ""
+        if reason != "endoftext":  # which ends the text and is not part of it
+            text = self._decoder.feed(self.encoder.token_bytes(id))
+        if reason:
+            text += self._decoder.flush()
+        start, self._n_chars = self._n_chars, self._n_chars + len(text)
+        complete = not self._decoder.pending
+        chip = make_chip(
+            self.encoder,
+            id,
+            len(self.asked.ids) + len(self.steps),
+            (start, self._n_chars + (not complete)),
+            generated=True,
+            probability=token and math.exp(token.logprob),
+            bars=token_bars(self.encoder, token) if token else (),
+        )
+        replaced = [earlier.index for earlier in self._open]
+        self._open.append(chip)
+        self._open_text += text
+        first, group = self._open[0].index, None
+        if complete:
+            group = ChipGroup(self._open, self._open_text)
+            self._open, self._open_text = [], ""
+        self.steps.append(Step(chip, group, replaced, text, first, chip.index))
+
+    @property
+    def made(self) -> list[Step]:
+        """The steps of this run, without what was kept of an earlier one."""
+        return self.steps[self.n_kept :]
+
+    @property
+    def groups(self) -> list[ChipGroup]:
+        """All generated chips, grouped; what is not complete stands alone."""
+        complete = [step.group for step in self.steps if step.group]
+        return complete + [ChipGroup([chip], "") for chip in self._open]
 
     @property
     def text(self) -> str:
-        """The continuation so far."""
-        return "".join(text for _, text in self.spans)
+        """The text of this run."""
+        return "".join(step.text for step in self.made)
 
     @property
-    def bars(self):
-        """The candidates for the newest token's place."""
-        newest = self.tokens[-1]
-        return bars(self.encoder, newest.candidates, newest.id)
+    def finish_reason(self) -> str | None:
+        """Why the run ended; None while it goes on."""
+        return self.tokens[-1].finish_reason if self.tokens else None
+
+    @property
+    def finished(self) -> str:
+        """The same in words."""
+        return FINISHED[self.finish_reason]
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -157,15 +288,20 @@ class Result:
         return (len(self._times) - 1) / (self._times[-1] - self._times[0])
 
     @property
-    def finished(self) -> str:
-        """In words, why the text ends."""
-        return FINISHED[self.finish_reason]
+    def can_continue(self) -> bool:
+        """Whether more could follow: the text has not ended and the context has room."""
+        return self.finish_reason == "length"
+
+    @property
+    def all_kept(self) -> str:
+        """The field ``kept`` that goes on after everything there is."""
+        return ",".join(str(step.chip.id) for step in self.steps)
 
     @property
     def form(self) -> dict:
         """The fields that give this very text again."""
         sampling = self.asked.sampling
-        return {
+        fields = {
             "prompt": self.asked.prompt,
             "n_tokens": self.asked.n_tokens,
             "temperature": f"{sampling.temperature:g}",
@@ -173,6 +309,9 @@ class Result:
             "top_p": f"{sampling.top_p:g}",
             "seed": sampling.seed,
         }
+        if self.asked.kept:
+            fields["kept"] = ",".join(map(str, self.asked.kept))
+        return fields
 
     def to_json(self, model_name: str) -> dict:
         """The finished generation, as ``POST /generate`` answers it."""
@@ -183,22 +322,18 @@ class Result:
             "prompt_tokens": len(self.asked.ids),
             "text": self.text,
             "tokens": [
-                {"id": t.id, "piece": c.piece, "bytes": c.bytes, "logprob": round(t.logprob, 6)}
-                for t, c in zip(self.tokens, self.chips, strict=True)
+                {
+                    "id": token.id,
+                    "piece": step.chip.piece,
+                    "bytes": step.chip.bytes,
+                    "logprob": round(token.logprob, 6),
+                }
+                for token, step in zip(self.tokens, self.made, strict=True)
             ],
             "finish_reason": self.finish_reason,
             "seed": self.asked.sampling.seed,
             "tokens_per_second": speed and round(speed, 1),
         }
-
-
-def token_view(text: str) -> TokenView:
-    """``text`` cut into tokens, with its counts."""
-    scheduler = current_app.extensions["scheduler"]
-    ids = scheduler.encoder.encode(text)
-    chips = prompt_chips(scheduler.encoder, text, ids)
-    n_bytes = sum(len(chip.bytes) // 2 for chip in chips)
-    return TokenView(chips, len(ids), len(text), n_bytes, scheduler.hparams.n_ctx)
 
 
 def render_page(values: Mapping, messages: dict[str, str] | None = None, result=None) -> str:
@@ -210,51 +345,66 @@ def render_page(values: Mapping, messages: dict[str, str] | None = None, result=
         messages=messages or {},
         examples=EXAMPLES,
         view=token_view(form["prompt"]),
-        scheduler=current_app.extensions["scheduler"],
         result=result,
     )
 
 
-def prompt_chips(encoder: Encoder, text: str, ids: list[int]) -> list[TokenChip]:
-    """Chips of ``text``, whose ids are ``ids``."""
-    tokens = [encoder.token_bytes(i) for i in ids]
-    return [
-        TokenChip(index, id, encoder.decoder[id], data.hex(), note_of(data), start, end)
-        for index, (id, data, (start, end)) in enumerate(
-            zip(ids, tokens, token_spans(text, tokens), strict=True)
-        )
-    ]
+def token_view(text: str) -> TokenView:
+    """``text`` cut into tokens, with its counts."""
+    scheduler = current_app.extensions["scheduler"]
+    text = replace_surrogates(text)
+    ids = scheduler.encoder.encode(text)
+    groups = group_chips(scheduler.encoder, text, ids)
+    return TokenView(text, groups, len(ids), len(text.encode()), scheduler.hparams.n_ctx)
 
 
-def generated_chip(encoder: Encoder, token: GeneratedToken, index: int, start: int) -> TokenChip:
-    """The chip of a generated token that begins at character ``start`` of the whole text."""
-    data = encoder.token_bytes(token.id)
+def group_chips(encoder: Encoder, text: str, ids: list[int]) -> list[ChipGroup]:
+    """Chips of ``text``, whose ids are ``ids``, grouped where they share a character."""
+    spans = token_spans(text, [encoder.token_bytes(i) for i in ids])
+    groups: list[list[TokenChip]] = []
+    for index, (id, span) in enumerate(zip(ids, spans, strict=True)):
+        chip = make_chip(encoder, id, index, span)
+        if groups and span[0] < groups[-1][-1].end:
+            groups[-1].append(chip)
+        else:
+            groups.append([chip])
+    return [ChipGroup(chips, text[chips[0].start : chips[-1].end]) for chips in groups]
+
+
+def make_chip(encoder: Encoder, id: int, index: int, span: tuple[int, int], **made) -> TokenChip:
+    """The chip of token ``id``; ``made`` holds what only a generated token has."""
+    data = encoder.token_bytes(id)
     return TokenChip(
         index,
-        token.id,
-        encoder.decoder[token.id],
+        id,
+        encoder.decoder[id],
+        readable(data),
         data.hex(),
-        "end of text" if token.finish_reason == "endoftext" else note_of(data),
-        start,
-        start + max(1, len(data.decode("utf-8", errors="ignore"))),
-        generated=True,
-        probability=percent(math.exp(token.logprob)),
+        "end of text" if id == encoder.endoftext else note_of(data),
+        *span,
+        encoder.merge_rank(id),
+        **made,
     )
 
 
-def bars(encoder: Encoder, candidates: tuple[Candidate, ...], chosen: int) -> list[Bar]:
-    """The candidates of one place, likeliest first."""
-    return [
+def token_bars(encoder: Encoder, token: GeneratedToken) -> tuple[Bar, ...]:
+    """The candidates for a token's place, likeliest first."""
+    return tuple(
         Bar(
             c.id,
             encoder.decoder[c.id],
             note_of(encoder.token_bytes(c.id)),
             math.exp(c.logprob),
-            percent(math.exp(c.logprob)),
-            c.id == chosen,
+            c.chance,
+            c.id == token.id,
         )
-        for c in candidates
-    ]
+        for c in token.candidates
+    )
+
+
+def readable(data: bytes) -> str:
+    """A token as text with white space made visible; bytes in hex where it is not text."""
+    return data.decode().translate(PICTURES) if is_utf8(data) else data.hex(" ")
 
 
 def note_of(data: bytes) -> str:
