@@ -113,3 +113,20 @@
     }
   });
 })();
+
+// Copy buttons: data-copy names the element whose text goes to the clipboard. Away from
+// https and localhost browsers withhold the clipboard; then the text is selected instead.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy);
+  let done = "Copied";
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+  } catch {
+    getSelection().selectAllChildren(source);
+    done = "Selected: now copy";
+  }
+  button.textContent = done;
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+});

@@ -8,7 +8,7 @@ scheduler is the app's only mutable state.
 from flask import Flask
 from htmx_flask import Htmx
 
-from webapp import bpe, errors, generation, ops, pages
+from webapp import bpe, downloads, errors, generation, ops, pages, share
 from webapp.config import Settings
 from webapp.scheduler import Scheduler
 
@@ -37,9 +37,13 @@ def create_app(config: Settings | None = None) -> Flask:
     app.extensions["scheduler"] = Scheduler(
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
     )
-    for module in (pages, generation, bpe, ops):
+    for module in (pages, generation, bpe, downloads, ops):
         app.register_blueprint(module.blueprint)
     errors.register(app)
+
+    app.jinja_env.globals.update(
+        as_curl=share.as_curl, as_command=share.as_command, as_python=share.as_python
+    )
 
     @app.context_processor
     def common():

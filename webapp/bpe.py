@@ -203,10 +203,8 @@ class Explained:
         """Sixteen rows of sixteen: a byte's symbol, and whether the text has this byte."""
         used = {symbol for word in self.words for symbol in word.symbols}
         symbols = byte_alphabet()
-        return [
-            [(symbols[16 * row + column], symbols[16 * row + column] in used) for column in range(16)]
-            for row in range(16)
-        ]
+        signs = [(symbols[byte], symbols[byte] in used) for byte in range(256)]
+        return [signs[row : row + 16] for row in range(0, 256, 16)]
 
 
 def explain(encoder: Encoder, text: str) -> Explained:

@@ -1,17 +1,17 @@
-"""GET /healthz: whether this worker can generate, and what it is busy with.
+"""Is this worker able to generate? /healthz for machines, /model for the page.
 
-For load balancers and for people wondering. 200 when the model is loaded, 503 while it
-is not; nothing is computed.
+For load balancers, for people wondering, and for the line on the page that follows a
+model's download. Nothing is computed here.
 """
 
-from flask import Blueprint, current_app, jsonify
+from flask import Blueprint, current_app, jsonify, redirect, render_template, request, url_for
 
 blueprint = Blueprint("ops", __name__)
 
 
 @blueprint.get("/healthz")
 def healthz():
-    """``{"status": "ok" | "loading" | "failed", "model", "running", "waiting"}``."""
+    """``{"status": "ok" | "loading" | "failed", "model", "running", "waiting"}``; 503 unless ok."""
     scheduler = current_app.extensions["scheduler"]
     scheduler.start()
     if scheduler.failure:
@@ -20,3 +20,20 @@ def healthz():
         status = "ok" if scheduler.model else "loading"
     answer = {"status": status, "model": scheduler.model_name, **scheduler.load}
     return jsonify(answer), 200 if status == "ok" else 503
+
+
+@blueprint.get("/model")
+def model():
+    """Which model speaks, or how far it is from being ready; the page asks again and again."""
+    scheduler = current_app.extensions["scheduler"]
+    scheduler.start()
+    return render_template("_model.html", just_ready=scheduler.model is not None)
+
+
+@blueprint.post("/model/retry")
+def retry():
+    """Try again after a failed download."""
+    current_app.extensions["scheduler"].retry()
+    if request.htmx:
+        return render_template("_model.html")
+    return redirect(url_for("pages.index"))

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from gpt2core.encoder import Encoder
 from gpt2core.engine import Engine
 from gpt2core.errors import GPT2Error
+from gpt2core.files import Progress, format_bytes, read_hparams
 from gpt2core.generate import GeneratedToken, stream
 from gpt2core.hparams import MODEL_SIZES, HParams, check_prompt
-from gpt2core.loader import Model, get_encoder, load_model, model_directory, read_hparams
+from gpt2core.loader import Model, get_encoder, load_model, model_directory, prepare_model
 from gpt2core.sampling import SamplingParams
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,62 @@ class Failed:
 
 
 Event = Queued | GeneratedToken | Failed
+
+
+CONVERSION_SECONDS = 15  # roughly what follows a download; only for telling people
+
+
+class Preparation:
+    """How far the model is from being ready: what is done, how fast, how long it takes.
+
+    Written by the scheduler's thread, read by responses; each read sees one whole state.
+    """
+
+    def __init__(self):
+        self.progress: Progress | None = None  # None: nothing to fetch, only to load
+        self._phase_began = (0.0, 0)  # when, and with how many bytes
+        self._now = 0.0
+
+    def report(self, progress: Progress) -> None:
+        """The callback of ``prepare_model``."""
+        self._now = time.monotonic()
+        if self.progress is None or self.progress.phase != progress.phase:
+            self._phase_began = (self._now, progress.bytes_done)
+        self.progress = progress
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second since this phase began; 0 while it cannot be told."""
+        began, had = self._phase_began
+        elapsed = self._now - began
+        return (self.progress.bytes_done - had) / elapsed if elapsed > 0.5 else 0.0
+
+    @property
+    def seconds_left(self) -> int | None:
+        """Until the model is ready at that rate; None while it cannot be told."""
+        if not self.progress or not self.rate:
+            return None
+        left = (self.progress.bytes_total - self.progress.bytes_done) / self.rate
+        return round(left) + (CONVERSION_SECONDS if self.progress.phase == "download" else 0)
+
+    @property
+    def sentence(self) -> str:
+        """In words: what happens, how far it is, how long it will take."""
+        if not self.progress:
+            return "The model is being loaded."
+        doing = "downloaded" if self.progress.phase == "download" else "converted"
+        done, total = self.progress.bytes_done, self.progress.bytes_total
+        parts = [f"The model is being {doing}: {format_bytes(done)} of {format_bytes(total)}"]
+        if self.rate:
+            parts.append(f"{format_bytes(self.rate)}/s")
+        if self.seconds_left is not None:
+            parts.append(f"ready in about {duration(self.seconds_left)}")
+        return ", ".join(parts) + "."
+
+
+def duration(seconds: int) -> str:
+    """``75`` -> ``"2 min"``: roughly, as people say it."""
+    return f"{max(seconds, 1)} s" if seconds < 60 else f"{-(-seconds // 60)} min"
 
 
 class Generation:
@@ -95,7 +152,8 @@ class Scheduler:
         self.model_name, self.models_dir = model_name, models_dir
         self.max_batch, self.max_queue = max_batch, max_queue
         self.model: Model | None = None
-        self.failure: str | None = None  # why the model could not be loaded
+        self.failure: str | None = None  # why the model could not be made ready
+        self.preparation = Preparation()
         self._waiting: deque[Generation] = deque()
         self._running: list[tuple[Generation, Iterator[GeneratedToken]]] = []
         self._changed = threading.Condition()
@@ -146,9 +204,10 @@ class Scheduler:
         self.start()
         self.wait_until_loaded(timeout=2)
         if self.failure:
-            raise Unavailable(f"The model could not be loaded: {self.failure}", retry_after=60)
+            raise Unavailable(f"The model is not ready: {self.failure}", retry_after=60)
         if self.model is None:
-            raise Unavailable("The model is still loading; try again in a moment.", retry_after=5)
+            wait = min(self.preparation.seconds_left or 5, 60)
+            raise Unavailable(self.preparation.sentence, retry_after=wait)
         check_prompt(ids, self.model.hparams.n_vocab, self.model.hparams.n_ctx)
         generation = Generation(ids, n_tokens, sampling)
         with self._changed:
@@ -164,23 +223,42 @@ class Scheduler:
             self._changed.notify_all()
         return generation
 
+    def retry(self) -> None:
+        """Try again to make the model ready, after a failure."""
+        with self._changed:
+            self.failure = None
+            self._changed.notify_all()
+
     def _run(self) -> None:
-        """The thread: load, then admit and step for ever."""
+        """The thread: make the model ready, then admit and step for ever."""
+        while self.model is None:
+            self._prepare()
+        engine = Engine(self.model.params, self.model.hparams)
+        while True:
+            self._admit(engine, self.model)
+            self._step()
+
+    def _prepare(self) -> None:
+        """Download, convert and load what is needed; after a failure, wait for a retry.
+
+        Of several workers one downloads and converts, by the lock in the model's folder;
+        the others wait for it here and then load what it made.
+        """
         try:
+            self.preparation = Preparation()
+            prepare_model(self.model_name, self.models_dir, self.preparation.report)
             model = load_model(self.model_name, self.models_dir)
         except Exception as error:  # told on the page; there is nobody else to tell
-            log.exception("the model %s could not be loaded", self.model_name)
+            log.exception("the model %s could not be made ready", self.model_name)
             with self._changed:
                 self.failure = str(error)
                 self._changed.notify_all()
+                while self.failure:
+                    self._changed.wait()
             return
-        engine = Engine(model.params, model.hparams)
         with self._changed:
             self.model = model
             self._changed.notify_all()
-        while True:
-            self._admit(engine, model)
-            self._step()
 
     def _admit(self, engine: Engine, model: Model) -> None:
         """Move waiting generations to free places; sleep while there is nothing to do."""
