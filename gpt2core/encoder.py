@@ -62,13 +62,13 @@ SPLIT_CLAUSES = (
         "combining marks; with one space before it if any",
     ),
     Clause(
-        "space before a word",
+        "spare white space",
         r"\s+(?!\S)",
         "white space at the end of the text; before a word, all but the last one, which is "
         "left for the word",
     ),
     Clause(
-        "white space",
+        "last white space",
         r"\s+",
         "the one white space left before a word that cannot take it, such as a newline",
     ),

@@ -1,0 +1,49 @@
+"""GPT-2 in plain NumPy: the names this package is used by, and nothing else.
+
+Importing it loads numpy and regex only: no tensorflow, no requests, no flask.
+"""
+
+from gpt2core.encoder import Encoder, StreamDecoder
+from gpt2core.engine import Engine
+from gpt2core.errors import GPT2Error, InputError, ModelFileError
+from gpt2core.files import Progress
+from gpt2core.generate import generate, stream
+from gpt2core.hparams import MODEL_SIZES, HParams
+from gpt2core.loader import (
+    Model,
+    ModelState,
+    get_encoder,
+    load_encoder_hparams_and_params,
+    load_model,
+    model_state,
+    prepare_model,
+)
+from gpt2core.model import gpt2
+from gpt2core.sampling import SamplingParams
+from gpt2core.weights import load_params, save_params, shape_tree
+
+__all__ = [
+    "MODEL_SIZES",
+    "Encoder",
+    "Engine",
+    "GPT2Error",
+    "HParams",
+    "InputError",
+    "Model",
+    "ModelFileError",
+    "ModelState",
+    "Progress",
+    "SamplingParams",
+    "StreamDecoder",
+    "generate",
+    "get_encoder",
+    "gpt2",
+    "load_encoder_hparams_and_params",
+    "load_model",
+    "load_params",
+    "model_state",
+    "prepare_model",
+    "save_params",
+    "shape_tree",
+    "stream",
+]

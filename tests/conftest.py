@@ -1,0 +1,53 @@
+"""What tests of several modules share: the tokenizer, small models, the bundled model."""
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from gpt2core.encoder import Encoder, default_encoder
+from gpt2core.loader import Model, load_model
+from tests.small_models import LOGIT_GOLDENS, SMALL_MODELS, SmallModel
+from tests.webapp_fixtures import (  # noqa: F401
+    app,
+    client,
+    own_server,
+    server,
+    servers,
+    slow_server,
+)
+
+# The same examples in every run, so that a red run is red again; and no time limit for
+# a single one, because a busy machine is not a defect.
+settings.register_profile("glyph", derandomize=True, deadline=None, database=None)
+settings.load_profile("glyph")
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """GPT-2's tokenizer."""
+    return default_encoder()
+
+
+@pytest.fixture(params=SMALL_MODELS)
+def small_name(request) -> str:
+    """The name of each small seeded model in turn."""
+    return request.param
+
+
+@pytest.fixture
+def small(small_name) -> SmallModel:
+    """Each small seeded model in turn."""
+    return SMALL_MODELS[small_name]
+
+
+@pytest.fixture(scope="session")
+def logit_goldens() -> dict[str, np.ndarray]:
+    """What Hugging Face transformers says on the small models; see tools/make_logit_goldens.py."""
+    with np.load(LOGIT_GOLDENS, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def demo() -> Model:
+    """The model that ships with the package."""
+    return load_model("demo")
