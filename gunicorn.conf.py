@@ -5,6 +5,9 @@ thread for as long as tokens come, so workers are threaded (gthread) and have pl
 """
 
 import os
+import signal
+
+from gpt2core import blas
 
 # A platform that sets PORT wants to reach it from outside; at home nobody else should.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
@@ -12,6 +15,9 @@ worker_class = "gthread"
 # One process decodes all its readers' texts together; more processes split the cores.
 workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
 threads = 64
+blas.share_processors(workers)
+# A permalink holds the whole prompt; this is the longest that gunicorn can bound.
+limit_request_line = 8190
 # Streams in flight get this long to finish when the server is told to stop.
 graceful_timeout = 30
 # A worker is only replaced when it stops answering at all, however long its streams are.
@@ -21,5 +27,14 @@ control_socket_disable = True
 
 
 def post_worker_init(worker):
-    """Load the model before the first visitor asks for it."""
-    worker.app.callable.extensions["scheduler"].start()
+    """Load the model before the first visitor asks for it; end streams before the grace ends."""
+    scheduler = worker.app.callable.extensions["scheduler"]
+    scheduler.start()
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def stop_gracefully(number, frame):
+        # A little earlier than gunicorn cuts connections, so that readers are told why.
+        scheduler.drain(0.9 * graceful_timeout)
+        stop(number, frame)
+
+    signal.signal(signal.SIGTERM, stop_gracefully)

@@ -1,7 +1,13 @@
 """GPT-2 in plain NumPy: the names this package is used by, and nothing else.
 
-Importing it loads numpy and regex only: no tensorflow, no requests, no flask.
+Importing it loads numpy and regex only: no tensorflow, no requests, no flask. Before
+numpy it tells OpenBLAS which kernels to use (see ``blas.py``).
 """
+
+# ruff: noqa: E402
+import gpt2core.blas
+
+gpt2core.blas.configure()  # must come before anything that imports numpy
 
 from gpt2core.encoder import Encoder, StreamDecoder
 from gpt2core.engine import Engine

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from gpt2core.checkpoint import convert_checkpoint
 from gpt2core.encoder import StreamDecoder, token_spans
-from gpt2core.engine import Engine
 from gpt2core.errors import GPT2Error
 from gpt2core.files import WEIGHTS_FILE, file_size, format_bytes, read_hparams
 from gpt2core.generate import stream
@@ -163,7 +162,7 @@ def generate_text(
     ids = encoder.encode(prompt)
     endoftext = encoder.endoftext
     text, tokens, started = "", [], time.perf_counter()
-    for token in stream(Engine(model.params, model.hparams), ids, n_tokens, sampling, endoftext):
+    for token in stream(model.engine(), ids, n_tokens, sampling, endoftext):
         tokens.append(token)
         piece = "" if token.id == endoftext else decoder.feed(encoder.token_bytes(token.id))
         if token.finish_reason:
@@ -317,8 +316,8 @@ def models_command(parser: argparse.ArgumentParser):
 def model_names(models_dir: str) -> list[str]:
     """The bundled model, the released sizes, and every other folder under ``models_dir``."""
     root = Path(models_dir)
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    return list(dict.fromkeys([DEMO_NAME, *MODEL_SIZES, *folders]))
+    folders = sorted(root.glob("[!.]*/")) if root.is_dir() else []
+    return list(dict.fromkeys([DEMO_NAME, *MODEL_SIZES, *(folder.name for folder in folders)]))
 
 
 def describe_model(name: str, models_dir: str) -> dict:

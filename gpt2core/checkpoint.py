@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,12 @@ NO_TENSORFLOW = (
 )
 CHECKPOINT_PREFIX = "model.ckpt"  # TensorFlow adds .index and .data-00000-of-00001
 ERROR = "error: "  # begins the child's last line where it failed
-QUIET = {  # TensorFlow's log, and its search for a GPU that a conversion has no use for
+QUIET = {  # no log, no search for a GPU that a conversion has no use for
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "CUDA_VISIBLE_DEVICES": "-1",
     "PYTHONWARNINGS": "ignore",
+    "PYTHONIOENCODING": "utf-8",
 }
 
 
@@ -96,17 +98,17 @@ def remove_temporaries(directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def run_child(directory: Path, report) -> None:
+def run_child(directory: Path, report: Callable[[], None]) -> None:
     """Convert in a child process, calling ``report`` at each of its lines."""
     package_parent = Path(__file__).parent.parent
     python_path = os.pathsep.join(filter(None, [str(package_parent), os.environ.get("PYTHONPATH")]))
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "gpt2core.checkpoint", str(directory.resolve())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, **QUIET, "PYTHONPATH": python_path},
         )
         last_line = ""
@@ -132,7 +134,7 @@ def child_error(directory: Path, status: int, last_line: str, log: str) -> str:
     if status < 0:  # by a signal; most often the kernel, short of memory
         cause = f"it was killed by signal {-status}; is there enough memory?"
     else:
-        cause = f"{(log.strip().splitlines() or ['no reason was given'])[-1]}"
+        cause = (log.strip().splitlines() or ["no reason was given."])[-1]
     return f"converting the checkpoint in {directory} failed: {cause}"
 
 

@@ -1,104 +1,454 @@
-"""The fast forward pass: a prompt once, then one token a step, over a KV cache.
+"""The fast forward pass: many sequences at once, a token each a step, over a KV cache.
 
-``generate`` drives it: :meth:`Engine.prefill` reads the prompt, :meth:`Engine.step`
-adds a token. Attention needs, of the tokens before, only their keys and values; those
-are kept in a :class:`KVCache` allocated once, so a step costs one token however long
-the text is. The numbers are those of ``model.gpt2``, which is the reference.
+The numbers are those of ``model.gpt2``, the reference. Each sequence owns a *slot* of
+the cache: :meth:`Engine.open` takes one, :meth:`Engine.prefill` reads a prompt into it,
+:meth:`Engine.step` adds one token to each of several slots, :meth:`Engine.close` gives
+it back. Sequences of any lengths run together, and come and go between any two calls.
 
-Invariants: nothing already in the cache is computed again; float32 throughout; an
-Engine holds weights only, so threads may share it, each with a cache of its own; only
-the last position is multiplied with the vocabulary.
+How a pass goes: ``layout.py`` cut every layer into parts. Each thread of the team takes
+its parts (a :class:`Share`) through attention, meets the others, adds up everybody's
+results, and does the same with the feed-forward half: two meetings a layer. The
+residual stream is small, so every thread keeps all of it.
+
+Invariants: nothing already in the cache is computed again, and no step allocates more
+because of it; float32 throughout; only positions whose logits are asked for are
+multiplied with the vocabulary. In every product and sum a row's result is added up in
+the same order whatever else is computed with it: the logits of a sequence do not
+depend, to the last bit, on who runs beside it, on how its prompt was cut or on the
+number of threads. (So it is with OpenBLAS's small-matrix kernels, which need AVX-512.)
+An engine is for one thread at a time.
+
+In shapes, ``n_share`` is the number of a share's parts, ``n_head`` that of the heads in
+a part; ``n_rows`` is rounded up to ``n_group * group`` (see :func:`grouped`).
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from gpt2core.blas import n_threads as threads_allotted
 from gpt2core.errors import InputError
-from gpt2core.hparams import HParams, check_prompt
-from gpt2core.model import gelu, layer_norm, linear
+from gpt2core.hparams import HParams
+from gpt2core.layout import WIDTH, Layout, layout_in_memory, n_blocks
+from gpt2core.team import Team
 
-PREFILL_CHUNK = 128  # tokens read at a time: bounds the attention scores held at once
+PREFILL_CHUNK = 120  # tokens of a prompt read at a time: bounds the buffers
+GROUP = 12  # rows in one product: a multiple of the kernels' 2, 4 and 6
+SMALL_PRODUCT = 1_000_000  # n_rows * n_in * n_out up to which OpenBLAS packs nothing
+SHARED_LAYER = 1_000_000  # weights in a layer from which a second thread is worth its while
 
-
-class KVCache:
-    """Keys and values of one sequence, ``n_ctx`` places, of which ``length`` are filled."""
-
-    def __init__(self, hparams: HParams):
-        d_head = hparams.n_embd // hparams.n_head
-        shape = (hparams.n_layer, hparams.n_head, hparams.n_ctx, d_head)
-        # np.empty leaves pages untouched, so a short text costs little memory.
-        self.keys = np.empty(shape, dtype=np.float32)  # [n_layer, n_head, n_ctx, d_head]
-        self.values = np.empty(shape, dtype=np.float32)  # [n_layer, n_head, n_ctx, d_head]
-        self.length = 0
+# gelu(x) = x/2 * (1 + tanh(x * (LINEAR + CUBIC * x * x))); the layout holds the half.
+LINEAR, CUBIC = math.sqrt(2 / math.pi), math.sqrt(2 / math.pi) * 0.044715
+EPS = 1e-5
 
 
 class Engine:
-    """Runs one GPT-2 for any number of caches. ``params`` is the nested dict of weights."""
+    """Runs one GPT-2 with ``n_slots`` places for sequences.
 
-    def __init__(self, params: dict, hparams: HParams):
+    ``params`` is the nested dict of weights, laid out anew in memory, unless ``layout``
+    (see ``layout.open_layout``) already holds them. ``n_threads`` defaults to this
+    process's share of the processors.
+    """
+
+    def __init__(
+        self,
+        params: dict | None,
+        hparams: HParams,
+        n_slots: int = 1,
+        *,
+        layout: Layout | None = None,
+        n_threads: int | None = None,
+    ):
         self.hparams = hparams
-        self._params = params
-        self._wte_t = params["wte"].T  # [n_embd, n_vocab], a view
+        self.n_slots = n_slots
+        self._layout = layout or layout_in_memory(params, hparams)
+        self._lengths: list[int | None] = [None] * n_slots  # None: the slot is free
+        big = 12 * hparams.n_embd**2 >= SHARED_LAYER
+        threads = min(n_threads or threads_allotted(), self._layout.n_parts) if big else 1
+        self._team = Team(threads)
+        cache, partials = Cache(self._layout, n_slots), Partials(self._layout, n_slots)
+        self._shares = [
+            Share(self._layout, cache, partials, n_slots, index, threads) for index in range(threads)
+        ]
 
-    def new_cache(self) -> KVCache:
-        """An empty cache for one sequence."""
-        return KVCache(self.hparams)
+    def open(self) -> int:
+        """Take a free slot; it is empty. Raises InputError when all are taken."""
+        for slot, length in enumerate(self._lengths):
+            if length is None:
+                self._lengths[slot] = 0
+                return slot
+        raise InputError(f"All {self.n_slots} slots of this engine are taken.", n_slots=self.n_slots)
 
-    def prefill(self, ids, cache: KVCache) -> np.ndarray:
-        """Read a prompt into an empty cache; logits ``[n_vocab]`` of what follows it.
+    def close(self, slot: int) -> None:
+        """Give an open slot back."""
+        self.length(slot)
+        self._lengths[slot] = None
 
-        Raises InputError for a prompt that is empty, too long or not of this vocabulary.
+    def length(self, slot: int) -> int:
+        """How many tokens an open slot holds. Raises InputError for one that is not open."""
+        length = self._lengths[slot] if 0 <= slot < self.n_slots else None
+        if length is None:
+            raise InputError(f"Slot {slot} is not open.", slot=slot)
+        return length
+
+    def prefill(self, slot: int, ids: Sequence[int]) -> np.ndarray:
+        """Append ``ids`` to a slot; logits ``[n_vocab]`` of what follows the last.
+
+        A prompt may come in several calls. Raises InputError, before any computing, for
+        ids that are none, too many or not of this vocabulary.
         """
-        check_prompt(ids, self.hparams.n_vocab, self.hparams.n_ctx)
-        for start in range(0, len(ids), PREFILL_CHUNK):
-            x = self._hidden(ids[start : start + PREFILL_CHUNK], cache)
-        return self._logits(x[-1])
+        self._check(ids, self.length(slot))
+        for at in range(0, len(ids), PREFILL_CHUNK):
+            chunk = ids[at : at + PREFILL_CHUNK]
+            is_last = at + PREFILL_CHUNK >= len(ids)
+            logits = self._run(PromptPass(slot, self._lengths[slot], chunk, is_last))
+        return logits[0]
 
-    def step(self, id: int, cache: KVCache) -> np.ndarray:
-        """Append one token to the cache; logits ``[n_vocab]`` of what follows it.
+    def step(self, slots: Sequence[int], ids: Sequence[int]) -> np.ndarray:
+        """Append ``ids[i]`` to ``slots[i]``; logits ``[n_seq, n_vocab]`` of what follows each.
 
-        Raises InputError when all ``n_ctx`` places of the cache are filled.
+        Raises InputError, before any computing, for a slot that is full, named twice or
+        not open, or an id that is not of this vocabulary.
         """
-        if cache.length >= self.hparams.n_ctx:
-            raise InputError(f"The context of {self.hparams.n_ctx:,} tokens is full.", "prompt")
-        return self._logits(self._hidden([id], cache)[-1])
+        if not len(slots) or len(slots) != len(ids) or len(set(slots)) != len(slots):
+            raise InputError("A step takes one token for each of one or more different slots.")
+        lengths = [self.length(slot) for slot in slots]
+        for id, length in zip(ids, lengths, strict=True):
+            self._check([id], length)
+        return self._run(StepPass(list(slots), lengths, ids))
 
-    def _hidden(self, ids, cache: KVCache) -> np.ndarray:
-        """The blocks' output for ``ids``, which follow what the cache holds, and remember them."""
-        start, end = cache.length, cache.length + len(ids)
-        wte, wpe = self._params["wte"], self._params["wpe"]
-        x = wte[np.asarray(ids)] + wpe[start:end]  # [n_new] -> [n_new, n_embd]
-        for layer, block in enumerate(self._params["blocks"]):
-            normed = layer_norm(x, **block["ln_1"])  # [n_new, n_embd]
-            x += self._attention(normed, block["attn"], layer, cache)  # [n_new, n_embd]
-            a = linear(layer_norm(x, **block["ln_2"]), **block["mlp"]["c_fc"])  # -> [n_new, 4*n_embd]
-            x += linear(gelu(a), **block["mlp"]["c_proj"])  # -> [n_new, n_embd]
-        cache.length = end
-        return x
+    def _check(self, ids, length: int) -> None:
+        """Raise InputError unless ``ids`` can follow ``length`` tokens."""
+        n_vocab, n_ctx = self.hparams.n_vocab, self.hparams.n_ctx
+        if len(ids) == 0:
+            raise InputError("The prompt is empty: type at least one character.", "prompt")
+        if length + len(ids) > n_ctx:
+            raise InputError(
+                f"The context of {n_ctx:,} tokens is full: it holds {length:,}, "
+                f"and {len(ids):,} more do not fit.",
+                "prompt",
+                n_prompt_tokens=length + len(ids),
+                n_ctx=n_ctx,
+            )
+        if min(ids) < 0 or max(ids) >= n_vocab:
+            raise InputError(
+                f"Token ids go from 0 to {n_vocab - 1}; one of these is outside the vocabulary.",
+                "prompt",
+                n_vocab=n_vocab,
+            )
 
-    def _attention(self, x: np.ndarray, attn: dict, layer: int, cache: KVCache) -> np.ndarray:
-        """Causal attention of new tokens over the cache and themselves."""
-        n_new, n_embd = x.shape
-        n_head = self.hparams.n_head
-        d_head = n_embd // n_head
-        start, end = cache.length, cache.length + n_new
-        qkv = linear(x, **attn["c_attn"])  # [n_new, n_embd] -> [n_new, 3*n_embd]
-        q, k, v = qkv.reshape(n_new, 3, n_head, d_head).transpose(1, 2, 0, 3)
-        cache.keys[layer, :, start:end] = k  # [n_head, n_new, d_head]
-        cache.values[layer, :, start:end] = v  # [n_head, n_new, d_head]
-        keys, values = cache.keys[layer, :, :end], cache.values[layer, :, :end]
-        q = q * np.float32(1 / math.sqrt(d_head))  # [n_head, n_new, d_head]
-        scores = q @ keys.transpose(0, 2, 1)  # -> [n_head, n_new, end]
-        if n_new > 1:  # a single token may see everything; of several, none sees later ones
-            scores[:, np.arange(end) > np.arange(start, end)[:, None]] = -np.inf
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)  # [n_head, n_new, end]
-        heads = scores @ values  # -> [n_head, n_new, d_head]
-        merged = heads.transpose(1, 0, 2).reshape(n_new, n_embd)  # -> [n_new, n_embd]
-        return linear(merged, **attn["c_proj"])  # -> [n_new, n_embd]
+    def _run(self, task: "StepPass | PromptPass") -> np.ndarray:
+        """Take one pass through the model; its logits ``[n_logits, n_vocab]``."""
+        layout, ids = self._layout, np.asarray(task.ids)  # [n_new]
+        # A token's row of wte is one column of a block.
+        x = layout.vocab[ids // WIDTH, :, ids % WIDTH] + layout.wpe[task.positions]
+        task.x = x - x.mean(axis=-1, keepdims=True)  # [n_new, n_embd]
+        n_rows = math.prod(grouped(task.n_logits, self._shares[0].group))
+        task.logits = np.empty((n_rows, len(layout.vocab) * WIDTH), np.float32)
+        self._team.run(lambda index: self._shares[index].run(task, self._team))
+        for slot, position in zip(task.slots, task.ends, strict=True):
+            self._lengths[slot] = position
+        return task.logits[: task.n_logits, : self.hparams.n_vocab]
 
-    def _logits(self, x: np.ndarray) -> np.ndarray:
-        """Scores of every token to come after the position ``x``: ``[n_embd] -> [n_vocab]``."""
-        return layer_norm(x, **self._params["ln_f"]) @ self._wte_t
+
+class Cache:
+    """Keys and values of every slot, all places allocated at once, memory taken as it fills.
+
+    Keys lie in blocks as the weights do, so both products of attention run on the same
+    kernels. Zeros, because what lies beyond a sequence's end is multiplied too (with 0).
+    """
+
+    def __init__(self, layout: Layout, n_slots: int):
+        hparams = layout.hparams
+        n_head, d_head = hparams.n_head // layout.n_parts, hparams.n_embd // hparams.n_head
+        blocks = n_blocks(hparams.n_ctx)
+        lead = (hparams.n_layer, n_slots, layout.n_parts, n_head)
+        self.keys = np.zeros((*lead, blocks, d_head, WIDTH), np.float32)
+        self.values = np.zeros((*lead, blocks * WIDTH, d_head), np.float32)
+
+
+class Partials:
+    """Where parts leave their results for all threads to add up.
+
+    Two buffers, ``[n_parts, n_rows, width]``: while one thread still reads the last
+    results from one, another may already write the next into the other.
+    """
+
+    def __init__(self, layout: Layout, n_slots: int):
+        self.n_parts = layout.n_parts
+        self.width = n_blocks(layout.hparams.n_embd) * WIDTH
+        size = self.n_parts * buffer_rows(n_slots) * self.width
+        self._flat = [np.zeros(size, np.float32) for _ in range(2)]
+
+    def views(self, n_rows: int) -> list[np.ndarray]:
+        """Both buffers as ``[n_parts, n_rows, width]``."""
+        shape = (self.n_parts, n_rows, self.width)
+        return [flat[: math.prod(shape)].reshape(shape) for flat in self._flat]
+
+
+def buffer_rows(n_slots: int) -> int:
+    """Rows that the largest pass takes, rounded up to whole groups of any size."""
+    return max(PREFILL_CHUNK, n_slots) + GROUP
+
+
+def grouped(n: int, group: int) -> tuple[int, int]:
+    """How ``n`` rows are multiplied: ``(n_group, group)``, a few rows too many at the end.
+
+    At least two in a group: NumPy hands a single row to a matrix-vector routine that is
+    slower on blocks, and rounds differently.
+    """
+    n_group = -(-n // group)
+    return n_group, max(2, -(-n // n_group))
+
+
+class Share:
+    """What one of the threads has: its parts of every layer, and buffers of its own."""
+
+    def __init__(self, layout, cache, partials, n_slots, index, n_threads):
+        hparams = layout.hparams
+        self.layout, self.partials, self.index = layout, partials, index
+        self.n_slots = n_slots
+        part = slice(*(layout.n_parts * i // n_threads for i in (index, index + 1)))
+        self.part, self.n_share = part, part.stop - part.start
+        self.n_head, self.d_head = hparams.n_head // layout.n_parts, hparams.n_embd // hparams.n_head
+        self.n_hidden = 4 * hparams.n_embd // layout.n_parts
+        self.layers = [
+            {
+                # [n_share, n_blocks, 1, n_in, WIDTH], [n_share, 1, n_out], [n_embd]
+                "qkv_w": layout.qkv_w[i, part, :, None],
+                "qkv_b": layout.qkv_b[i, part],
+                "proj_w": layout.proj_w[i, part, :, None],
+                "proj_b": layout.proj_b[i],
+                "fc_w": layout.fc_w[i, part, :, None],
+                "fc_b": layout.fc_b[i, part],
+                "out_w": layout.out_w[i, part, :, None],
+                "out_b": layout.out_b[i],
+                "keys": cache.keys[i, :, part],  # [n_slots, n_share, n_head, n_blocks, d_head, WIDTH]
+                "values": cache.values[i, :, part],  # [n_slots, n_share, n_head, n_places, d_head]
+            }
+            for i in range(hparams.n_layer)
+        ]
+        blocks = len(layout.vocab)
+        self.blocks = slice(*(blocks * i // n_threads for i in (index, index + 1)))
+        self.vocab = layout.vocab[self.blocks, None]  # [n_blocks, 1, n_embd, WIDTH]
+        n_places = cache.values.shape[-2]
+        longest = max(hparams.n_embd, self.n_hidden, n_places)
+        self.group = max(2, min(GROUP, SMALL_PRODUCT // (WIDTH * longest)))
+        self.ones = np.ones(n_places, np.float32)
+        rows = buffer_rows(n_slots)
+        self.buffers = {
+            "x": np.zeros(rows * hparams.n_embd, np.float32),
+            "sum": np.zeros(rows * hparams.n_embd, np.float32),
+            "normed": np.zeros(rows * hparams.n_embd, np.float32),
+            "scale": np.zeros(rows, np.float32),
+            "qkv": np.zeros(rows * layout.qkv_b[0, part].size, np.float32),
+            "heads": np.zeros(rows * self.n_share * self.n_head * self.d_head, np.float32),
+            "hidden": np.zeros(rows * layout.fc_b[0, part].size, np.float32),
+            "gelu": np.zeros(rows * layout.fc_b[0, part].size, np.float32),
+        }
+        per_slot = (n_slots, self.n_share, self.n_head, 2)
+        self.queries = np.zeros((*per_slot, self.d_head), np.float32)
+        self.scores = np.zeros((*per_slot, n_places), np.float32)
+        self.mixed = np.zeros((*per_slot, self.d_head), np.float32)
+        self.prompt_scores = np.zeros(rows * n_places, np.float32)
+        self._rows: dict[int, Rows] = {}
+
+    def rows(self, n: int) -> "Rows":
+        """The buffers, cut for a pass of ``n`` rows."""
+        if n not in self._rows:
+            self._rows[n] = Rows(self, n)
+        return self._rows[n]
+
+    def run(self, task: "StepPass | PromptPass", team: Team) -> None:
+        """This share of a pass."""
+        r = self.rows(len(task.x))
+        r.x[:] = task.x
+        for layer in self.layers:
+            normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
+            np.matmul(r.normed_in, layer["qkv_w"], out=r.qkv_out)
+            r.qkv += layer["qkv_b"]  # [n_share, n_rows, 3*n_head*d_head]
+            task.attend(self, r, layer)  # -> r.heads
+            np.matmul(r.heads_in, layer["proj_w"], out=r.proj_out)
+            team.wait(self.index)
+            self.add_up(r, r.proj_sum, layer["proj_b"])
+            normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
+            np.matmul(r.normed_in, layer["fc_w"], out=r.hidden_out)
+            r.hidden += layer["fc_b"]  # [n_share, n_rows, n_hidden]
+            for x, t in r.gelu:
+                gelu_twice(x, t)
+            np.matmul(r.hidden_in, layer["out_w"], out=r.out_out)
+            team.wait(self.index)
+            self.add_up(r, r.out_sum, layer["out_b"])
+        if task.n_logits < len(r.x):  # of a prompt, the last
+            last = self.rows(task.n_logits)
+            last.x[:] = r.x[-task.n_logits :].copy()
+            r = last
+        normalise(r.x, r.normed, r.scale)  # [n_logits, n_embd]
+        r.normed *= self.layout.ln_f_g
+        r.normed += self.layout.ln_f_b
+        logits = task.logits.reshape(*r.groups, -1, WIDTH).transpose(2, 0, 1, 3)
+        np.matmul(r.normed_in, self.vocab, out=logits[self.blocks])
+
+    def add_up(self, r: "Rows", parts: np.ndarray, bias: np.ndarray) -> None:
+        """Add all parts' results ``[n_parts, n_rows, n_embd]`` to the residual stream."""
+        np.add.reduce(parts, axis=0, out=r.sum)
+        r.x += r.sum
+        r.x += bias
+
+
+class Rows:
+    """A share's buffers as views for ``n`` rows: ``…_in`` and ``…_out`` are for products."""
+
+    def __init__(self, share: Share, n: int):
+        d, n_share, n_head, d_head = (
+            share.layout.hparams.n_embd, share.n_share, share.n_head, share.d_head,
+        )
+        self.groups = n_group, group = grouped(n, share.group)
+        rows = n_group * group
+
+        def view(name, *shape):
+            return share.buffers[name][: math.prod(shape)].reshape(shape)
+
+        def products(buffer):
+            """``[n_share, n_rows, n_out]`` as ``[n_share, n_blocks, n_group, group, WIDTH]``."""
+            split = buffer.reshape(len(buffer), n_group, group, -1, WIDTH)
+            return split.transpose(0, 3, 1, 2, 4)
+
+        def factors(buffer):
+            """``[n_share, n_rows, n_in]`` as ``[n_share, 1, n_group, group, n_in]``."""
+            return buffer.reshape(len(buffer), 1, n_group, group, -1)
+
+        self.x = view("x", n, d)
+        self.sum = view("sum", n, d)
+        self.scale = view("scale", n, 1)
+        self.normed = view("normed", n, d)
+        self.normed_in = view("normed", n_group, group, d)
+        qkv = view("qkv", n_share, rows, share.layers[0]["qkv_b"].shape[-1])
+        self.qkv, self.qkv_out = qkv[:, :n], products(qkv)
+        self.q, self.k, self.v = (
+            qkv[:, :, : 3 * n_head * d_head]
+            .reshape(n_share, rows, 3, n_head, d_head)
+            .transpose(2, 1, 0, 3, 4)
+        )  # each [n_rows, n_share, n_head, d_head]
+        heads = view("heads", n_share, rows, n_head * d_head)
+        self.heads_in = factors(heads)
+        self.heads = heads.reshape(n_share, rows, n_head, d_head).transpose(1, 0, 2, 3)
+        hidden = view("hidden", n_share, rows, share.layers[0]["fc_b"].shape[-1])
+        self.hidden, self.hidden_out = hidden[:, :n], products(hidden)
+        self.hidden_in = factors(hidden[:, :, : share.n_hidden])
+        # Part by part where parts are large, so that one stays in the processor's cache.
+        pieces = (slice(i, i + 1) for i in range(n_share)) if n > GROUP else (slice(None),)
+        gelu = view("gelu", *self.hidden.shape)
+        self.gelu = [(self.hidden[i], gelu[i]) for i in pieces]
+        proj, out = share.partials.views(rows)  # [n_parts, n_rows, width]
+        self.proj_out, self.proj_sum = products(proj[share.part]), proj[:, :n, :d]
+        self.out_out, self.out_sum = products(out[share.part]), out[:, :n, :d]
+
+
+class StepPass:
+    """One more token for each of several slots."""
+
+    def __init__(self, slots: list[int], lengths: list[int], ids):
+        self.slots, self.positions, self.ids = slots, lengths, ids
+        self.ends = [length + 1 for length in lengths]
+        self.n_logits = len(slots)
+        n_places = n_blocks(max(self.ends)) * WIDTH
+        unseen = np.arange(n_places) > np.array(lengths)[:, None]
+        # [n_rows, 1, 1, n_places]
+        self.mask = np.where(unseen, np.float32(-np.inf), np.float32(0))[:, None, None]
+
+    def attend(self, share: Share, r: Rows, layer: dict) -> None:
+        """Attention of each row over its own slot, into ``r.heads``."""
+        n, n_places = self.mask.shape[0], self.mask.shape[-1]
+        queries, mixed = share.queries[:n], share.mixed[:n]  # [n_rows, n_share, n_head, 2, d_head]
+        queries[..., 0, :] = r.q[:n]  # the second row only makes it a product of matrices
+        keys, values = layer["keys"], layer["values"]
+        rows = list(enumerate(zip(self.slots, self.positions, strict=True)))
+        for row, (slot, position) in rows:
+            block, place = divmod(position, WIDTH)
+            keys[slot, :, :, block, :, place] = r.k[row]
+            values[slot, :, :, position] = r.v[row]
+            end = (block + 1) * WIDTH
+            out = share.scores[row, ..., :end].reshape(*queries.shape[1:4], block + 1, WIDTH)
+            np.matmul(
+                queries[row, :, :, None],  # [n_share, n_head, 1, 2, d_head]
+                keys[slot, :, :, : block + 1],  # [n_share, n_head, n_blocks, d_head, WIDTH]
+                out=out.swapaxes(2, 3),  # [n_share, n_head, n_blocks, 2, WIDTH]
+            )
+        scores = share.scores[:n, :, :, 0, :n_places]  # [n_rows, n_share, n_head, n_places]
+        scores += self.mask
+        weights = softmax_numerators(scores, share.ones)  # [n_rows, n_share, n_head]
+        for row, (slot, position) in rows:
+            end = n_blocks(position + 1) * WIDTH
+            np.matmul(share.scores[row, ..., :end], values[slot, :, :, :end], out=mixed[row])
+        np.divide(mixed[..., 0, :], weights[..., None], out=r.heads[:n])
+
+
+class PromptPass:
+    """Several more tokens for one slot."""
+
+    def __init__(self, slot: int, length: int, ids, is_last: bool):
+        self.slots, self.ids = [slot], ids
+        self.length, self.end = length, length + len(ids)
+        self.positions = np.arange(length, self.end)
+        self.ends = [self.end]
+        self.n_logits = 1
+        first = length // WIDTH * WIDTH  # places before it are seen by all
+        places = np.arange(first, n_blocks(self.end) * WIDTH)
+        unseen = places > self.positions[:, None]
+        self.mask = np.where(unseen, np.float32(-np.inf), np.float32(0))  # [n_rows, n_places - first]
+
+    def attend(self, share: Share, r: Rows, layer: dict) -> None:
+        """Causal attention of the new rows over the slot, into ``r.heads``."""
+        n, (n_group, group) = len(self.ids), r.groups
+        blocks = n_blocks(self.end)
+        n_places = blocks * WIDTH
+        keys, values = layer["keys"][self.slots[0]], layer["values"][self.slots[0]]
+        values[:, :, self.length : self.end] = r.v[:n].transpose(1, 2, 0, 3)
+        for block in range(self.length // WIDTH, blocks):
+            begin, end = max(self.length, block * WIDTH), min(self.end, (block + 1) * WIDTH)
+            k = r.k[begin - self.length : end - self.length]  # [n_some, n_share, n_head, d_head]
+            at = slice(begin - block * WIDTH, end - block * WIDTH)
+            keys[:, :, block, :, at] = k.transpose(1, 2, 3, 0)
+        scores = share.prompt_scores[: n_group * group * n_places].reshape(n_group, group, n_places)
+        products = scores.reshape(n_group, group, blocks, WIDTH).transpose(2, 0, 1, 3)
+        seen = scores.reshape(-1, n_places)[:n]  # [n_rows, n_places]
+        recent = seen[:, -self.mask.shape[1] :]
+        for part in range(share.n_share):  # a head at a time: its scores stay in the cache
+            for head in range(share.n_head):
+                q = r.q[:, part, head].reshape(n_group, group, -1)
+                np.matmul(q, keys[part, head, :blocks, None], out=products)
+                recent += self.mask
+                weights = softmax_numerators(seen, share.ones)  # [n_rows]
+                mixed = r.heads[:, part, head].reshape(n_group, group, -1)
+                np.matmul(scores, values[part, head, :n_places], out=mixed)
+                r.heads[:n, part, head] /= weights[:, None]
+
+
+def normalise(x: np.ndarray, out: np.ndarray, scale: np.ndarray) -> None:
+    """Rows of mean zero ``[n_rows, n_embd]`` divided by their deviation: a bare layer norm."""
+    np.vecdot(x, x, out=scale[:, 0])
+    scale *= 1 / x.shape[-1]
+    scale += EPS
+    np.sqrt(scale, out=scale)
+    np.divide(x, scale, out=out)
+
+
+def gelu_twice(x: np.ndarray, t: np.ndarray) -> None:
+    """``x = 2 * gelu(x)`` in place; ``t`` is scratch of the same shape."""
+    np.multiply(x, x, out=t)
+    t *= CUBIC
+    t += LINEAR
+    t *= x
+    np.tanh(t, out=t)
+    t += 1
+    x *= t
+
+
+def softmax_numerators(scores: np.ndarray, ones: np.ndarray) -> np.ndarray:
+    """``exp(scores - max)`` in place over the last axis; returns what to divide by."""
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    # A dot product adds up in lanes: zeros at the end change nothing, as a sum's would.
+    return np.vecdot(scores, ones[: scores.shape[-1]])

@@ -67,7 +67,8 @@ def stream(
 ) -> Iterator[GeneratedToken]:
     """Continue ``ids`` by up to ``n_tokens`` tokens, yielding each as it is made.
 
-    Greedy unless ``sampling`` says otherwise. Closing the iterator ends the work.
+    Greedy unless ``sampling`` says otherwise. Takes a slot of the engine from the first
+    token to the last, or until the iterator is closed, which ends the work.
     Raises InputError, before any computing, for a prompt or number that cannot be.
     """
     check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx)
@@ -77,28 +78,53 @@ def stream(
             "n_tokens",
             minimum=1,
         )
+    n_ctx, sampling = engine.hparams.n_ctx, sampling or SamplingParams()
     # A list of its own: callers append what comes to theirs, and the prompt must not grow.
-    return _stream(engine, list(ids), n_tokens, sampling or SamplingParams(), endoftext)
+    return _stream(engine, Sequence(list(ids), n_tokens, n_ctx, sampling, endoftext))
 
 
-def _stream(engine, ids, n_tokens, sampling, endoftext):
+def _stream(engine, sequence):
     # A generator of its own, so that stream() checks at the call, not at the first token.
-    cache, rng = engine.new_cache(), sampling.generator()
-    logits = engine.prefill(ids, cache)  # [n_vocab]
-    for n_made in range(1, n_tokens + 1):
-        kept, chances = distribution(logits, sampling)  # [n_kept], [n_kept]
-        id = draw(kept, chances, rng)
-        reason = None
-        if id == endoftext:
-            reason = "endoftext"
-        elif n_made == n_tokens:
-            reason = "length"
-        elif len(ids) + n_made >= engine.hparams.n_ctx:
-            reason = "context"
-        yield describe(id, logits, kept, chances, reason)
-        if reason:
-            return
-        logits = engine.step(id, cache)  # [n_vocab]
+    slot = engine.open()
+    try:
+        token = sequence.choose(engine.prefill(slot, sequence.ids))
+        while token.finish_reason is None:
+            yield token
+            token = sequence.choose(engine.step([slot], [token.id])[0])
+    finally:
+        engine.close(slot)
+    yield token  # the last, when the slot is already somebody else's to take
+
+
+class Sequence:
+    """A text in the making, between two passes of the engine: how it goes on, when it ends.
+
+    Whoever runs the engine, for one sequence or for many at once, shows each its logits.
+    """
+
+    def __init__(
+        self,
+        ids: list[int],
+        n_tokens: int,
+        n_ctx: int,
+        sampling: SamplingParams,
+        endoftext: int | None = ENDOFTEXT_ID,
+    ):
+        """A prompt ``ids`` that ``n_tokens`` more may follow, up to ``n_ctx`` in all."""
+        self.ids = ids
+        self._length = len(ids)
+        # Where both fall together, the reader got all that was asked for.
+        self._ends = {n_ctx: "context", len(ids) + n_tokens: "length"}
+        self._sampling, self._rng = sampling, sampling.generator()
+        self._endoftext = endoftext
+
+    def choose(self, logits: np.ndarray) -> GeneratedToken:
+        """Draw the next token from ``logits [n_vocab]``."""
+        kept, chances = distribution(logits, self._sampling)  # [n_kept], [n_kept]
+        id = draw(kept, chances, self._rng)
+        self._length += 1
+        reason = "endoftext" if id == self._endoftext else self._ends.get(self._length)
+        return describe(id, logits, kept, chances, reason)
 
 
 def describe(id: int, logits, kept, chances, finish_reason: str | None = None) -> GeneratedToken:
@@ -120,8 +146,11 @@ def generate(inputs, params: dict, n_head: int, n_tokens_to_generate: int) -> li
     """Greedy continuation of the ids ``inputs``, as a list of new ids.
 
     The call that picoGPT's readers know, but ``inputs`` is left as it was and nothing is
-    recomputed. Ends early after ``<|endoftext|>`` or when the context is full.
+    recomputed. Ends early after ``<|endoftext|>`` or when the context is full. Lays the
+    weights out anew at each call (124M: about a second); an Engine does that once.
     """
+    if n_tokens_to_generate == 0:
+        return []
     n_vocab, n_embd = params["wte"].shape
     hparams = HParams(n_vocab, len(params["wpe"]), n_embd, n_head, len(params["blocks"]))
     tokens = stream(Engine(params, hparams), list(inputs), n_tokens_to_generate)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2core.encoder import Encoder, default_encoder, encoder_from_directory
+from gpt2core.engine import Engine
 from gpt2core.errors import ModelFileError
 from gpt2core.files import (
     DATA_FILE,
@@ -27,6 +28,7 @@ from gpt2core.files import (
     read_hparams,
 )
 from gpt2core.hparams import MODEL_SIZES, HParams
+from gpt2core.layout import open_layout
 from gpt2core.weights import load_params
 
 DEMO_NAME = "demo"
@@ -35,12 +37,21 @@ DEMO_DIRECTORY = Path(__file__).with_name("demo")
 
 @dataclass(frozen=True)
 class Model:
-    """A GPT-2 ready to run: its name, tokenizer, shape and weights (see ``weights.py``)."""
+    """A GPT-2 ready to run: its name, tokenizer, shape and weights (see ``weights.py``).
+
+    ``path`` is the file the weights come from; None for a model made in memory.
+    """
 
     name: str
     encoder: Encoder
     hparams: HParams
     params: dict
+    path: Path | None = None
+
+    def engine(self, n_slots: int = 1) -> Engine:
+        """An engine for it, on the layout that all processes share where there is one."""
+        layout = open_layout(self.path, self.hparams) if self.path else None
+        return Engine(self.params, self.hparams, n_slots, layout=layout)
 
 
 @dataclass(frozen=True)
@@ -157,7 +168,8 @@ def load_model(name: str = DEMO_NAME, models_dir: str | Path = "models") -> Mode
             f"{directory}: the vocabulary has {encoder.n_vocab:,} tokens, "
             f"the weights only {hparams.n_vocab:,}."
         )
-    return Model(name, encoder, hparams, load_params(directory / WEIGHTS_FILE, hparams))
+    path = directory / WEIGHTS_FILE
+    return Model(name, encoder, hparams, load_params(path, hparams), path)
 
 
 def load_encoder_hparams_and_params(

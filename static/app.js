@@ -10,6 +10,7 @@
 
   const setRunning = (request) => {
     running = request;
+    if (!request && document.activeElement === stop) $("generate").focus(); // it goes away
     stop.hidden = !request;
     $("result").setAttribute("aria-busy", String(Boolean(request)));
   };
@@ -52,6 +53,7 @@
   };
   form.addEventListener("htmx:after:swap", (event) => {
     const { ctx } = event.detail;
+    if (ctx.sourceElement === prompt) markInvalid(false); // too long even to be cut
     if (ctx.sourceElement !== form) return;
     if (ctx.response.status >= 400) {
       setRunning(null);
@@ -70,6 +72,12 @@
     p.textContent = message;
     $("problem").replaceChildren(p);
   };
+
+  // Whoever changes a field is mending it: its message has been read.
+  form.addEventListener("input", ({ target }) => {
+    $(`error-${target.name}`)?.replaceChildren();
+    target.removeAttribute("aria-invalid");
+  });
 
   // The server writes a message beside each bad field; mark the fields, go to the first.
   const markInvalid = (focus) => {

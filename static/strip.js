@@ -98,16 +98,20 @@
 
   const hideCard = (refocus) => {
     card.hidden = true;
+    owner?.removeAttribute("aria-describedby");
     if (refocus) owner?.focus();
     owner = null;
     pinned = false;
   };
   const showCard = (chip, pin = false) => {
     if (pinned && !pin) return;
+    owner?.removeAttribute("aria-describedby");
     owner = chip;
     pinned = pin;
     card.replaceChildren(...describe(chip, pin));
     card.classList.toggle("pinned", pin);
+    card.setAttribute("role", pin ? "dialog" : "tooltip");
+    if (!pin) chip.setAttribute("aria-describedby", "card");
     card.hidden = false;
     const at = chip.getBoundingClientRect(), room = document.documentElement.clientWidth;
     const below = at.bottom + 6 + card.offsetHeight < innerHeight;

@@ -42,7 +42,10 @@ def create_app(config: Settings | None = None) -> Flask:
     errors.register(app)
 
     app.jinja_env.globals.update(
-        as_curl=share.as_curl, as_command=share.as_command, as_python=share.as_python
+        as_curl=share.as_curl,
+        as_command=share.as_command,
+        as_python=share.as_python,
+        max_link=share.MAX_LINK,
     )
 
     @app.context_processor

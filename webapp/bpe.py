@@ -1,4 +1,4 @@
-"""GET /bpe: how byte-pair encoding got from a text to its token ids, step by step.
+"""GET and POST /bpe: how byte-pair encoding got from a text to its ids, step by step.
 
 Beside a prompt's journey: a page to link to and to project on a wall, written wholly on
 the server. ``Encoder.explain`` does the work; this module chooses what is drawn and makes
@@ -20,19 +20,20 @@ from gpt2core.encoder import (
     MergeStep,
     Word,
     byte_alphabet,
-    replace_surrogates,
 )
 from gpt2core.errors import InputError
 from webapp.errors import response_kind
+from webapp.share import MAX_LINK
 from webapp.views import N_COLOURS, PICTURES, SPELLED_OUT, note_of
 
 blueprint = Blueprint("bpe", __name__)
 
-MAX_CHARS = 8_000  # about what fits into a link
+MAX_CHARS = 10_000  # characters of a text
 MAX_WORDS = 200  # words drawn on a page
 MAX_SYMBOLS = 64  # bytes of a word whose merges are drawn
 MAX_DRAWN = 12_000  # symbols in all the merges drawn on a page
-MAX_CHIPS = 500  # tokens drawn for a word, and in the result
+MAX_CHIPS = 500  # tokens drawn in the result
+MAX_SHOWN = 60  # characters of a word where it is named
 JOINERS = "\u200d\ufe0f"  # unseen, but inside a word they make emoji what they are
 EXAMPLES = (
     "Not all heroes wear capes.",
@@ -45,18 +46,35 @@ EXAMPLES = (
 
 @blueprint.get("/bpe")
 def page():
-    """The explanation of ``?text=…``; a form for another text."""
-    text = request.args.get("text", "")
-    if "typed" in request.args:
-        # A browser's own form writes line ends as CR LF; the address to share does not.
-        return redirect(url_for(".page", text=text.replace("\r\n", "\n")))
+    """The explanation of ``?text=…``, with a form for another text."""
+    return explanation_of(request.args.get("text", ""))
+
+
+@blueprint.post("/bpe")
+def typed():
+    """The text of the form: on to the address to share, where it fits into one."""
+    # A browser writes each line end of a textarea as CR LF.
+    text = request.form.get("text", "").replace("\r\n", "\n")
+    link = url_for(".page", text=text)
+    return redirect(link, 303) if len(link) <= MAX_LINK else explanation_of(text)
+
+
+def explanation_of(text: str):
+    """The page for ``text``, as a response."""
     try:
         explained = explain(current_app.extensions["scheduler"].encoder, text)
     except InputError as error:
         if response_kind() != "page":
             raise
-        return render_template("bpe.html", text=text[:MAX_CHARS], message=str(error)), 422
-    return render_template("bpe.html", text=text, explained=explained, examples=EXAMPLES)
+        return render_template("bpe.html", text=text, message=str(error)), 422
+    onward = url_for("pages.index", prompt=text)
+    return render_template(
+        "bpe.html",
+        text=text,
+        explained=explained,
+        examples=EXAMPLES,
+        onward=onward if len(onward) <= MAX_LINK else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +125,7 @@ class Entry:
 
     @property
     def shown(self) -> str:
-        return visible(self.word.text)
+        return shortened(visible(self.word.text), MAX_SHOWN)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -120,7 +138,7 @@ class Entry:
 
     @property
     def drawn_tokens(self) -> list[Token]:
-        return self.tokens[:MAX_CHIPS]
+        return self.tokens[:MAX_SYMBOLS]
 
     @cached_property
     def states(self) -> list[State]:
@@ -193,7 +211,7 @@ class Explained:
             ClauseUse(
                 clause,
                 len(taken[clause.name]),
-                [shortened(visible(text)) for text in dict.fromkeys(taken[clause.name])][:4],
+                [shortened(visible(text), 24) for text in dict.fromkeys(taken[clause.name])][:4],
             )
             for clause in SPLIT_CLAUSES
         ]
@@ -216,7 +234,7 @@ def explain(encoder: Encoder, text: str) -> Explained:
             n_chars=len(text),
             max_chars=MAX_CHARS,
         )
-    words = encoder.explain(replace_surrogates(text), MAX_SYMBOLS)
+    words = encoder.explain(text, MAX_SYMBOLS)
     entries: dict[str, Entry] = {}
     places, room = [], MAX_DRAWN
     for word in words[:MAX_WORDS]:
@@ -265,6 +283,5 @@ def picture(char: str) -> str:
     return sign if sign != char else f"U+{ord(char):04X}"
 
 
-def shortened(text: str, room: int = 24) -> str:
-    """``text``, cut where it would not fit a table."""
+def shortened(text: str, room: int) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"

@@ -74,7 +74,7 @@ def parse_logprobs(values: Mapping, n_kept: int) -> list[float | None]:
 def token_rows(
     encoder: Encoder, prompt: str, kept: list[int], logprobs: list[float | None]
 ) -> list[dict]:
-    """One row a token. ``text`` is None for a token that is only part of a character."""
+    """One row a token. ``text`` is None where a token is none: part of a character, the end."""
     ids = encoder.encode(prompt)
     shown = Result(GenerationRequest(prompt, ids, kept, 1, SamplingParams()), encoder)
     chips = [chip for group in shown.prompt_groups + shown.groups for chip in group.chips]
@@ -86,7 +86,7 @@ def token_rows(
 
 def token_row(chip: TokenChip, logprob: float | None) -> dict:
     data = bytes.fromhex(chip.bytes)
-    text = data.decode() if is_utf8(data) else None
+    text = data.decode() if is_utf8(data) and chip.start < chip.end else None
     values = (chip.index, chip.id, chip.piece, chip.bytes, text, chip.start, chip.end, logprob)
     return dict(zip(COLUMNS, values, strict=True))
 

@@ -10,7 +10,7 @@ import logging
 from flask import Flask, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from gpt2core.errors import InputError
+from gpt2core.errors import InputError, ModelFileError
 from webapp.forms import LABELS, FormErrors
 from webapp.scheduler import Unavailable
 from webapp.views import render_page
@@ -38,8 +38,9 @@ def response_kind() -> str:
 def register(app: Flask) -> None:
     """Make ``app`` answer exceptions as this module says."""
     app.register_error_handler(FormErrors, bad_form)
-    app.register_error_handler(InputError, lambda error: bad_form(FormErrors([error])))
+    app.register_error_handler(InputError, lambda error: bad_form(FormErrors([error], {})))
     app.register_error_handler(Unavailable, unavailable)
+    app.register_error_handler(ModelFileError, lambda error: plain_error(503, str(error)))
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, unexpected)
 
@@ -51,8 +52,10 @@ def bad_form(error: FormErrors):
         first = error.errors[0]
         return json_error(422, str(first), field=first.field, **first.numbers)
     if kind == "htmx":
-        return render_template("_form_errors.html", fields=["prompt", *LABELS], messages=messages), 422
-    return render_page(request.form, messages=messages), 422
+        fields = ["prompt", *LABELS]
+        return render_template("_form_errors.html", fields=fields, messages=messages), 422
+    typed = {name: value for name, value in error.values.items() if isinstance(value, str)}
+    return render_page(typed, messages=messages), 422
 
 
 def unavailable(error: Unavailable):
@@ -63,7 +66,10 @@ def unavailable(error: Unavailable):
 
 def http_error(error: HTTPException):
     """Flask's own 4xx, in words a person can use."""
-    return plain_error(error.code, SENTENCES.get(error.code, error.description))
+    body, status = plain_error(error.code, SENTENCES.get(error.code, error.description))
+    # What an error adds, as 405 tells the methods that are allowed; the body is ours.
+    headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
+    return body, status, headers
 
 
 def unexpected(error: Exception):

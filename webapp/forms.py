@@ -33,11 +33,14 @@ LABELS = {
 
 
 class FormErrors(GPT2Error):
-    """Every bad field of a form at once, so that nobody mends them one by one."""
+    """Every bad field of a form at once, so that nobody mends them one by one.
 
-    def __init__(self, errors: list[InputError]):
+    ``values`` are the fields as they were read, for the form that is shown again.
+    """
+
+    def __init__(self, errors: list[InputError], values: Mapping):
         super().__init__(" ".join(str(error) for error in errors))
-        self.errors = errors
+        self.errors, self.values = errors, values
 
     def by_field(self) -> dict[str, str]:
         """Field -> message; what belongs to no visible field stands beside the prompt."""
@@ -105,7 +108,7 @@ def parse_request(
             checked(lambda one: SamplingParams(**one), {name: number})
             numbers[name] = number
     if found:
-        raise FormErrors(found)
+        raise FormErrors(found, values)
     numbers.setdefault("seed", fresh_seed())
     return GenerationRequest(prompt, ids, kept, n_tokens, SamplingParams(**numbers))
 

@@ -22,11 +22,12 @@ from flask import (
 )
 from werkzeug.exceptions import ClientDisconnected, UnsupportedMediaType
 
+from gpt2core.encoder import replace_surrogates
 from gpt2core.generate import GeneratedToken
 from webapp import sse
 from webapp.errors import response_kind
 from webapp.forms import GenerationRequest, checked_prompt, parse_request
-from webapp.scheduler import Failed, Generation, Queued, Unavailable
+from webapp.scheduler import Failed, Generation, Queued, Reading, Unavailable
 from webapp.views import Result, render_page, token_view
 
 blueprint = Blueprint("generation", __name__)
@@ -124,6 +125,8 @@ def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterato
                 yield sse.HEARTBEAT
             elif isinstance(event, Queued):
                 yield message("_stream_queued.html", position=event.position)
+            elif isinstance(event, Reading):
+                yield message("_stream_reading.html", reading=event)
             elif isinstance(event, Failed):
                 yield message("_stream_failed.html", message=event.message)
             else:
@@ -138,10 +141,14 @@ def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterato
 def submitted_values() -> dict:
     """The fields of the request, from a form or a JSON object."""
     if request.is_json:
-        values = request.get_json(silent=True)
+        try:
+            values = request.get_json(silent=True)
+        except RecursionError:  # a hundred thousand opening brackets, for example
+            values = None
         if not isinstance(values, dict):
             raise UnsupportedMediaType
-        return values
+        # JSON can spell half a character ("\\ud800"); no answer could repeat it.
+        return {k: replace_surrogates(v) if isinstance(v, str) else v for k, v in values.items()}
     values = request.form.to_dict()
     if response_kind() == "page" and "prompt" in values:
         # A browser's own form submission writes each line end of a textarea as CR LF.

@@ -23,7 +23,10 @@ def index():
     """The page; query parameters fill the form."""
     current_app.extensions["scheduler"].start()  # the model loads while people read
     # A first visit starts with an example, so that there is something to look at.
-    return render_page({"prompt": EXAMPLES[0], **request.args.to_dict()})
+    values = {"prompt": EXAMPLES[0], **request.args.to_dict()}
+    # A form without JavaScript writes each line end of a textarea as CR LF.
+    values["prompt"] = values["prompt"].replace("\r\n", "\n")
+    return render_page(values)
 
 
 @blueprint.get("/htmx/<name>")

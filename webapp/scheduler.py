@@ -1,13 +1,15 @@
-"""One thread that owns the model: loads it, admits prompts, steps what is running.
+"""One thread that owns the model: makes it ready, admits prompts, steps what is running.
 
 Third stop of a prompt's journey. A route submits token ids and gets a
-:class:`Generation`; the thread takes it from the queue when a place is free, makes one
-token for each running generation in turn, and puts it on that generation's own queue,
-from which the route's response reads.
+:class:`Generation`; the thread gives it a slot of the engine when one is free, reads
+its prompt piece by piece, then makes one token for all running generations together,
+step by step, and puts each on that generation's own queue, from which the route's
+response reads.
 
 Invariants: only this module touches an Engine, and only its thread runs it; a slow or
 vanished reader never blocks the others (its queue is bounded by the tokens asked for);
-a failure ends the generation it belongs to and not the thread; nothing is started
+a long prompt does not freeze those who write; a failure ends the generation it belongs
+to (all that run, where that cannot be told) and not the thread; nothing is started
 before :meth:`Scheduler.start`, so the app can be built before a fork.
 """
 
@@ -20,15 +22,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gpt2core.encoder import Encoder
-from gpt2core.engine import Engine
+from gpt2core.engine import PREFILL_CHUNK, Engine
 from gpt2core.errors import GPT2Error
-from gpt2core.files import Progress, format_bytes, read_hparams
-from gpt2core.generate import GeneratedToken, stream
+from gpt2core.files import read_hparams
+from gpt2core.generate import GeneratedToken, Sequence
 from gpt2core.hparams import MODEL_SIZES, HParams, check_prompt
 from gpt2core.loader import Model, get_encoder, load_model, model_directory, prepare_model
 from gpt2core.sampling import SamplingParams
+from webapp.preparation import Preparation
 
 log = logging.getLogger(__name__)
+
+SMALLEST_PIECE = 16  # tokens of a prompt read between two steps, at the least
 
 
 class Unavailable(GPT2Error):
@@ -47,69 +52,21 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """The prompt is long and being read: ``n_read`` of ``n_tokens``."""
+
+    n_read: int
+    n_tokens: int
+
+
+@dataclass(frozen=True)
 class Failed:
     """The generation ended without finishing; ``message`` is for the reader."""
 
     message: str
 
 
-Event = Queued | GeneratedToken | Failed
-
-
-CONVERSION_SECONDS = 15  # roughly what follows a download; only for telling people
-
-
-class Preparation:
-    """How far the model is from being ready: what is done, how fast, how long it takes.
-
-    Written by the scheduler's thread, read by responses; each read sees one whole state.
-    """
-
-    def __init__(self):
-        self.progress: Progress | None = None  # None: nothing to fetch, only to load
-        self._phase_began = (0.0, 0)  # when, and with how many bytes
-        self._now = 0.0
-
-    def report(self, progress: Progress) -> None:
-        """The callback of ``prepare_model``."""
-        self._now = time.monotonic()
-        if self.progress is None or self.progress.phase != progress.phase:
-            self._phase_began = (self._now, progress.bytes_done)
-        self.progress = progress
-
-    @property
-    def rate(self) -> float:
-        """Bytes a second since this phase began; 0 while it cannot be told."""
-        began, had = self._phase_began
-        elapsed = self._now - began
-        return (self.progress.bytes_done - had) / elapsed if elapsed > 0.5 else 0.0
-
-    @property
-    def seconds_left(self) -> int | None:
-        """Until the model is ready at that rate; None while it cannot be told."""
-        if not self.progress or not self.rate:
-            return None
-        left = (self.progress.bytes_total - self.progress.bytes_done) / self.rate
-        return round(left) + (CONVERSION_SECONDS if self.progress.phase == "download" else 0)
-
-    @property
-    def sentence(self) -> str:
-        """In words: what happens, how far it is, how long it will take."""
-        if not self.progress:
-            return "The model is being loaded."
-        doing = "downloaded" if self.progress.phase == "download" else "converted"
-        done, total = self.progress.bytes_done, self.progress.bytes_total
-        parts = [f"The model is being {doing}: {format_bytes(done)} of {format_bytes(total)}"]
-        if self.rate:
-            parts.append(f"{format_bytes(self.rate)}/s")
-        if self.seconds_left is not None:
-            parts.append(f"ready in about {duration(self.seconds_left)}")
-        return ", ".join(parts) + "."
-
-
-def duration(seconds: int) -> str:
-    """``75`` -> ``"2 min"``: roughly, as people say it."""
-    return f"{max(seconds, 1)} s" if seconds < 60 else f"{-(-seconds // 60)} min"
+Event = Queued | Reading | GeneratedToken | Failed
 
 
 class Generation:
@@ -145,6 +102,21 @@ class Generation:
         self.cancelled = True
 
 
+@dataclass
+class Running:
+    """A generation that has a slot of the engine."""
+
+    generation: Generation
+    slot: int
+    sequence: Sequence
+    n_read: int = 0  # how much of the prompt the engine has read
+    newest: int | None = None  # the token that the next step feeds back
+
+    @property
+    def unread(self) -> list[int]:
+        return self.sequence.ids[self.n_read :]
+
+
 class Scheduler:
     """See the module. ``start`` may be called by every request; the first one counts."""
 
@@ -155,10 +127,14 @@ class Scheduler:
         self.failure: str | None = None  # why the model could not be made ready
         self.preparation = Preparation()
         self._waiting: deque[Generation] = deque()
-        self._running: list[tuple[Generation, Iterator[GeneratedToken]]] = []
+        self._running: list[Running] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._encoder: Encoder | None = None
+        self._engine: Engine | None = None
+        self._ends_at: float | None = None  # when the server stops, once it has been told to
+        self._step_seconds = 0.0  # what the newest step took
+        self._read_seconds = 0.0  # what reading a token of a prompt took, lately
 
     def start(self) -> None:
         """Start the thread unless it runs: it loads the model, then serves."""
@@ -203,6 +179,8 @@ class Scheduler:
         """Queue a prompt. Raises InputError for one that cannot be, Unavailable for not now."""
         self.start()
         self.wait_until_loaded(timeout=2)
+        if self._ends_at is not None:
+            raise Unavailable("The server is being restarted; try again in a moment.", 5)
         if self.failure:
             raise Unavailable(f"The model is not ready: {self.failure}", retry_after=60)
         if self.model is None:
@@ -229,14 +207,26 @@ class Scheduler:
             self.failure = None
             self._changed.notify_all()
 
+    def drain(self, seconds: float) -> None:
+        """The server stops in ``seconds``: take nothing new, and end what is left by then.
+
+        Safe to call from a signal handler: it only notes the time.
+        """
+        self._ends_at = time.monotonic() + seconds
+
     def _run(self) -> None:
-        """The thread: make the model ready, then admit and step for ever."""
+        """The thread: make the model ready, then admit, read and step for ever."""
         while self.model is None:
             self._prepare()
-        engine = Engine(self.model.params, self.model.hparams)
         while True:
-            self._admit(engine, self.model)
-            self._step()
+            self._admit()
+            try:
+                self._leave()
+                self._read()
+                self._step()
+            except Exception as error:  # whose fault it is cannot be told
+                for running in list(self._running):
+                    self._fail(running, error)
 
     def _prepare(self) -> None:
         """Download, convert and load what is needed; after a failure, wait for a retry.
@@ -248,6 +238,9 @@ class Scheduler:
             self.preparation = Preparation()
             prepare_model(self.model_name, self.models_dir, self.preparation.report)
             model = load_model(self.model_name, self.models_dir)
+            # The layout of a large model is written once, which takes seconds: the model
+            # is not there before it can be used.
+            self._engine = model.engine(self.max_batch)
         except Exception as error:  # told on the page; there is nobody else to tell
             log.exception("the model %s could not be made ready", self.model_name)
             with self._changed:
@@ -260,40 +253,92 @@ class Scheduler:
             self.model = model
             self._changed.notify_all()
 
-    def _admit(self, engine: Engine, model: Model) -> None:
-        """Move waiting generations to free places; sleep while there is nothing to do."""
+    def _admit(self) -> None:
+        """Move waiting generations to free slots; sleep while there is nothing to do."""
+        n_ctx, endoftext = self.model.hparams.n_ctx, self.model.encoder.endoftext
         with self._changed:
             while not self._waiting and not self._running:
                 self._changed.wait()
+            n_waited = len(self._waiting)
             self._waiting = deque(g for g in self._waiting if not g.cancelled)
-            admitted = False
             while self._waiting and len(self._running) < self.max_batch:
                 g = self._waiting.popleft()
-                tokens = stream(engine, g.ids, g.n_tokens, g.sampling, model.encoder.endoftext)
-                self._running.append((g, tokens))
-                admitted = True
-            if admitted:
+                sequence = Sequence(g.ids, g.n_tokens, n_ctx, g.sampling, endoftext)
+                self._running.append(Running(g, self._engine.open(), sequence))
+            if len(self._waiting) < n_waited:  # somebody got a place or left: the line moved
                 for position, waiting in enumerate(self._waiting, start=1):
                     waiting.put(Queued(position))
 
-    def _step(self) -> None:
-        """One token for each running generation; drop those that ended."""
-        still_running = []
-        for generation, tokens in self._running:
-            if self._advance(generation, tokens):
-                still_running.append((generation, tokens))
-        with self._changed:
-            self._running = still_running
+    def _leave(self) -> None:
+        """Drop what nobody reads any more; when the server's time is over, everything."""
+        for running in list(self._running):
+            if running.generation.cancelled:
+                self._end(running)
+        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+            with self._changed:
+                waiting, self._waiting = self._waiting, deque()
+            for generation in [r.generation for r in self._running] + list(waiting):
+                generation.put(Failed("The server is being restarted. Generate again to go on."))
+            for running in list(self._running):
+                self._end(running)
 
-    def _advance(self, generation: Generation, tokens: Iterator[GeneratedToken]) -> bool:
-        """Make one token; False when the generation is over."""
-        if generation.cancelled:
-            return False
+    def _read(self) -> None:
+        """Read a piece of the first prompt that is not read yet.
+
+        While others write, the piece is so small that their next token is not late by
+        more than about one step; alone, the engine takes what it likes best.
+        """
+        running = next((r for r in self._running if r.unread), None)
+        if running is None:
+            return
+        n = PREFILL_CHUNK
+        if any(r.newest is not None for r in self._running) and self._read_seconds:
+            n = max(SMALLEST_PIECE, min(n, int(self._step_seconds / self._read_seconds)))
+        piece = running.unread[:n]
+        began = time.perf_counter()
         try:
-            token = next(tokens)
+            logits = self._engine.prefill(running.slot, piece)
         except Exception as error:
-            log.exception("a generation failed")
-            generation.put(Failed(f"The model stopped with an error: {error}"))
-            return False
-        generation.put(token)
-        return token.finish_reason is None
+            self._fail(running, error)
+            return
+        self._read_seconds = (time.perf_counter() - began) / len(piece)
+        running.n_read += len(piece)
+        if running.unread:
+            running.generation.put(Reading(running.n_read, len(running.sequence.ids)))
+        else:
+            self._choose(running, logits)
+
+    def _step(self) -> None:
+        """One token for each generation whose prompt is read."""
+        writing = [r for r in self._running if r.newest is not None]
+        if not writing:
+            return
+        began = time.perf_counter()
+        logits = self._engine.step([r.slot for r in writing], [r.newest for r in writing])
+        for running, row in zip(writing, logits, strict=True):
+            self._choose(running, row)
+        self._step_seconds = time.perf_counter() - began
+
+    def _choose(self, running: Running, logits) -> None:
+        """Draw the next token from ``logits [n_vocab]`` and hand it to the reader."""
+        try:
+            token = running.sequence.choose(logits)
+        except Exception as error:
+            self._fail(running, error)
+            return
+        running.newest = token.id
+        running.generation.put(token)
+        if token.finish_reason:
+            self._end(running)
+
+    def _fail(self, running: Running, error: Exception) -> None:
+        """End one generation with an error; the others and the thread go on."""
+        log.error("a generation failed", exc_info=error)
+        running.generation.put(Failed(f"The model stopped with an error: {error}"))
+        self._end(running)
+
+    def _end(self, running: Running) -> None:
+        """Give a generation's slot back."""
+        self._engine.close(running.slot)
+        with self._changed:
+            self._running.remove(running)

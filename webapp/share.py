@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 from gpt2core.encoder import replace_surrogates
 
+MAX_LINK = 8_000  # characters of an address that servers (see gunicorn.conf.py) still take
+
 
 def as_curl(form: Mapping, url: str) -> str:
     """A request to this very server (``url`` is its /generate), answered as JSON."""
@@ -33,16 +35,18 @@ def as_command(form: Mapping, model: str) -> str | None:
     """The command line, for a POSIX shell; None where tokens are kept, which it cannot say."""
     if form.get("kept"):
         return None
-    options = [f"--n_tokens_to_generate {form['n_tokens']}"]
-    options += [f"--{name} {value}" for name, value in sampling(form).items()]
-    command = " ".join(["python -m gpt2core", *options, f"--model_size {shlex.quote(model)}"])
+    chosen = " ".join(f"--{name} {value}" for name, value in sampling(form).items())
+    command = (
+        f"python -m gpt2core --n_tokens_to_generate {form['n_tokens']} \\\n"
+        f"  {chosen} \\\n  --model_size {shlex.quote(model)}"
+    )
     prompt = form["prompt"]
     if prompt != "-" and all(char.isprintable() or char == "\n" for char in prompt):
         # After -- nothing is an option any more, whatever it begins with.
-        return f"{command} {'-- ' if prompt.startswith('-') else ''}{shlex.quote(prompt)}"
+        return f"{command} \\\n  {'-- ' if prompt.startswith('-') else ''}{shlex.quote(prompt)}"
     # Of standard input the last line end is dropped, so the prompt gets one to lose.
     line_end = "\\r\\n" if prompt.endswith("\r") else "\\n"
-    return f"printf '{printf_text(prompt)}{line_end}' | {command}"
+    return f"printf '{printf_text(prompt)}{line_end}' |\n  {command}"
 
 
 def as_python(form: Mapping, model: str) -> str:

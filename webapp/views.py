@@ -230,7 +230,7 @@ class Result:
         """Decode one more token and find what it changes."""
         reason = token and token.finish_reason
         text = ""
-        if reason != "endoftext":  # which ends the text and is not part of it
+        if id != self.encoder.endoftext:  # which ends the text and is not part of it
             text = self._decoder.feed(self.encoder.token_bytes(id))
         if reason:
             text += self._decoder.flush()
@@ -304,9 +304,9 @@ class Result:
         fields = {
             "prompt": self.asked.prompt,
             "n_tokens": self.asked.n_tokens,
-            "temperature": f"{sampling.temperature:g}",
+            "temperature": exact(sampling.temperature),
             "top_k": sampling.top_k,
-            "top_p": f"{sampling.top_p:g}",
+            "top_p": exact(sampling.top_p),
             "seed": sampling.seed,
         }
         if self.asked.kept:
@@ -338,7 +338,10 @@ class Result:
 
 def render_page(values: Mapping, messages: dict[str, str] | None = None, result=None) -> str:
     """The whole page: the form filled from ``values``, errors and a finished result, if any."""
-    form = {name: values.get(name, default) for name, default in DEFAULTS.items()}
+    form = {
+        name: default if values.get(name) is None else values[name]
+        for name, default in DEFAULTS.items()
+    }
     return render_template(
         "index.html",
         form=form,
@@ -421,6 +424,11 @@ def note_of(data: bytes) -> str:
     if len(text) == 1 and not text.isprintable():
         return unicodedata.name(text, f"U+{ord(text):04X}").lower()
     return ""
+
+
+def exact(number: float) -> str:
+    """The shortest spelling that reads back as this very number: ``0.8``, ``1``."""
+    return repr(number).removesuffix(".0")
 
 
 def percent(probability: float) -> str:

@@ -1,0 +1,60 @@
+"""How NumPy's linear algebra is to run, decided before NumPy is imported.
+
+OpenBLAS, which NumPy's wheels bring along, reads its settings once, while it loads.
+Importing ``gpt2core`` therefore calls :func:`configure` before anything else; a program
+that imported NumPy first keeps what it has and gets the same numbers, perhaps slower.
+
+Invariants: imports nothing of NumPy; a variable that is already set is somebody's
+decision and stays; harmless where NumPy brings another BLAS.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+THREADS_VARIABLE = "GPT2_THREADS"
+
+
+def configure() -> None:
+    """Let OpenBLAS choose its kernels for the engine. Does nothing once NumPy is loaded."""
+    if "numpy" in sys.modules:
+        return
+    if has_avx512():
+        # OpenBLAS knows processors by name, and takes one that is newer than itself for
+        # an old one: half the speed. Every AVX-512 machine runs the Skylake-X kernels.
+        os.environ.setdefault("OPENBLAS_CORETYPE", "SKYLAKEX")
+    else:
+        # Without its small-matrix kernels OpenBLAS would start threads for products that
+        # the engine has already divided among its own.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def share_processors(n_workers: int) -> None:
+    """Tell this process and its children that ``n_workers`` of them share the machine."""
+    os.environ.setdefault(THREADS_VARIABLE, str(max(1, n_processors() // max(1, n_workers))))
+
+
+def n_threads() -> int:
+    """Threads an engine may use: ``$GPT2_THREADS``, else one for each processor."""
+    try:
+        return max(1, int(os.environ[THREADS_VARIABLE]))
+    except (KeyError, ValueError):
+        return n_processors()
+
+
+def n_processors() -> int:
+    """Processors this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has what OpenBLAS's Skylake-X kernels use; False if unknown."""
+    try:
+        text = cpuinfo.read_text()
+    except OSError:
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    return {"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"} <= set(flags)
