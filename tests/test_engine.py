@@ -1,5 +1,8 @@
 """The fast engine says what the readable model says, and never computes a prefix again."""
 
+import gc
+import threading
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,7 @@ from gpt2core.engine import Engine
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams
 from gpt2core.model import gpt2
-from tests.small_models import SMALL_MODELS
+from tests.small_models import SMALL_MODELS, SmallModel
 
 TOLERANCE = 1e-4  # of a logit
 
@@ -17,13 +20,19 @@ TOLERANCE = 1e-4  # of a logit
 LENGTHS = [1, 2, 17, -1]
 each_length = pytest.mark.parametrize("length", LENGTHS, ids=["1", "2", "17", "n_ctx-1"])
 
+# Several blocks of keys, and work for several threads.
+LONG = SmallModel(
+    HParams(n_vocab=150, n_ctx=200, n_embd=48, n_head=4, n_layer=2),
+    seed=9, embedding=0.14, weight=0.14, bias=0.1, gain=0.3,
+)  # fmt: skip
+
 
 def prompt_of(small, length):
     return small.ids()[:length]  # -1 leaves out the last of n_ctx ids
 
 
-def engine_of(small):
-    return Engine(small.params(), small.hparams)
+def engine_of(small, n_slots=1, n_threads=None):
+    return Engine(small.params(), small.hparams, n_slots, n_threads=n_threads)
 
 
 def reference(small, ids):
@@ -35,22 +44,17 @@ def assert_same_logits(logits, expected):
     assert np.abs(logits - expected).max() <= TOLERANCE
 
 
-def arrays_of(cache) -> list[np.ndarray]:
-    """Every array that a cache holds, whatever its layout."""
-    arrays = [value for value in vars(cache).values() if isinstance(value, np.ndarray)]
-    assert arrays
-    return arrays
+def prefilled(engine, ids):
+    """A newly opened slot that holds ``ids``, and the logits after them."""
+    slot = engine.open()
+    return slot, engine.prefill(slot, ids)
 
 
-def n_filled(cache) -> int:
-    """How many numbers of a cache that was filled with NaN have been written since."""
-    return sum(int(np.isfinite(array).sum()) for array in arrays_of(cache))
-
-
-def poisoned_with_nan(cache):
-    for array in arrays_of(cache):
-        array.fill(np.nan)
-    return cache
+def alone(engine, ids):
+    """Logits after ``ids`` from a slot that is closed again."""
+    slot, logits = prefilled(engine, ids)
+    engine.close(slot)
+    return logits
 
 
 # The same numbers as the readable model
@@ -58,8 +62,8 @@ def poisoned_with_nan(cache):
 
 @each_length
 def test_prefill_gives_the_readable_models_last_logits(small, length):
-    ids, engine = prompt_of(small, length), engine_of(small)
-    assert_same_logits(engine.prefill(ids, engine.new_cache()), reference(small, ids)[-1])
+    ids = prompt_of(small, length)
+    assert_same_logits(alone(engine_of(small), ids), reference(small, ids)[-1])
 
 
 @each_length
@@ -67,55 +71,62 @@ def test_prefill_gives_the_readable_models_last_logits(small, length):
 def test_the_size_of_prefill_chunks_changes_nothing(small, length, chunk, monkeypatch):
     monkeypatch.setattr(gpt2core.engine, "PREFILL_CHUNK", chunk)
     ids, engine = prompt_of(small, length), engine_of(small)
-    cache = engine.new_cache()
-    assert_same_logits(engine.prefill(ids, cache), reference(small, ids)[-1])
+    slot, logits = prefilled(engine, ids)
+    assert_same_logits(logits, reference(small, ids)[-1])
     following = small.ids()[len(ids)]
     expected = reference(small, [*ids, following])[-1]
-    assert_same_logits(engine.step(following, cache), expected)
+    assert_same_logits(engine.step([slot], [following])[0], expected)
 
 
 @each_length
 def test_greedy_ids_and_logits_equal_the_readable_models(small, length):
-    ids, engine, cache = prompt_of(small, length), engine_of(small), None
-    logits, written = None, list(ids)
-    while len(written) < small.hparams.n_ctx:
-        if cache is None:
-            cache = engine.new_cache()
-            logits = engine.prefill(ids, cache)
-        else:
-            logits = engine.step(written[-1], cache)
+    engine, written = engine_of(small), list(prompt_of(small, length))
+    slot, logits = prefilled(engine, written)
+    while True:
         expected = reference(small, written)[-1]
         assert_same_logits(logits, expected)
         assert logits.argmax() == expected.argmax()
+        if len(written) == small.hparams.n_ctx:
+            break
         written.append(int(logits.argmax()))
-    assert_same_logits(engine.step(written[-1], cache), reference(small, written)[-1])
+        logits = engine.step([slot], [written[-1]])[0]
 
 
 def test_greedy_ids_equal_huggingfaces(small_name, small, logit_goldens):
     engine = engine_of(small)
-    cache = engine.new_cache()
     expected = logit_goldens[f"{small_name}/greedy"].tolist()
-    written = [int(engine.prefill(small.ids()[:2], cache).argmax())]
+    slot, logits = prefilled(engine, small.ids()[:2])
+    written = [int(logits.argmax())]
     while len(written) < len(expected):
-        written.append(int(engine.step(written[-1], cache).argmax()))
+        written.append(int(engine.step([slot], [written[-1]])[0].argmax()))
     assert written == expected
 
 
 def test_steps_give_what_a_prefill_of_the_longer_prompt_gives(small):
-    engine, ids = engine_of(small), small.ids()[:-1]
-    cache = engine.new_cache()
-    stepped = engine.prefill(ids[:1], cache)
+    engine, ids = engine_of(small, n_slots=2), small.ids()[:-1]
+    slot, stepped = prefilled(engine, ids[:1])
     for end in range(1, len(ids) + 1):
-        assert_same_logits(stepped, engine.prefill(ids[:end], engine.new_cache()))
+        assert_same_logits(stepped, alone(engine, ids[:end]))
         if end < len(ids):
-            stepped = engine.step(ids[end], cache)
+            stepped = engine.step([slot], [ids[end]])[0]
+
+
+@pytest.mark.parametrize("pieces", [[60, 1, 3], [64, 64], [1, 63, 65], [130, 69], [121, 7]])
+def test_a_prompt_may_come_in_pieces(pieces):
+    engine, ids = engine_of(LONG, n_slots=2), LONG.ids()
+    slot, end = engine.open(), 0
+    for n in pieces:
+        end += n
+        logits = engine.prefill(slot, ids[end - n : end])
+        assert engine.length(slot) == end
+        assert_same_logits(logits, reference(LONG, ids[:end])[-1])
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array], ids=["list", "tuple", "array"])
 def test_a_prompt_may_be_a_list_or_an_array_and_is_not_changed(kind):
     small = SMALL_MODELS["one_head"]
-    engine, ids = engine_of(small), kind(small.ids()[:5])
-    assert_same_logits(engine.prefill(ids, engine.new_cache()), reference(small, list(ids))[-1])
+    ids = kind(small.ids()[:5])
+    assert_same_logits(alone(engine_of(small), ids), reference(small, list(ids))[-1])
     np.testing.assert_array_equal(ids, small.ids()[:5])
 
 
@@ -125,24 +136,22 @@ def test_a_prompt_may_be_a_list_or_an_array_and_is_not_changed(kind):
 @each_length
 def test_the_bundled_model_reads_a_prompt_as_the_readable_model_does(demo, length):
     ids = text_ids(demo)[:length]
-    engine = Engine(demo.params, demo.hparams)
     expected = gpt2(ids, **demo.params, n_head=demo.hparams.n_head)[-1]
-    logits = engine.prefill(ids, engine.new_cache())
+    logits = alone(demo.engine(), ids)
     assert_same_logits(logits, expected)
     assert logits.argmax() == expected.argmax()
 
 
 @each_length
 def test_the_bundled_model_writes_what_the_readable_model_writes(demo, length):
-    prompt = text_ids(demo)[:length]
-    engine = Engine(demo.params, demo.hparams)
-    cache = engine.new_cache()
-    logits, written = engine.prefill(prompt, cache), list(prompt)
+    prompt, engine = text_ids(demo)[:length], demo.engine()
+    slot, logits = prefilled(engine, prompt)
+    written = list(prompt)
     for _ in range(12):
         written.append(int(logits.argmax()))
         if len(written) == demo.hparams.n_ctx:
             break
-        logits = engine.step(written[-1], cache)
+        logits = engine.step([slot], [written[-1]])[0]
     # One look at the whole text tells what the readable model would have written at each place.
     expected = gpt2(written[:-1], **demo.params, n_head=demo.hparams.n_head)
     assert written[len(prompt) :] == expected[len(prompt) - 1 :].argmax(axis=-1).tolist()
@@ -156,104 +165,205 @@ def text_ids(demo) -> list[int]:
     return ids[: demo.hparams.n_ctx]
 
 
+# Threads
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
+def test_any_number_of_threads_gives_the_same_numbers(n_threads, monkeypatch):
+    monkeypatch.setattr(gpt2core.engine, "SHARED_LAYER", 0)  # small as it is, share it
+    engine, ids = engine_of(LONG, 2, n_threads), LONG.ids()
+    slot, logits = prefilled(engine, ids[:130])
+    np.testing.assert_array_equal(logits, alone(engine_of(LONG, n_threads=1), ids[:130]))
+    assert_same_logits(logits, reference(LONG, ids[:130])[-1])
+    assert_same_logits(engine.step([slot], [ids[130]])[0], reference(LONG, ids[:131])[-1])
+
+
+def test_threads_end_with_their_engine(monkeypatch):
+    monkeypatch.setattr(gpt2core.engine, "SHARED_LAYER", 0)
+    before = set(threading.enumerate())
+    for _ in range(3):
+        alone(engine_of(LONG, n_threads=4), LONG.ids()[:3])
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert set(threading.enumerate()) <= before
+
+
+def test_no_thread_starts_before_there_is_work(monkeypatch):
+    """A worker process is forked after the engine's module is imported, or even made."""
+    monkeypatch.setattr(gpt2core.engine, "SHARED_LAYER", 0)
+    before = set(threading.enumerate())
+    engine = engine_of(LONG, n_threads=4)
+    engine.open()
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_failure_in_any_thread_is_raised_and_the_engine_goes_on(broken, monkeypatch):
+    monkeypatch.setattr(gpt2core.engine, "SHARED_LAYER", 0)
+    engine, ids = engine_of(LONG, n_threads=2), LONG.ids()
+    slot, _ = prefilled(engine, ids[:5])
+    share = engine._shares[broken]
+    add_up, n_left = share.add_up, 2
+
+    def failing(*args):
+        nonlocal n_left
+        n_left -= 1
+        if n_left == 0:
+            raise MemoryError("there is none")
+        add_up(*args)
+
+    share.add_up = failing
+    with pytest.raises(MemoryError, match="there is none"):
+        engine.step([slot], [ids[5]])
+    assert engine.length(slot) == 5
+    del share.add_up
+    assert_same_logits(engine.step([slot], [ids[5]])[0], reference(LONG, ids[:6])[-1])
+
+
 # Nothing is computed twice
 
 
-@each_length
-def test_prefill_writes_the_keys_and_values_of_its_tokens_and_no_others(small, length):
-    ids, engine = prompt_of(small, length), engine_of(small)
-    cache = poisoned_with_nan(engine.new_cache())
-    engine.prefill(ids, cache)
-    assert cache.length == len(ids)
-    h = small.hparams
-    assert n_filled(cache) == 2 * h.n_layer * h.n_embd * len(ids)
+class CountedRows(np.ndarray):
+    """Position embeddings that tell which were looked up."""
+
+    looked_up: list = []
+
+    def __getitem__(self, key):
+        rows = super().__getitem__(key)
+        if isinstance(rows, np.ndarray):
+            CountedRows.looked_up += np.atleast_1d(key).tolist()
+            rows = rows.view(np.ndarray)
+        return rows
 
 
-def test_a_step_writes_the_keys_and_values_of_one_token(small):
-    engine, h = engine_of(small), small.hparams
-    cache = poisoned_with_nan(engine.new_cache())
-    engine.prefill(small.ids()[:5], cache)
-    for made, id in enumerate(small.ids()[5:], 6):
-        engine.step(id, cache)
-        assert cache.length == made
-        assert n_filled(cache) == 2 * h.n_layer * h.n_embd * made
+def test_each_token_is_looked_up_once(small):
+    """The work of a step does not grow with the text: it begins with one token's position."""
+    engine, ids = engine_of(small), small.ids()
+    engine._layout.wpe = engine._layout.wpe.view(CountedRows)
+    CountedRows.looked_up.clear()
+    slot, _ = prefilled(engine, ids[:8])
+    assert CountedRows.looked_up == list(range(8))
+    for at, id in enumerate(ids[8:], 8):
+        CountedRows.looked_up.clear()
+        engine.step([slot], [id])
+        assert CountedRows.looked_up == [at]
 
 
 def test_a_step_reads_the_cache_and_leaves_what_it_holds(small):
     """A forged memory stays forged, and is believed: nobody computes it again."""
     engine, ids = engine_of(small), small.ids()
-    cache = poisoned_with_nan(engine.new_cache())
-    engine.prefill(ids[:9], cache)
-    for array in arrays_of(cache):
-        array *= -1.5  # NaN stays NaN
-    forged = [array.copy() for array in arrays_of(cache)]
-    logits = engine.step(ids[9], cache)
-    for array, before in zip(arrays_of(cache), forged, strict=True):
-        filled = np.isfinite(before)
-        np.testing.assert_array_equal(array[filled], before[filled])
+    cache = recorded_caches(engine)
+    slot, _ = prefilled(engine, ids[:9])
+    for array in cache:
+        array *= -1.5
+    forged = [array.copy() for array in cache]
+    logits = engine.step([slot], [ids[9]])[0]
+    for array, before in zip(cache, forged, strict=True):
+        np.testing.assert_array_equal(array[before != 0], before[before != 0])
     assert np.abs(logits - reference(small, ids[:10])[-1]).max() > 10 * TOLERANCE
 
 
-def test_a_step_looks_up_one_token_only(small):
-    """The work of a step does not grow with the text: of wte and wpe it reads one row."""
-
-    class Rows(np.ndarray):
-        """An array that tells how many rows were looked up."""
-
-        looked_up = 0
-
-        def __getitem__(self, key):
-            rows = super().__getitem__(key)
-            if isinstance(rows, np.ndarray):
-                Rows.looked_up += rows.shape[0] if rows.ndim == 2 else 1
-            return rows.view(np.ndarray) if isinstance(rows, np.ndarray) else rows
-
-    params = small.params()
-    params["wpe"] = params["wpe"].view(Rows)
-    engine = Engine(params, small.hparams)
-    cache = engine.new_cache()
-    Rows.looked_up = 0
-    engine.prefill(small.ids()[:8], cache)
-    assert Rows.looked_up == 8
-    for id in small.ids()[8:]:
-        Rows.looked_up = 0
-        engine.step(id, cache)
-        assert Rows.looked_up == 1
+def test_one_token_more_is_one_token_more_in_the_cache(small):
+    engine, h = engine_of(small, n_slots=2), small.hparams
+    cache = recorded_caches(engine)
+    slot, _ = prefilled(engine, small.ids()[:5])
+    for made, id in enumerate(small.ids()[5:], 6):
+        engine.step([slot], [id])
+        assert sum(np.count_nonzero(array) for array in cache) == 2 * h.n_layer * h.n_embd * made
 
 
-# Caches of their own
+def recorded_caches(engine) -> list[np.ndarray]:
+    """Every slot's keys and every slot's values."""
+    layer = engine._shares[0].layers[0]
+    return [layer["keys"].base, layer["values"].base]
 
 
-def test_two_caches_taken_in_turn_do_not_disturb_each_other(small):
-    engine, ids = engine_of(small), small.ids()
-    texts = [ids[:12], ids[:3:-1][:11]]
-    starts = [5, 3]
-    caches = [engine.new_cache(), engine.new_cache()]
-    for text, start, cache in zip(texts, starts, caches, strict=True):
-        logits = engine.prefill(text[:start], cache)
+def test_a_step_allocates_no_more_for_a_longer_text():
+    import tracemalloc
+
+    engine, ids = engine_of(LONG), LONG.ids()
+    slot, _ = prefilled(engine, ids[:2])
+    peaks = []
+    for id in ids[2:]:
+        tracemalloc.start()
+        engine.step([slot], [id])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # A copy of the keys and values would be more than that, even of one layer's.
+    one_layer = 2 * 4 * LONG.hparams.n_ctx * LONG.hparams.n_embd
+    assert max(peaks[-8:]) - min(peaks[4:12]) < one_layer / 5
+
+
+# Slots
+
+
+def test_two_slots_taken_in_turn_do_not_disturb_each_other(small):
+    engine, ids = engine_of(small, n_slots=2), small.ids()
+    texts, starts = [ids[:12], ids[:3:-1][:11]], [5, 3]
+    slots = [engine.open(), engine.open()]
+    for text, start, slot in zip(texts, starts, slots, strict=True):
+        logits = engine.prefill(slot, text[:start])
         assert_same_logits(logits, reference(small, text[:start])[-1])
     for turn in range(7):
-        for text, start, cache in zip(texts, starts, caches, strict=True):
-            logits = engine.step(text[start + turn], cache)
+        for text, start, slot in zip(texts, starts, slots, strict=True):
+            logits = engine.step([slot], [text[start + turn]])[0]
             assert_same_logits(logits, reference(small, text[: start + turn + 1])[-1])
 
 
-def test_logits_that_were_given_out_are_not_written_over(small):
+def test_a_slot_that_is_opened_again_is_empty(small):
     engine, ids = engine_of(small), small.ids()
-    cache = engine.new_cache()
-    given = [engine.prefill(ids[:4], cache)]
-    given += [engine.step(id, cache) for id in ids[4:10]]
-    engine.prefill(ids[:7], engine.new_cache())
+    for text in (ids[:-1], ids[5:9], ids[:1]):
+        slot, logits = prefilled(engine, text)
+        assert engine.length(slot) == len(text)
+        assert_same_logits(logits, reference(small, text)[-1])
+        engine.close(slot)
+
+
+def test_no_more_slots_than_there_are(small):
+    engine = engine_of(small, n_slots=3)
+    slots = [engine.open() for _ in range(3)]
+    assert sorted(slots) == [0, 1, 2]
+    with pytest.raises(InputError, match="All 3 slots"):
+        engine.open()
+    engine.close(1)
+    assert engine.open() == 1
+
+
+@pytest.mark.parametrize("slot", [1, 2, -1, 7])
+def test_a_slot_that_is_not_open_is_refused(slot):
+    small = SMALL_MODELS["one_head"]
+    engine = engine_of(small, n_slots=3)
+    assert engine.open() == 0
+    for use in (
+        lambda: engine.prefill(slot, [1]),
+        lambda: engine.step([0, slot], [1, 1]),
+        lambda: engine.length(slot),
+        lambda: engine.close(slot),
+    ):
+        with pytest.raises(InputError, match="not open"):
+            use()
+    assert engine.length(0) == 0
+
+
+def test_logits_that_were_given_out_are_not_written_over(small):
+    engine, ids = engine_of(small, n_slots=2), small.ids()
+    slot, logits = prefilled(engine, ids[:4])
+    given = [logits]
+    given += [engine.step([slot], [id])[0] for id in ids[4:10]]
+    alone(engine, ids[:7])
     for end, logits in enumerate(given, 4):
         assert_same_logits(logits, reference(small, ids[:end])[-1])
+
+
+# Weights
 
 
 def test_an_engine_changes_no_weight(small):
     params = small.params()
     engine = Engine(params, small.hparams)
-    cache = engine.new_cache()
-    engine.prefill(small.ids()[:9], cache)
-    engine.step(small.ids()[9], cache)
+    slot, _ = prefilled(engine, small.ids()[:9])
+    engine.step([slot], [small.ids()[9]])
     np.testing.assert_equal(params, small.params())
 
 
@@ -269,43 +379,21 @@ def test_weights_may_be_read_only_as_a_memory_map_is(small):
 
     lock(params)
     engine = Engine(params, small.hparams)
-    cache = engine.new_cache()
     expected = reference(small, small.ids()[:5])
-    assert_same_logits(engine.prefill(small.ids()[:4], cache), expected[3])
-    assert_same_logits(engine.step(small.ids()[4], cache), expected[4])
+    slot, logits = prefilled(engine, small.ids()[:4])
+    assert_same_logits(logits, expected[3])
+    assert_same_logits(engine.step([slot], [small.ids()[4]])[0], expected[4])
 
 
 def test_everything_is_float32(small):
     engine = engine_of(small)
-    cache = engine.new_cache()
-    assert engine.prefill(small.ids()[:4], cache).dtype == np.float32
-    assert engine.step(small.ids()[4], cache).dtype == np.float32
-    assert {array.dtype for array in arrays_of(cache)} == {np.dtype(np.float32)}
-
-
-def test_nothing_on_the_way_is_widened(small):
-    """Whatever is computed from weights is float32, not only what comes out."""
-    seen = set()
-
-    class Watched(np.ndarray):
-        """An array whose views and results tell their dtype."""
-
-        def __array_finalize__(self, source):
-            if self.size > 1:  # np.mean wraps its Python number of rows, which widens nothing
-                seen.add(self.dtype)
-
-    def watched(tree):
-        if isinstance(tree, np.ndarray):
-            return tree.view(Watched)
-        if isinstance(tree, dict):
-            return {name: watched(branch) for name, branch in tree.items()}
-        return [watched(branch) for branch in tree]
-
-    engine = Engine(watched(small.params()), small.hparams)
-    cache = engine.new_cache()
-    engine.prefill(small.ids()[:9], cache)
-    engine.step(small.ids()[9], cache)
-    assert {dtype for dtype in seen if dtype.kind == "f"} == {np.dtype(np.float32)}
+    slot, logits = prefilled(engine, small.ids()[:4])
+    assert logits.dtype == np.float32
+    assert engine.step([slot], [small.ids()[4]]).dtype == np.float32
+    held = [vars(engine._layout), *(share.buffers for share in engine._shares)]
+    arrays = [value for names in held for value in names.values() if isinstance(value, np.ndarray)]
+    arrays += recorded_caches(engine)
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
 
 
 # What cannot be
@@ -313,31 +401,36 @@ def test_nothing_on_the_way_is_widened(small):
 
 def test_a_full_context_is_told(small):
     engine, n_ctx = engine_of(small), small.hparams.n_ctx
-    cache = engine.new_cache()
-    engine.prefill(small.ids()[:-1], cache)
-    engine.step(small.ids()[-1], cache)
-    before = [array.copy() for array in arrays_of(cache)]
+    slot, _ = prefilled(engine, small.ids()[:-1])
+    engine.step([slot], [small.ids()[-1]])
+    before = [array.copy() for array in recorded_caches(engine)]
     with pytest.raises(InputError, match=f"context of {n_ctx} tokens is full"):
-        engine.step(0, cache)
-    assert cache.length == n_ctx
-    np.testing.assert_equal(arrays_of(cache), before)
+        engine.step([slot], [0])
+    assert engine.length(slot) == n_ctx
+    np.testing.assert_equal(recorded_caches(engine), before)
 
 
 @pytest.mark.parametrize("case", ["empty", "too long", "negative id", "id too large"])
 def test_an_impossible_prompt_is_told_before_anything_is_computed(case):
     small = SMALL_MODELS["one_head"]
     n_ctx, n_vocab = small.hparams.n_ctx, small.hparams.n_vocab
-    ids = {"empty": [], "too long": [1] * n_ctx, "negative id": [1, -1], "id too large": [n_vocab]}
+    ids = {"empty": [], "too long": [1] * (n_ctx + 1), "negative id": [1, -1], "id too large": [n_vocab]}
     engine = engine_of(small)
-    cache = poisoned_with_nan(engine.new_cache())
+    slot = engine.open()
     with pytest.raises(InputError) as caught:
-        engine.prefill(ids[case], cache)
+        engine.prefill(slot, ids[case])
     assert caught.value.field == "prompt"
-    assert cache.length == 0 and n_filled(cache) == 0
+    assert engine.length(slot) == 0
+    assert not any(array.any() for array in recorded_caches(engine))
 
 
-def test_a_cache_is_of_the_models_shape():
-    hparams = HParams(n_vocab=10, n_ctx=6, n_embd=8, n_head=2, n_layer=3)
-    cache = gpt2core.engine.KVCache(hparams)
-    assert cache.length == 0
-    assert sum(array.size for array in arrays_of(cache)) == 2 * 3 * 6 * 8
+@pytest.mark.parametrize(
+    ("slots", "ids"), [([], []), ([0], [1, 2]), ([0, 0], [1, 2]), ([0, 1], [1, 31]), ([0], [-1])]
+)
+def test_an_impossible_step_is_told_before_anything_is_computed(slots, ids):
+    engine = engine_of(SMALL_MODELS["one_head"], n_slots=2)
+    for _ in range(2):
+        engine.open()
+    with pytest.raises(InputError):
+        engine.step(slots, ids)
+    assert [engine.length(0), engine.length(1)] == [0, 0]

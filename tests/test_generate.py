@@ -19,16 +19,16 @@ class CountingEngine(Engine):
     """An engine that remembers what it was asked: a number of prompt ids, or a single id."""
 
     def __init__(self, small):
-        super().__init__(small.params(), small.hparams)
+        super().__init__(small.params(), small.hparams, n_slots=2)
         self.asked = []
 
-    def prefill(self, ids, cache):
+    def prefill(self, slot, ids):
         self.asked.append(("prefill", len(ids)))
-        return super().prefill(ids, cache)
+        return super().prefill(slot, ids)
 
-    def step(self, id, cache):
-        self.asked.append(("step", id))
-        return super().step(id, cache)
+    def step(self, slots, ids):
+        self.asked += [("step", id) for id in ids]
+        return super().step(slots, ids)
 
 
 def naive_greedy(small, ids, n_tokens):
@@ -213,6 +213,18 @@ def test_closing_the_iterator_ends_the_work(small):
     tokens.close()
     assert list(tokens) == []
     assert len(engine.asked) == 2
+
+
+@pytest.mark.parametrize("n_taken", [0, 1, 9])
+def test_a_stream_gives_its_slot_back(small, n_taken):
+    engine, kept = CountingEngine(small), []
+    for _ in range(3):  # on two slots
+        tokens = stream(engine, small.ids()[:6], 9)
+        for _ in range(n_taken):
+            next(tokens)
+        if n_taken < 9:
+            tokens.close()
+        kept.append(tokens)  # even where the stream is not collected
 
 
 # The caller's list

