@@ -59,7 +59,9 @@
       setRunning(null);
       $("status").textContent = "";
     }
-    markInvalid(ctx.response.status === 422);
+    if (ctx.response.status === 422 || form.querySelector("[aria-invalid]")) {
+      markInvalid(ctx.response.status === 422);
+    }
     follow();
   });
   stop.addEventListener("click", () => halt("Stopped."));
@@ -100,8 +102,15 @@
       pinned.set(box, box.scrollHeight - box.scrollTop - box.clientHeight < 24);
     });
   }
+  // Once a frame: asking for heights makes the browser lay the page out.
+  let following = false;
   const follow = () => {
-    for (const [box, stay] of pinned) if (stay) box.scrollTop = box.scrollHeight;
+    if (following) return;
+    following = true;
+    requestAnimationFrame(() => {
+      following = false;
+      for (const [box, stay] of pinned) if (stay) box.scrollTop = box.scrollHeight;
+    });
   };
 
   form.addEventListener("click", (event) => {

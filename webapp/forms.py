@@ -23,6 +23,7 @@ DEFAULTS = {
     "seed": "",
     "kept": "",
 }
+MAX_DIGITS = 30  # of a number; more is no number that anybody means
 LABELS = {
     "n_tokens": "Tokens to generate",
     "temperature": "Temperature",
@@ -148,7 +149,7 @@ def parse_number(values: Mapping, name: str, kind: type) -> int | float | None:
     if not text:
         return None
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or len(text) > MAX_DIGITS:
             raise ValueError
         return kind(text)
     except ValueError:

@@ -8,6 +8,7 @@ generation is cancelled.
 
 import select
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -32,6 +33,7 @@ from webapp.views import Result, render_page, token_view
 
 blueprint = Blueprint("generation", __name__)
 
+BARS_EVERY = 0.25  # seconds between two pictures of the newest token's candidates
 PATIENCE = 1.0  # seconds without news before a sign of life; also how soon a closed tab shows
 
 
@@ -47,7 +49,12 @@ def tokenize():
 
 @blueprint.post("/next")
 def next_token():
-    """The candidates for the token that follows the prompt, before and after the controls."""
+    """The candidates for the token that follows the prompt, before and after the controls.
+
+    A courtesy to those who type: it never takes a place from those who generate.
+    """
+    if current_app.extensions["scheduler"].is_busy:
+        raise Unavailable("Others are generating; candidates are shown when there is room.", 5)
     asked = replace(checked_request(submitted_values()), n_tokens=1)
     result = finished_result(asked)
     return render_template("_next.html", bars=result.steps[-1].chip.bars)
@@ -118,6 +125,7 @@ def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterato
     def message(template: str, **context) -> bytes:
         return sse.message(render_template(template, result=result, **context))
 
+    bars_at = 0.0  # when the candidates were last sent
     try:
         yield message("_stream_start.html")
         for event in generation.events(PATIENCE):
@@ -131,7 +139,10 @@ def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterato
                 yield message("_stream_failed.html", message=event.message)
             else:
                 result.add(event)
-                yield message("_stream_token.html", step=result.steps[-1])
+                # Ten rows of bars a token are more than eyes and browsers can follow.
+                with_bars = time.monotonic() - bars_at >= BARS_EVERY
+                bars_at = time.monotonic() if with_bars else bars_at
+                yield message("_stream_token.html", step=result.steps[-1], with_bars=with_bars)
         if result.finish_reason:
             yield message("_stream_end.html")
     finally:  # also when the reader left, which closes this generator

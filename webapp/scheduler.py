@@ -175,6 +175,12 @@ class Scheduler:
         with self._changed:
             return {"running": len(self._running), "waiting": len(self._waiting)}
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the next prompt would have to wait."""
+        with self._changed:
+            return len(self._running) + len(self._waiting) >= self.max_batch
+
     def submit(self, ids: list[int], n_tokens: int, sampling: SamplingParams) -> Generation:
         """Queue a prompt. Raises InputError for one that cannot be, Unavailable for not now."""
         self.start()

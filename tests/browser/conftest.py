@@ -1,0 +1,79 @@
+"""A real headless Chromium for the tests of the page.
+
+Any installed Chromium or Chrome will do; nothing is downloaded. Where there is none the
+tests are skipped, but not where ``CI`` is set: there, a skipped test would be a promise
+that nobody checks.
+"""
+
+import os
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.web import PATIENCE
+
+CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+HOW_TO_GET_ONE = (
+    "No Chromium found. Install one to run the browser tests, for example with "
+    "`apt install chromium` or `brew install --cask chromium`."
+)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Chromium's own remark about a 4xx answer, which is an answer like any other.
+NOTE_OF_4XX = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
+# htmx's own remark about a request that a newer one replaced, which is as it should be.
+NOTE_OF_REPLACED = re.compile(r"^htmx: htmx:error.*AbortError", re.DOTALL)
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A running browser."""
+    path = next(filter(None, map(shutil.which, CANDIDATES)), None)
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_ONE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints():
+    """What the browser's console may say in this test: a list of regular expressions."""
+    return [NOTE_OF_4XX, NOTE_OF_REPLACED]
+
+
+@pytest.fixture
+def visit(chromium, complaints):
+    """``visit(url, **options)``: a fresh page, in a context of its own with these options.
+
+    When the test ends, the console of each page must be clean: no error, no exception, no
+    breach of the content security policy.
+    """
+    contexts, said = [], []
+
+    def visit(url: str, **options):
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.on("pageerror", lambda error: said.append(f"uncaught: {error}"))
+        page.on("console", lambda m: m.type in ("error", "warning") and said.append(m.text))
+        page.goto(url)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not [text for text in said if not any(c.search(text) for c in complaints)]

@@ -1,0 +1,27 @@
+"""/healthz: whether this worker can generate."""
+
+from webapp import create_app
+from webapp.config import Settings
+
+
+def test_a_loaded_model_is_healthy(client):
+    answer = client.get("/healthz")
+    assert answer.status_code == 200
+    assert answer.json["status"] == "ok"
+    assert answer.json["model"] == "demo"
+    assert {"running", "waiting"} <= set(answer.json)
+
+
+def test_it_is_not_cached_or_shown_as_ok_while_the_model_cannot_be_loaded(tmp_path):
+    settings = Settings(model="absent", models_dir=str(tmp_path))
+    app = create_app(settings)
+    client = app.test_client()
+    client.get("/healthz")
+    app.extensions["scheduler"].wait_until_loaded(timeout=60)
+    answer = client.get("/healthz")
+    assert answer.status_code == 503
+    assert answer.json["status"] == "failed"
+
+
+def test_asking_starts_nothing_that_counts_as_running(client):
+    assert client.get("/healthz").json["waiting"] == 0
