@@ -122,6 +122,14 @@ def test_a_prompt_may_come_in_pieces(pieces):
         assert_same_logits(logits, reference(LONG, ids[:end])[-1])
 
 
+def test_pieces_before_the_last_need_no_logits():
+    engine, ids = engine_of(LONG), LONG.ids()
+    slot = engine.open()
+    assert engine.prefill(slot, ids[:70], more_follow=True) is None
+    assert engine.length(slot) == 70
+    assert_same_logits(engine.prefill(slot, ids[70:150]), reference(LONG, ids[:150])[-1])
+
+
 @pytest.mark.parametrize("kind", [list, tuple, np.array], ids=["list", "tuple", "array"])
 def test_a_prompt_may_be_a_list_or_an_array_and_is_not_changed(kind):
     small = SMALL_MODELS["one_head"]
@@ -414,7 +422,12 @@ def test_a_full_context_is_told(small):
 def test_an_impossible_prompt_is_told_before_anything_is_computed(case):
     small = SMALL_MODELS["one_head"]
     n_ctx, n_vocab = small.hparams.n_ctx, small.hparams.n_vocab
-    ids = {"empty": [], "too long": [1] * (n_ctx + 1), "negative id": [1, -1], "id too large": [n_vocab]}
+    ids = {
+        "empty": [],
+        "too long": [1] * (n_ctx + 1),
+        "negative id": [1, -1],
+        "id too large": [n_vocab],
+    }
     engine = engine_of(small)
     slot = engine.open()
     with pytest.raises(InputError) as caught:

@@ -273,8 +273,10 @@ def environment(**settings) -> dict[str, str]:
 
 
 @contextmanager
-def serving(log: Path, app: str = "webapp:create_app()", command=None, **settings):
-    """A :class:`Server` that is ready to generate; it is gone when the block ends.
+def serving(
+    log: Path, app: str = "webapp:create_app()", command=None, ready=("ok",), **settings
+):
+    """A :class:`Server` whose health is one of ``ready``; it is gone when the block ends.
 
     ``settings`` are environment variables. ``command`` is a shell command line in place
     of gunicorn's usual one.
@@ -292,15 +294,15 @@ def serving(log: Path, app: str = "webapp:create_app()", command=None, **setting
         )
     server = Server(process, int(settings["PORT"]), log)
     try:
-        wait_until(lambda: is_ready(server), "a server that is ready")
+        wait_until(lambda: is_ready(server, ready), "a server that is ready")
         yield server
     finally:
         server.kill()
 
 
-def is_ready(server: Server) -> bool:
+def is_ready(server: Server, ready) -> bool:
     assert server.process.poll() is None, server.log
     try:
-        return server.healthz()["status"] == "ok"
+        return server.healthz()["status"] in ready
     except (OSError, http.client.HTTPException):
         return False
