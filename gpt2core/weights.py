@@ -218,9 +218,11 @@ def write_safetensors(
 ) -> None:
     """Write a safetensors file tensor by tensor: ``read(name)`` is asked for each in turn.
 
-    Only one tensor is held at a time. Through a temporary file beside it, so ``path`` is
-    either the old file or the whole new one.
+    Only one tensor is held at a time. Through a temporary file beside it, checked by the
+    format's own reader, so ``path`` is either the old file or the whole new one.
     """
+    from safetensors import safe_open  # only writers need the package
+
     numpy_dtype = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}[dtype]
     header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -239,6 +241,9 @@ def write_safetensors(
                 file.write(np.ascontiguousarray(read(name), dtype=numpy_dtype).data)
             file.flush()
             os.fsync(file.fileno())
+        with safe_open(temporary, framework="numpy") as written:  # raises unless it is whole
+            if set(written.keys()) != set(shapes):
+                raise ModelFileError(f"{path} could not be written as it should be.")
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:

@@ -36,6 +36,7 @@ from gpt2core.weights import params_from_tensors, tensor_shapes
 # OpenAI's vocabulary, so that ids and prompts are the real ones, and little else.
 SMALL = HParams(n_ctx=64, n_embd=8, n_head=2, n_layer=2)
 SEED = 124
+PIECE = 1 << 16  # bytes the server sends at a time
 
 
 def seeded_tensors(hparams: HParams, seed: int = SEED) -> dict[str, np.ndarray]:
@@ -140,7 +141,9 @@ class Answer:
 
     ``status`` other than 200 sends that error; ``body`` sends these bytes instead of the
     file; ``break_off`` closes the connection after so many bytes of the body; ``length``
-    is a Content-Length that may lie (0: none); ``md5`` and ``headers`` replace what is sent.
+    is a Content-Length that may lie (0: none); ``md5`` and ``headers`` replace what is sent;
+    ``slow`` is seconds between two pieces of the body; ``hold`` stops sending after so many
+    bytes, and the connection stays open.
     """
 
     status: int = 200
@@ -149,7 +152,8 @@ class Answer:
     length: int | None = None
     md5: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    slow: float = 0.0  # seconds between two pieces of the body
+    slow: float = 0.0
+    hold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,7 @@ class ReleaseServer:
         self.requests: list[Request] = []
         self.ranges = True
         self.validators = True
+        self.closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Handler, self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -190,6 +195,7 @@ class ReleaseServer:
         return self
 
     def __exit__(self, *_) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -253,16 +259,16 @@ class _Handler(BaseHTTPRequestHandler):
         return status, headers, body
 
     def _send(self, body: bytes, answer: Answer) -> None:
-        if answer.break_off is not None:
-            body = body[: answer.break_off]
+        end = min(n for n in (answer.break_off, answer.hold, len(body)) if n is not None)
         try:
-            for at in range(0, len(body), 1 << 16):
-                self.wfile.write(body[at : at + (1 << 16)])
-                if answer.slow:
-                    threading.Event().wait(answer.slow)
+            for at in range(0, end, PIECE):
+                self.wfile.write(body[at : min(at + PIECE, end)])
+                self.release.closing.wait(answer.slow)
         except OSError:  # the client has gone, as in the tests that kill it
             self.close_connection = True
-        if answer.break_off is not None or answer.length is not None:
+        if answer.hold is not None:
+            self.release.closing.wait()
+        if end < len(body) or answer.length is not None:
             self.close_connection = True
 
 

@@ -215,8 +215,8 @@ def test_a_callback_that_raises_ends_the_download_and_keeps_what_came(
 
 
 def test_a_killed_process_is_taken_up_again(folder, release, server):
-    server.always[DATA_FILE] = Answer(slow=0.03)
     size = (release / DATA_FILE).stat().st_size
+    server.answers[DATA_FILE] = [Answer(hold=int(0.7 * size))]
     script = "import sys; from gpt2core.download import *; download_model('124M', sys.argv[1])"
     child = subprocess.Popen(
         [sys.executable, "-c", script, folder.parent],
@@ -480,7 +480,7 @@ def test_bytes_for_people(n, text):
 
 
 def test_two_at_once_fetch_every_file_once(folder, release, server):
-    server.always[DATA_FILE] = Answer(slow=0.03)
+    server.always[DATA_FILE] = Answer(slow=0.06)
     notes, failures = [], []
 
     def work():

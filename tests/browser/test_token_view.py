@@ -1,0 +1,561 @@
+"""The token view in a real Chromium: strip, cards, text and chips as one thing, any text."""
+
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
+from tests.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until
+
+WIDE = {"viewport": {"width": 1400, "height": 1000}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+FAMILY = "\N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}\u200d\N{BOY}"
+PROMPT = f"a{ROBOT}b na\u00efve {ROBOT} said"
+TEXTS = {
+    "Latin": "The quick brown fox, don't you think?",
+    "Greek": "Η γρήγορη αλεπού",
+    "Cyrillic": "Съешь же ещё этих мягких булок",
+    "Armenian": "Բարեւ աշխարհ",
+    "Hebrew": "דג סקרן שט בים מאוכזב",
+    "Arabic": "نص حكيم له سر قاطع",
+    "Devanagari": "ऋषियों को सताने वाले दुष्ट",
+    "Thai": "เป็นมนุษย์สุดประเสริฐ",
+    "Georgian": "გამარჯობა მსოფლიო",
+    "Amharic": "ሰላም ለዓለም",
+    "Japanese": "いろはにほへと チリヌルヲ 日本語",
+    "Korean": "다람쥐 헌 쳇바퀴에 타고파",
+    "Chinese": "天地玄黃宇宙洪荒",
+    "emoji": f"{FAMILY} {ROBOT}{ROBOT} \N{WAVING HAND SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-5} 🇺🇳",
+    "combining": "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L e\u0301 \u0301",
+    "both directions": "abc שלום def \u202eevil\u202c 123",
+    "controls": "a\x01b\x7f\u200b\ufeff\u2028c\u00a0\t\n\n ",
+    "long word": "Donaudampfschifffahrt" * 20 + "=" * 300 + "\u3000" * 20,
+    "markup": TRICKY,
+}
+# Notes which chips stand at the end of the strip, and which of them in a bracket.
+WATCH_BRACKETS = """() => {
+  const strip = document.getElementById("strip");
+  window.seen = [];
+  new MutationObserver(() => {
+    const items = [...strip.children].slice(-3);
+    seen.push(items.map((item) => [item.classList.contains("group"), item.querySelectorAll(".chip").length]));
+  }).observe(strip, {childList: true});
+}"""
+
+both_sizes = pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+
+
+def chip(page, strip: str, index: int):
+    return page.locator(f'#{strip} .chip[data-index="{index}"]')
+
+
+def facts(page) -> dict[str, str]:
+    """What the open card says."""
+    card = page.locator("#card")
+    expect(card).to_be_visible()
+    names = card.locator("dt").all_text_contents()
+    return dict(zip(names, card.locator("dd").all_text_contents(), strict=True))
+
+
+def lit(page, inside: str) -> list[str]:
+    """The texts (of chips: the indexes) that are lit up inside."""
+    return page.locator(f"#{inside} .lit").evaluate_all(
+        "all => all.map(e => e.dataset.index ?? e.textContent)"
+    )
+
+
+def focused(page) -> str | None:
+    """The index of the chip that has the focus."""
+    return page.evaluate("() => document.activeElement.dataset.index ?? null")
+
+
+def bytes_of(page, strip: str) -> bytes:
+    """The bytes of all chips of a strip, joined."""
+    return bytes.fromhex(
+        page.locator(f"#{strip} .chip").evaluate_all("all => all.map(e => e.dataset.bytes).join('')")
+    )
+
+
+def scrolls_sideways(page) -> bool:
+    return page.evaluate(
+        "() => document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    )
+
+
+def tabbable(page, strip: str) -> list[str]:
+    return page.locator(f'#{strip} .chip[tabindex="0"]').evaluate_all(
+        "all => all.map(e => e.dataset.index)"
+    )
+
+
+@pytest.fixture
+def echo(servers):
+    """The page with a model that takes orders, as fast as it can."""
+    return servers("echo", app="tests.paced:create_app()")
+
+
+class TestCard:
+    def check_robot(self, page, encoder, index=1):
+        said = facts(page)
+        id = encoder.encode(ROBOT)[0]
+        assert said == {
+            "Text": f"part of “{ROBOT}”",
+            "Bytes": "f0 9f",
+            "Code points": "U+1F916",
+            "Characters": str(index),
+            "Made by": f"merge rank {encoder.merge_rank(id):,} of 50,000",
+            "Id": f"{id:,}",
+        }
+
+    def test_it_shows_on_hover_and_goes_with_the_pointer(self, visit, server, encoder):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, PROMPT)
+        chip(page, "prompt-strip", 1).hover()
+        self.check_robot(page, encoder)
+        expect(page.locator("#card")).to_have_attribute("role", "tooltip")
+        expect(chip(page, "prompt-strip", 1)).to_have_attribute("aria-describedby", "card")
+        page.locator("#prompt-heading").hover()
+        expect(page.locator("#card")).to_be_hidden()
+        assert page.locator("[aria-describedby=card]").count() == 0
+
+    def test_it_shows_on_focus_and_goes_with_the_focus(self, visit, server, encoder):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, PROMPT)
+        chip(page, "prompt-strip", 0).focus()
+        page.keyboard.press("ArrowRight")
+        self.check_robot(page, encoder)
+        page.keyboard.press("Tab")
+        expect(page.locator("#card")).to_be_hidden()
+        assert lit(page, "prompt-strip") == []
+
+    def test_it_stays_on_tap_and_goes_with_a_tap_elsewhere(self, visit, server, encoder):
+        page = visit(server.url, **PHONE)
+        type_prompt(page, PROMPT)
+        chip(page, "prompt-strip", 1).tap()
+        self.check_robot(page, encoder)
+        expect(page.locator("#card")).to_have_attribute("role", "dialog")
+        assert lit(page, "prompt-strip") == ["1", "2", "3"]
+        box = page.locator("#card").bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+        page.locator("#prompt-heading").tap()
+        expect(page.locator("#card")).to_be_hidden()
+
+    @both_sizes
+    def test_it_leads_to_how_bpe_got_there(self, visit, server, size):
+        page = visit(server.url, **size)
+        type_prompt(page, HEROES)
+        heroes = chip(page, "prompt-strip", 2)
+        heroes.tap() if size is PHONE else heroes.click()
+        page.get_by_role("link", name="How BPE got there").click()
+        expect(page.locator("#bpe-text")).to_have_value(" heroes")
+        assert parse_qs(urlsplit(page.url).query) == {"text": [" heroes"]}
+
+    def test_white_space_and_single_bytes_are_said_in_words(self, visit, server):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, "a\n\n b\x00")
+        said = []
+        for at in range(len(ids_in(page, "#prompt-strip"))):
+            chip(page, "prompt-strip", at).hover()
+            said.append((facts(page)["Text"], facts(page)["Code points"], facts(page)["Made by"]))
+        assert ("“a”", "U+0061", "no merge: a single byte") in said
+        assert any(text.startswith("“↵") for text, _, _ in said)
+        assert ("“␀”", "U+0000", "no merge: a single byte") in said
+
+    def test_the_end_of_a_text_stands_for_no_character(self, visit, echo):
+        page = visit(echo.url, **WIDE)
+        generate(page, prompt="End: well", n_tokens=9)
+        done(page)
+        page.locator("#strip .chip").last.click()
+        assert facts(page)["Made by"] == "no merge: a special token"
+        assert facts(page)["Characters"] == "none: it ends the text"
+
+
+class TestStrip:
+    @both_sizes
+    def test_each_chip_has_its_piece_and_id(self, visit, server, size):
+        page = visit(server.url, **size)
+        type_prompt(page, HEROES)
+        assert ids_in(page, "#prompt-strip") == HEROES_IDS
+        chips = page.locator("#prompt-strip .chip").all_inner_texts()
+        expected = [[p, str(i)] for p, i in zip(HEROES_PIECES, HEROES_IDS, strict=True)]
+        assert [text.split() for text in chips] == expected
+
+    @both_sizes
+    def test_tokens_of_one_character_are_bracketed_under_it(self, visit, server, size):
+        page = visit(server.url, **size)
+        type_prompt(page, f"a{ROBOT}b {FAMILY}")
+        groups = page.locator("#prompt-strip .group")
+        expect(groups.first.locator(".shared")).to_have_text(ROBOT)
+        assert groups.first.locator(".id").all_text_contents() == ["8582", "97", "244"]
+        sign, members = (
+            groups.first.locator(name).bounding_box() for name in (".shared", ".members")
+        )
+        assert sign["y"] + sign["height"] <= members["y"] + 1
+        shown = "".join(page.locator("#prompt-strip .group").evaluate_all(
+            "all => all.map(e => e.dataset.text)"
+        ))
+        assert [c for c in FAMILY if c != "\u200d"] == [c for c in shown if c in FAMILY[::2]]
+
+    def test_a_streamed_character_is_bracketed_when_it_is_whole(self, visit, slow_server):
+        page = visit(slow_server.url, **WIDE)
+        page.evaluate(WATCH_BRACKETS)
+        text = f" and {ROBOT}"
+        generate(page, prompt=f"End:{text}{text}", n_tokens=40)
+        done(page)
+        seen = page.evaluate("() => window.seen")
+        assert any(items[-2:] == [[False, 1], [False, 1]] for items in seen if len(items) > 2)
+        assert any(items[-1] == [True, 3] for items in seen if items)
+        # in the prompt and in the continuation: the space's token and the sign's
+        expect(page.locator("#strip .group .shared").filter(has_text=ROBOT)).to_have_count(4)
+        assert bytes_of(page, "strip") == f"End:{text * 4}<|endoftext|>".encode()
+
+    def test_generated_chips_are_told_apart_by_more_than_colour(self, visit, server):
+        page = visit(server.url, **WIDE)
+        generate(page, prompt=HEROES, n_tokens=3)
+        done(page)
+        expect(page.locator(".legend")).to_contain_text("how probable the model found it")
+        looks = page.locator("#strip .chip").evaluate_all(
+            "all => all.map(e => [getComputedStyle(e).backgroundImage, e.querySelector('.probability')?.textContent])"
+        )
+        assert all(look == ["none", None] for look in looks[:7])
+        assert all("gradient" in image and "%" in share for image, share in looks[7:])
+
+    @both_sizes
+    def test_three_ways_to_show_chips_and_the_choice_is_remembered(self, visit, server, size):
+        page = visit(server.url, **size)
+        type_prompt(page, HEROES)
+        heroes = chip(page, "prompt-strip", 2)
+        piece, plain, id = (heroes.locator(name) for name in (".piece", ".readable", ".id"))
+        expect(piece).to_be_visible()
+        expect(plain).to_be_hidden()
+        for label, visible in (("readable", plain), ("ids only", id), ("form", piece)):
+            page.locator(".views").get_by_text(label).click()
+            for part in (piece, plain):
+                expect(part).to_be_visible() if part is visible else expect(part).to_be_hidden()
+            expect(id).to_be_visible()
+        page.get_by_label("readable").check()
+        assert plain.text_content() == "␣heroes"
+        page.reload()
+        expect(page.get_by_label("readable")).to_be_checked()
+        expect(page.locator("#prompt-strip .readable").first).to_be_visible()
+        expect(page.locator("#prompt-strip .piece").first).to_be_hidden()
+
+    def test_without_javascript_it_is_whole(self, visit, echo):
+        page = visit(echo.url, java_script_enabled=False, **PHONE)
+        generate(page, prompt=f"End: a {ROBOT}", n_tokens=20)
+        done(page)
+        assert bytes_of(page, "strip") == f"End: a {ROBOT} a {ROBOT}<|endoftext|>".encode()
+        expect(page.locator("#strip .group .shared").filter(has_text=ROBOT)).to_have_count(2)
+        title = page.locator("#strip .group .chip").first.get_attribute("title")
+        assert re.search(r"\b20 ?f0", title)
+        expect(page.locator(".views")).to_be_hidden()  # it needs a script
+        assert not scrolls_sideways(page)
+
+
+class TestTextAndChipsAreOne:
+    def test_a_chip_of_the_prompt_lights_its_characters(self, visit, server):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, PROMPT)
+        mark = page.locator("#mirror mark")
+        for index, characters in ((0, "a"), (2, ROBOT), (4, "b")):
+            chip(page, "prompt-strip", index).hover()
+            expect(mark).to_have_text(characters)
+        said = page.locator("#prompt-strip .chip").last
+        said.hover()
+        assert mark.text_content() == " said"
+        assert page.locator("#mirror").text_content() == PROMPT + "\n"
+        page.locator("#prompt-heading").hover()
+        expect(mark).to_have_count(0)
+        said.focus()
+        assert mark.text_content() == " said"
+
+    def test_the_lit_characters_lie_behind_those_of_the_text_area(self, visit, server):
+        page = visit(server.url, **PHONE)
+        type_prompt(page, f"{HEROES} {ROBOT}\n" * 12)
+        page.locator("#prompt-strip .chip").first.focus()
+        page.keyboard.press("End")
+        sizes = page.evaluate(
+            "() => ['prompt', 'mirror'].map(id => document.getElementById(id))"
+            ".map(e => [e.clientWidth, e.scrollHeight, e.scrollTop, getComputedStyle(e).font])"
+        )
+        assert sizes[0] == sizes[1]
+        page.locator("#prompt").evaluate("e => { e.scrollTop = 40; }")
+        wait_until(
+            lambda: page.locator("#mirror").evaluate("e => e.scrollTop") == 40, "the same scroll"
+        )
+
+    def test_a_click_on_a_chip_selects_its_characters(self, visit, server):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, PROMPT)
+        selected = "() => { const p = document.getElementById('prompt');" \
+            " return p.value.slice(p.selectionStart, p.selectionEnd); }"
+        for index, characters in ((4, "b"), (3, ROBOT)):
+            chip(page, "prompt-strip", index).click()
+            expect(page.locator("#prompt")).to_be_focused()
+            assert page.evaluate(selected) == characters
+        page.locator("#prompt-strip .chip").last.click()
+        assert page.evaluate(selected) == " said"
+        page.keyboard.type(" wrote")  # over the selection
+        expect(page.locator("#prompt")).to_have_value(PROMPT.replace(" said", " wrote"))
+        expect(page.locator("#card")).to_be_hidden()
+
+    def test_a_tap_on_a_chip_selects_without_opening_a_keyboard(self, visit, server):
+        page = visit(server.url, **PHONE)
+        type_prompt(page, PROMPT)
+        page.locator("#prompt").blur()
+        page.locator("#prompt-strip .chip").last.tap()
+        said = page.locator("#prompt").evaluate("e => e.value.slice(e.selectionStart, e.selectionEnd)")
+        assert said == " said"
+        expect(page.locator("#prompt")).not_to_be_focused()
+
+    def test_selecting_in_the_text_area_lights_chips(self, visit, server):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, PROMPT)
+        last = page.locator("#prompt-strip .chip").count() - 1
+        page.locator("#prompt").focus()
+        page.keyboard.press("Control+Home")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+ArrowRight")  # over the robot
+        wait_until(lambda: lit(page, "prompt-strip") == ["1", "2", "3"], "the robot's chips")
+        page.keyboard.press("Control+End")
+        for _ in range(4):
+            page.keyboard.press("Shift+ArrowLeft")
+        wait_until(lambda: lit(page, "prompt-strip") == [str(last)], "the last chip")
+        page.mouse.move(700, 5)
+        page.mouse.move(700, 900)
+        assert lit(page, "prompt-strip") == [str(last)]  # it stays while it is selected
+        page.keyboard.press("Control+a")
+        wait_until(lambda: len(lit(page, "prompt-strip")) == last + 1, "all chips")
+        page.keyboard.press("ArrowRight")
+        wait_until(lambda: lit(page, "prompt-strip") == [], "none")
+
+    @pytest.fixture
+    def written(self, visit, echo):
+        """A page with a finished text whose middle is an emoji."""
+
+        def written(**size):
+            page = visit(echo.url, **size)
+            generate(page, prompt=f"End: one{ROBOT} two", n_tokens=20)
+            done(page)
+            return page
+
+        return written
+
+    def test_a_chip_of_the_result_lights_its_text(self, written):
+        page = written(**WIDE)
+        texts = {0: "End", 2: " one", 3: ROBOT, 5: ROBOT, 6: " two", 7: " one", 9: ROBOT}
+        for index, text in texts.items():
+            chip(page, "strip", index).hover()
+            assert lit(page, "text")[-1] == text, index
+            assert lit(page, "strip") == [str(index)]
+        page.locator("#result-heading").hover()
+        assert lit(page, "text") == lit(page, "strip") == []
+
+    def test_text_lights_its_chips(self, written):
+        page = written(**WIDE)
+        page.locator("#continuation .made").filter(has_text=ROBOT).hover()
+        assert lit(page, "strip") == ["8", "9", "10"]
+        page.locator("#prompt-text span").filter(has_text=ROBOT).hover()
+        assert lit(page, "strip") == ["3", "4", "5"]
+        assert lit(page, "text") == [ROBOT]
+        page.locator("#result-heading").hover()
+        assert lit(page, "strip") == []
+
+    def test_selected_text_lights_its_chips_and_keeps_them_lit(self, written):
+        page = written(**WIDE)
+        page.locator("#continuation .made").last.scroll_into_view_if_needed()
+        page.locator("#continuation .made").filter(has_text="one").dblclick()
+        wait_until(lambda: lit(page, "strip") == ["7"], "the chip of the word")
+        page.locator("#result-heading").hover()
+        assert lit(page, "strip") == ["7"]
+        chip(page, "strip", 2).hover()
+        assert lit(page, "strip") == ["2"]
+        page.locator("#result-heading").click()
+        wait_until(lambda: lit(page, "strip") == [], "nothing is selected any more")
+
+
+class TestKeyboard:
+    @pytest.fixture
+    def long(self, visit, server):
+        """A page with a prompt of several rows, in one of them a bracket."""
+        page = visit(server.url, **WIDE)
+        type_prompt(page, f"{HEROES} the {ROBOT} and " * 6)
+        return page
+
+    def test_one_chip_of_a_strip_is_reached_with_tab_and_arrows_do_the_rest(self, long):
+        last = long.locator("#prompt-strip .chip").count() - 1
+        assert tabbable(long, "prompt-strip") == ["0"]
+        long.get_by_label("form").focus()
+        long.keyboard.press("Tab")
+        assert focused(long) == "0"
+        walk = {"ArrowRight": 1, "End": last, "ArrowLeft": last - 1, "Home": 0}
+        for key, index in walk.items():
+            long.keyboard.press(key)
+            assert focused(long) == str(index), key
+            assert tabbable(long, "prompt-strip") == [str(index)]
+        long.keyboard.press("ArrowLeft")  # there is nothing before the first
+        assert focused(long) == "0"
+        long.keyboard.press("ArrowRight")
+        long.keyboard.press("Tab")
+        assert focused(long) is None
+        long.keyboard.press("Shift+Tab")
+        assert focused(long) == "1"
+
+    def test_up_and_down_go_to_the_row_above_and_below(self, long):
+        rows = long.locator("#prompt-strip .chip").evaluate_all(
+            "all => all.map(e => Math.round(e.closest('li').getBoundingClientRect().top))"
+        )
+        tops = sorted(set(rows))
+        assert len(tops) >= 3
+        chip(long, "prompt-strip", 1).click()
+        chip(long, "prompt-strip", 1).focus()
+        long.keyboard.press("Escape")
+        chip(long, "prompt-strip", 1).focus()
+        for top in tops[1:]:
+            before = chip(long, "prompt-strip", int(focused(long))).bounding_box()
+            long.keyboard.press("ArrowDown")
+            assert rows[int(focused(long))] == top
+            after = chip(long, "prompt-strip", int(focused(long))).bounding_box()
+            assert abs(after["x"] - before["x"]) < 80
+        long.keyboard.press("ArrowDown")
+        assert rows[int(focused(long))] == tops[-1]
+        for top in reversed(tops[:-1]):
+            long.keyboard.press("ArrowUp")
+            assert rows[int(focused(long))] == top
+
+    def test_enter_opens_the_card_and_escape_closes_it(self, long):
+        chip(long, "prompt-strip", 0).focus()
+        long.keyboard.press("ArrowRight")
+        long.keyboard.press("Enter")
+        expect(long.locator("#card")).to_have_attribute("role", "dialog")
+        expect(long.get_by_role("link", name="How BPE got there")).to_be_focused()
+        long.keyboard.press("Escape")
+        expect(long.locator("#card")).to_be_hidden()
+        assert focused(long) == "1"
+        long.keyboard.press("Enter")
+        long.keyboard.press("Enter")  # on the link
+        expect(long.locator("#bpe-text")).to_have_value(" all")
+
+    def test_escape_closes_a_card_before_it_stops_a_text(self, visit, slow_server):
+        page = visit(slow_server.url, **WIDE)
+        generate(page, prompt="Slow: and", n_tokens=240)
+        expect(page.locator("#strip .generated").nth(1)).to_be_visible()
+        page.locator("#strip .generated").first.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#card .alternatives li")).to_have_count(10)
+        page.keyboard.press("Escape")
+        expect(page.locator("#card")).to_be_hidden()
+        expect(page.locator("#stop")).to_be_visible()
+        expect(page.locator("#status")).to_contain_text("Generating")
+        page.keyboard.press("Escape")
+        expect(page.locator("#status")).to_contain_text("Stopped")
+        assert tabbable(page, "strip") in (["0"], ["4"])
+
+    def test_escape_closes_a_hovered_card_and_leaves_the_focus(self, visit, slow_server):
+        page = visit(slow_server.url, **WIDE)
+        generate(page, prompt="Slow: and", n_tokens=240)
+        expect(page.locator("#strip .generated").first).to_be_visible()
+        page.locator("#prompt").focus()
+        page.locator("#strip .chip").first.hover()
+        expect(page.locator("#card")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#card")).to_be_hidden()
+        expect(page.locator("#prompt")).to_be_focused()
+        expect(page.locator("#stop")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#status")).to_contain_text("Stopped")
+
+    def test_a_chip_that_becomes_part_of_a_bracket_keeps_the_focus(self, visit, slow_server):
+        page = visit(slow_server.url, **WIDE)
+        generate(page, prompt=f"Slow: and{ROBOT}", n_tokens=200)
+        part = page.locator("#strip > li:not(.group) > .generated").filter(has_text="bytes f0 9f")
+        part.first.focus()
+        index = focused(page)
+        assert facts(page)["Text"] == "not a whole character"
+        grouped = page.locator(f'#strip .group .chip[data-index="{index}"]')
+        expect(grouped).to_be_attached()
+        expect(grouped).to_be_focused()
+        assert facts(page)["Text"] == f"part of “{ROBOT}”"
+        assert tabbable(page, "strip") == [index] or tabbable(page, "strip") == ["0"]
+
+
+class TestAnyText:
+    def check(self, page, strip, text):
+        assert bytes_of(page, strip) == text.encode()
+        spans = page.locator(f"#{strip} .chip").evaluate_all(
+            "all => all.map(e => [Number(e.dataset.start), Number(e.dataset.end)])"
+        )
+        covered = {i for start, end in spans for i in range(start, end)}
+        assert covered == set(range(len(text)))
+        assert not scrolls_sideways(page)
+
+    def test_the_prompt_strip_gives_back_the_bytes(self, visit, server):
+        page = visit(server.url, viewport={"width": 320, "height": 700})
+        title = page.title()
+        for text in TEXTS.values():
+            type_prompt(page, text)
+            self.check(page, "prompt-strip", text)
+            for at in (0, page.locator("#prompt-strip .chip").count() // 2):
+                chip(page, "prompt-strip", at).focus()
+                expect(page.locator("#card")).to_be_visible()
+                assert not scrolls_sideways(page)
+        shown = page.locator("#prompt-strip, #card, #mirror")
+        assert shown.locator("b, script, img, hx-partial").count() == 0
+        assert page.title() == title
+
+    def test_the_strip_and_the_text_of_the_result_give_back_the_bytes(self, visit, echo):
+        page = visit(echo.url, viewport={"width": 320, "height": 700})
+        for name in ("Hebrew", "Thai", "emoji", "combining", "both directions", "markup"):
+            text = TEXTS[name][:60]
+            generate(page, prompt=f"End:{text}", n_tokens=180)
+            expect(page.locator("#continuation")).to_have_text(text, use_inner_text=False)
+            done(page)
+            whole = f"End:{text}{text}"
+            assert bytes_of(page, "strip") == (whole + "<|endoftext|>").encode()
+            assert page.locator("#text").evaluate("e => e.textContent") == whole
+            spans = page.locator("#text [data-first]").evaluate_all(
+                "all => all.map(e => [Number(e.dataset.first), Number(e.dataset.last)])"
+            )
+            covered = {i for first, last in spans for i in range(first, last + 1)}
+            assert covered == set(range(page.locator("#strip .chip").count()))
+            assert not scrolls_sideways(page)
+
+    def test_half_a_surrogate_pair_becomes_the_replacement_character(self, visit, server):
+        page = visit(server.url, **WIDE)
+        before = page.locator("#counts").element_handle()
+        page.locator("#prompt").evaluate(
+            "e => { e.value = 'a\\ud83eb c'; e.dispatchEvent(new Event('input', {bubbles: true})); }"
+        )
+        wait_until(lambda: not before.evaluate("e => e.isConnected"), "the tokens")
+        self.check(page, "prompt-strip", "a\ufffdb c")
+        page.locator("#prompt-strip .chip").last.click()
+        expect(page.locator("#prompt")).to_be_focused()
+        where = page.locator("#prompt").evaluate("e => [e.selectionStart, e.selectionEnd]")
+        assert where == [3, 5]
+
+    def test_nul_is_shown_and_kept(self, visit, echo):
+        page = visit(echo.url, **WIDE)
+        fill(page, prompt="End: a\x00b", n_tokens=20)
+        page.locator("#generate").click()
+        done(page)
+        assert bytes_of(page, "strip") == b"End: a\x00b a\x00b<|endoftext|>"
+        assert page.locator("#text").text_content() == "End: a␀b a␀b"  # HTML cannot hold a NUL
+        self.check(page, "prompt-strip", "End: a\x00b")
+        page.locator("#strip .generated").nth(1).click()
+        page.get_by_role("button", name="Cut the text after this token").click()
+        page.get_by_role("button", name="Continue from here").click()
+        done(page)
+        expect(page.locator("#prompt")).to_have_value("End: a\x00b")
+        assert bytes_of(page, "strip").startswith(b"End: a\x00b a\x00")
+
+    def test_ten_thousand_spaces_are_counted_whole_and_drawn_in_part(self, visit, server):
+        page = visit(server.url, viewport={"width": 320, "height": 700})
+        type_prompt(page, " " * 10_000)
+        expect(page.locator("#counts")).to_contain_text("10,000 bytes")
+        drawn = bytes_of(page, "prompt-strip")
+        n_bytes = len(drawn)
+        assert drawn == b" " * n_bytes and 1_000 <= n_bytes <= 10_000
+        expect(page.locator("#tokens")).to_contain_text(f"{10_000 - n_bytes:,} more tokens")
+        assert not scrolls_sideways(page)
