@@ -8,7 +8,7 @@ import os
 import signal
 
 from gpt2core import blas
-from webapp.config import Settings
+from webapp.config import SettingError, Settings
 
 # A platform that sets PORT wants to reach it from outside; at home nobody else should.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
@@ -16,7 +16,10 @@ worker_class = "gthread"
 # One process decodes all its readers' texts together; more processes split the cores.
 workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
 # A thread for everybody who reads or waits, and some for pages and health checks.
-settings = Settings.from_environment()
+try:
+    settings = Settings.from_environment()
+except SettingError as error:
+    raise SystemExit(str(error)) from None
 threads = settings.max_batch + settings.max_queue + 24
 blas.share_processors(workers)
 # A permalink holds the whole prompt; this is the longest that gunicorn can bound.

@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
     )
     run = COMMANDS[command](parser)
     args = parser.parse_args(argv[1:] if is_command else argv)
+    if sys.stdout is None:  # closed by whoever started us: there is nobody to tell
+        return 1
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     try:
         run(args)
@@ -112,7 +114,7 @@ def read_text(argument: str | None, parser: argparse.ArgumentParser) -> str:
     """The text of the command line, or of standard input where it is absent or ``-``."""
     if argument not in (None, "-"):
         return argument
-    if argument is None and sys.stdin.isatty():
+    if sys.stdin is None or (argument is None and sys.stdin.isatty()):
         parser.error("there is no prompt: put it in quotes, or pipe it in")
     text = sys.stdin.buffer.read().decode("utf-8", errors="replace")
     return text.removesuffix("\n").removesuffix("\r")
@@ -130,7 +132,9 @@ def generate_command(parser: argparse.ArgumentParser):
     parser.description = "Continue a prompt, and print the continuation as it comes."
     parser.epilog = EPILOG
     parser.add_argument("prompt", nargs="?", metavar="PROMPT")
-    parser.add_argument("--n_tokens_to_generate", type=int, default=40, metavar="N")
+    parser.add_argument(
+        "--n_tokens_to_generate", type=int, default=40, metavar="N", help="at most (default: 40)"
+    )
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="0 (default): always the likeliest token"
     )
@@ -138,7 +142,9 @@ def generate_command(parser: argparse.ArgumentParser):
     parser.add_argument(
         "--top_p", type=float, default=1.0, help="keep the likeliest share p (1: all)"
     )
-    parser.add_argument("--seed", type=int, help="the same seed gives the same text again")
+    parser.add_argument(
+        "--seed", type=int, help="with a temperature: the same seed gives the same text again"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     add_model_options(parser)
 
@@ -161,9 +167,10 @@ def generate_text(
     encoder, decoder = model.encoder, StreamDecoder()
     ids = encoder.encode(prompt)
     endoftext = encoder.endoftext
-    text, tokens, started = "", [], time.perf_counter()
+    text, tokens, times = "", [], []
     for token in stream(model.engine(), ids, n_tokens, sampling, endoftext):
         tokens.append(token)
+        times.append(time.perf_counter())
         piece = "" if token.id == endoftext else decoder.feed(encoder.token_bytes(token.id))
         if token.finish_reason:
             piece += decoder.flush()
@@ -171,7 +178,6 @@ def generate_text(
         if not as_json:
             sys.stdout.write(printable(piece, sys.stdout))
             sys.stdout.flush()
-    seconds = time.perf_counter() - started
     if not as_json:
         print()
         if tokens[-1].finish_reason == "context":
@@ -180,6 +186,8 @@ def generate_text(
                 file=sys.stderr,
             )
         return
+    # Of decoding, as the web page tells it; one token has no speed.
+    speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None
     print_json(
         {
             "model": model.name,
@@ -192,7 +200,7 @@ def generate_text(
             ],
             "finish_reason": tokens[-1].finish_reason,
             "seed": sampling.seed,
-            "tokens_per_second": round(len(tokens) / seconds, 2),
+            "tokens_per_second": round(speed, 1) if speed else None,
         }
     )
 

@@ -15,7 +15,7 @@ class GPT2Error(ValueError):
 class InputError(GPT2Error):
     """A prompt or a parameter that cannot be used.
 
-    ``field`` names the parameter as forms, JSON and the command line spell it
+    ``field`` names the parameter as forms and JSON spell it
     (``"prompt"``, ``"top_p"`` …); ``numbers`` holds the figures of the message
     (``n_prompt_tokens=1200, n_ctx=1024``) for programs to read.
     """

@@ -3,7 +3,7 @@
 import pytest
 
 from gpt2core.hparams import HParams
-from tests.web import HEROES, HEROES_IDS
+from tests.web import HEROES, HEROES_IDS, JSON
 from webapp.forms import FormErrors, parse_request
 
 SHAPE = HParams(n_vocab=50257, n_ctx=64, n_embd=8, n_head=1, n_layer=1)
@@ -110,3 +110,25 @@ def test_errors_keep_what_was_typed(parse):
         parse(prompt="mine", n_tokens="x")
     assert found.value.values["prompt"] == "mine"
     assert found.value.values["n_tokens"] == "x"
+
+
+@pytest.mark.parametrize(
+    "kept", [[1e400], [1.7], {"5": 1}, [True], "1;2", [-1], ["x"], [50257], "1,,2", [7] * 300]
+)
+def test_kept_tokens_that_cannot_be_are_refused(client, kept):
+    answer = client.post("/generate", json={"prompt": "hi", "kept": kept}, headers=JSON)
+    assert answer.status_code == 422
+    assert answer.json["error"]["field"] == "kept"
+
+
+def test_digits_with_underscores_are_no_number(client):
+    answer = client.post("/generate", json={"prompt": "hi", "n_tokens": "1_0"}, headers=JSON)
+    assert answer.status_code == 422
+
+
+def test_another_try_keeps_what_was_kept(client):
+    fields = {"prompt": "hi", "n_tokens": 2, "seed": 7, "regenerate": "262,749"}
+    answer = client.post("/generate", json=fields, headers=JSON)
+    plain = client.post("/generate", json={**fields, "regenerate": "1"}, headers=JSON)
+    assert answer.status_code == plain.status_code == 200
+    assert answer.json["seed"] != 7  # a fresh one, but for one chance in 4 thousand million

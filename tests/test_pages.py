@@ -95,3 +95,8 @@ def test_no_template_holds_a_script_or_style_of_its_own(template):
     assert "javascript:" not in source
     assert "|safe" not in source.replace(" ", "")
     assert not re.search(r"(?:src|href)=\"(?:https?:)?//(?=[^\"]*\.(?:js|css|woff))", source)
+
+
+def test_a_link_made_with_another_model_says_so(client):
+    assert "made with the model 355M" in client.get("/?prompt=a&model=355M").text
+    assert "made with the model" not in client.get("/?prompt=a&model=demo").text

@@ -1,5 +1,6 @@
 """The one thread that owns the model: admits, steps, survives; cancels, refuses, tells."""
 
+import shutil
 import threading
 import time
 from itertools import accumulate
@@ -9,6 +10,7 @@ import pytest
 from gpt2core.encoder import default_encoder
 from gpt2core.errors import InputError
 from gpt2core.generate import GeneratedToken
+from gpt2core.loader import DEMO_DIRECTORY
 from gpt2core.sampling import SamplingParams
 from tests.web import HEROES, HEROES_IDS, PATIENCE, wait_until
 from webapp import create_app, scheduler
@@ -302,3 +304,22 @@ def test_a_reader_that_does_not_read_holds_nobody_up(start):
 def test_the_vocabulary_is_the_same_before_and_after_loading(start):
     made = start()
     assert made.encoder.encode(HEROES) == default_encoder().encode(HEROES)
+
+
+def test_what_another_worker_made_ready_ends_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "LOOK_AGAIN", 0.05)
+    made = Scheduler("mine", str(tmp_path), 1, 1)
+    made.start()
+    made.wait_until_loaded(PATIENCE)
+    assert "mine" in made.failure
+    shutil.copytree(DEMO_DIRECTORY, tmp_path / "mine")
+    wait_until(lambda: made.model, "the model")
+    assert made.failure is None
+
+
+def test_the_line_is_as_long_as_it_says(start, gate):
+    made = start(max_batch=3, max_queue=1)
+    for _ in range(4):  # at once: three places and one who waits
+        made.submit(HEROES_IDS, 2, GREEDY)
+    with pytest.raises(Unavailable):
+        made.submit(HEROES_IDS, 2, GREEDY)

@@ -1,8 +1,8 @@
 """The web page: :func:`create_app` puts its parts together.
 
 First stop of a prompt's journey: gunicorn (or ``flask --app webapp run``) calls
-``create_app`` and the routes of ``pages``, ``generation`` and ``ops`` answer. The
-scheduler is the app's only mutable state.
+``create_app`` and the routes of ``pages``, ``generation``, ``bpe``, ``downloads`` and
+``ops`` answer. The scheduler is the app's only mutable state.
 """
 
 from flask import Flask
@@ -32,6 +32,7 @@ def create_app(config: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_chars * BYTES_A_CHAR + 10_000
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
     app.json.sort_keys = False
+    app.json.ensure_ascii = False  # Ġ is meant to be read
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     Htmx(app)
     app.extensions["scheduler"] = Scheduler(

@@ -1,4 +1,4 @@
-"""Every setting of the page: its environment variable, its default, and why it exists.
+"""The web page's own settings: environment variable, default, and why each exists.
 
 Read once, by ``create_app``. A test holds that each setting stands in the README.
 Invariant: a :class:`Settings` that exists is usable; a bad variable stops the start with

@@ -38,12 +38,12 @@ def tokens(kind: str):
     scheduler = current_app.extensions["scheduler"]
     max_chars = current_app.config["SETTINGS"].max_chars
     prompt = replace_surrogates(checked_prompt(values, max_chars))
-    kept = parse_kept(values, scheduler.encoder.n_vocab)
+    kept = parse_kept(values, scheduler.hparams)
     rows = token_rows(scheduler.encoder, prompt, kept, parse_logprobs(values, len(kept)))
     if kind == "csv":
         body, mimetype = to_csv(rows), "text/csv"
     else:
-        whole = {"model": scheduler.model_name, "prompt": prompt, "tokens": rows}
+        whole = {"model": scheduler.label, "prompt": prompt, "tokens": rows}
         body, mimetype = json.dumps(whole, indent=1, ensure_ascii=False) + "\n", "application/json"
     return Response(
         body,

@@ -95,15 +95,17 @@ def parse_request(
             found.append(error)
 
     prompt = checked(checked_prompt, values, max_chars)
-    kept = checked(parse_kept, values, hparams.n_vocab) or []
+    if values.get("regenerate"):
+        # Another try at the same place: what was kept stays, and the seed is a fresh one.
+        again = values["regenerate"]
+        values = {**values, "kept": "" if again == "1" else again, "seed": ""}
+    kept = checked(parse_kept, values, hparams) or []
     ids = encoder.encode(prompt) if prompt else []
     if prompt is not None:
         checked(check_prompt, ids and ids + kept, hparams.n_vocab, hparams.n_ctx)
     n_tokens = checked(parse_n_tokens, values, hparams.n_ctx)
     numbers = {}
     for name, kind in (("temperature", float), ("top_k", int), ("top_p", float), ("seed", int)):
-        if name == "seed" and values.get("regenerate"):
-            continue  # another try: whatever seed the form still holds, take a fresh one
         number = checked(parse_number, values, name, kind)
         if number is not None:
             checked(lambda one: SamplingParams(**one), {name: number})
@@ -114,17 +116,30 @@ def parse_request(
     return GenerationRequest(prompt, ids, kept, n_tokens, SamplingParams(**numbers))
 
 
-def parse_kept(values: Mapping, n_vocab: int) -> list[int]:
+def parse_kept(values: Mapping, hparams: HParams) -> list[int]:
     """Ids of generated tokens that stay: ``"262,749"``, or a list in JSON. Raises InputError."""
     value = values.get("kept") or []
     parts = value.split(",") if isinstance(value, str) else value
-    try:
-        kept = [int(part) for part in parts]
-    except (TypeError, ValueError):
-        raise InputError("Kept tokens must be ids with commas between.", "kept") from None
-    if any(not 0 <= id < n_vocab for id in kept):
-        raise InputError(f"Kept tokens must be ids from 0 to {n_vocab - 1}.", "kept")
+    if not isinstance(parts, list) or not all(map(is_id, parts)):
+        raise InputError("Kept tokens must be ids with commas between.", "kept")
+    kept = [int(part) for part in parts]
+    if len(kept) >= hparams.n_ctx:
+        raise InputError(
+            f"{len(kept):,} tokens are kept; the context holds {hparams.n_ctx:,}.",
+            "kept",
+            n_kept=len(kept),
+            n_ctx=hparams.n_ctx,
+        )
+    if any(id >= hparams.n_vocab for id in kept):
+        raise InputError(f"Kept tokens must be ids from 0 to {hparams.n_vocab - 1}.", "kept")
     return kept
+
+
+def is_id(part) -> bool:
+    """Whether a part of ``kept`` is a whole number, as JSON or as text."""
+    if isinstance(part, str):
+        return part.isascii() and part.isdecimal() and len(part) <= MAX_DIGITS
+    return isinstance(part, int) and not isinstance(part, bool) and part >= 0
 
 
 def parse_n_tokens(values: Mapping, n_ctx: int) -> int:
@@ -149,7 +164,7 @@ def parse_number(values: Mapping, name: str, kind: type) -> int | float | None:
     if not text:
         return None
     try:
-        if isinstance(value, bool) or len(text) > MAX_DIGITS:
+        if isinstance(value, bool) or len(text) > MAX_DIGITS or "_" in text:
             raise ValueError
         return kind(text)
     except ValueError:

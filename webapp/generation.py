@@ -6,7 +6,6 @@ everything is checked before the first byte is sent; when a reader leaves, its
 generation is cancelled.
 """
 
-import select
 import socket
 import time
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from gpt2core.encoder import replace_surrogates
 from gpt2core.generate import GeneratedToken
 from webapp import sse
 from webapp.errors import response_kind
-from webapp.forms import GenerationRequest, checked_prompt, parse_request
+from webapp.forms import FormErrors, GenerationRequest, checked_prompt, parse_request
 from webapp.scheduler import Failed, Generation, Queued, Reading, Unavailable
 from webapp.views import Result, render_page, token_view
 
@@ -51,13 +50,21 @@ def tokenize():
 def next_token():
     """The candidates for the token that follows the prompt, before and after the controls.
 
-    A courtesy to those who type: it never takes a place from those who generate.
+    A courtesy to those who type: it never takes a place from those who generate. Nobody
+    pressed a button, so a half-typed form or a busy model is a hint here, and no error.
     """
     if current_app.extensions["scheduler"].is_busy:
-        raise Unavailable("Others are generating; candidates are shown when there is room.", 5)
-    asked = replace(checked_request(submitted_values()), n_tokens=1)
-    result = finished_result(asked)
-    return render_template("_next.html", bars=result.steps[-1].chip.bars)
+        hint = "Others are generating; candidates are shown when there is room."
+        return render_template("_next.html", hint=hint)
+    try:
+        asked = replace(checked_request(submitted_values()), n_tokens=1)
+        result = finished_result(asked)
+    except FormErrors:
+        hint = "The model’s best guesses appear here once there is a prompt it can take."
+        return render_template("_next.html", hint=hint)
+    except Unavailable as error:
+        return render_template("_next.html", hint=str(error))
+    return render_template("_next.html", bars=result.steps[-1].chip.bars, kept=asked.kept)
 
 
 @blueprint.post("/generate")
@@ -73,7 +80,7 @@ def generate():
         )
     result = finished_result(asked)
     if kind == "json":
-        return jsonify(result.to_json(current_app.extensions["scheduler"].model_name))
+        return jsonify(result.to_json(current_app.extensions["scheduler"].label))
     return render_page({**values, "kept": "", "seed": asked.sampling.seed}, result=result)
 
 
@@ -84,6 +91,12 @@ def checked_request(values: dict) -> GenerationRequest:
     return parse_request(values, scheduler.encoder, scheduler.hparams, max_chars)
 
 
+def new_result(asked: GenerationRequest) -> Result:
+    """What a request grows into, empty yet."""
+    scheduler = current_app.extensions["scheduler"]
+    return Result(asked, scheduler.encoder, scheduler.hparams.n_ctx)
+
+
 def submit(asked: GenerationRequest) -> Generation:
     """Hand a request to the scheduler. Raises Unavailable."""
     scheduler = current_app.extensions["scheduler"]
@@ -92,7 +105,7 @@ def submit(asked: GenerationRequest) -> Generation:
 
 def finished_result(asked: GenerationRequest) -> Result:
     """Generate to the end, or until the reader leaves."""
-    result = Result(asked, current_app.extensions["scheduler"].encoder)
+    result = new_result(asked)
     generation = submit(asked)
     try:
         for event in generation.events(PATIENCE):
@@ -110,17 +123,19 @@ def finished_result(asked: GenerationRequest) -> Result:
 def reader_left() -> bool:
     """Whether the client has closed its side, where the server lets us look (gunicorn)."""
     client = request.environ.get("gunicorn.socket")
-    if client is None or not select.select([client], [], [], 0)[0]:
+    if client is None:
         return False
     try:
-        return client.recv(1, socket.MSG_PEEK) == b""
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False  # it is there, and says nothing
     except OSError:
         return True
 
 
 def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterator[bytes]:
     """The response of a generation, one message an event."""
-    result = Result(asked, current_app.extensions["scheduler"].encoder)
+    result = new_result(asked)
 
     def message(template: str, **context) -> bytes:
         return sse.message(render_template(template, result=result, **context))
@@ -160,7 +175,8 @@ def submitted_values() -> dict:
             raise UnsupportedMediaType
         # JSON can spell half a character ("\\ud800"); no answer could repeat it.
         return {k: replace_surrogates(v) if isinstance(v, str) else v for k, v in values.items()}
-    values = request.form.to_dict()
+    # The button pressed comes last: what it keeps goes before what the form keeps.
+    values = {name: all_of_it[-1] for name, all_of_it in request.form.lists()}
     if response_kind() == "page" and "prompt" in values:
         # A browser's own form submission writes each line end of a textarea as CR LF.
         values["prompt"] = values["prompt"].replace("\r\n", "\n")

@@ -18,7 +18,7 @@ def healthz():
         status = "failed"
     else:
         status = "ok" if scheduler.model else "loading"
-    answer = {"status": status, "model": scheduler.model_name, **scheduler.load}
+    answer = {"status": status, "model": scheduler.label, **scheduler.load}
     return jsonify(answer), 200 if status == "ok" else 503
 
 

@@ -15,7 +15,7 @@ CONVERSION_SECONDS = 15  # roughly what follows a download; only for telling peo
 class Preparation:
     """How far the model is from being ready: what is done, how fast, how long it takes.
 
-    Written by the scheduler's thread, read by responses; each read sees one whole state.
+    Written by the scheduler's thread, read by responses.
     """
 
     def __init__(self):
@@ -26,37 +26,46 @@ class Preparation:
     def report(self, progress: Progress) -> None:
         """The callback of ``prepare_model``."""
         self._now = time.monotonic()
-        if self.progress is None or self.progress.phase != progress.phase:
+        before = self.progress
+        if (
+            before is None
+            or before.phase != progress.phase
+            or before.bytes_done > progress.bytes_done  # a download that starts over
+        ):
             self._phase_began = (self._now, progress.bytes_done)
         self.progress = progress
 
     @property
     def rate(self) -> float:
         """Bytes a second since this phase began; 0 while it cannot be told."""
-        began, had = self._phase_began
+        (began, had), progress = self._phase_began, self.progress
         elapsed = self._now - began
-        return (self.progress.bytes_done - had) / elapsed if elapsed > 0.5 else 0.0
+        if not progress or elapsed <= 0.5:
+            return 0.0
+        return max(0.0, (progress.bytes_done - had) / elapsed)
 
     @property
     def seconds_left(self) -> int | None:
         """Until the model is ready at that rate; None while it cannot be told."""
-        if not self.progress or not self.rate:
+        progress, rate = self.progress, self.rate
+        if not progress or rate <= 0:
             return None
-        left = (self.progress.bytes_total - self.progress.bytes_done) / self.rate
-        return round(left) + (CONVERSION_SECONDS if self.progress.phase == "download" else 0)
+        left = (progress.bytes_total - progress.bytes_done) / rate
+        return round(left) + (CONVERSION_SECONDS if progress.phase == "download" else 1)
 
     @property
     def sentence(self) -> str:
         """In words: what happens, how far it is, how long it will take."""
-        if not self.progress:
+        progress, rate, seconds_left = self.progress, self.rate, self.seconds_left
+        if not progress:
             return "The model is being loaded."
-        doing = "downloaded" if self.progress.phase == "download" else "converted"
-        done, total = self.progress.bytes_done, self.progress.bytes_total
-        parts = [f"The model is being {doing}: {format_bytes(done)} of {format_bytes(total)}"]
-        if self.rate:
-            parts.append(f"{format_bytes(self.rate)}/s")
-        if self.seconds_left is not None:
-            parts.append(f"ready in about {duration(self.seconds_left)}")
+        doing = "downloaded" if progress.phase == "download" else "converted"
+        done, total = format_bytes(progress.bytes_done), format_bytes(progress.bytes_total)
+        parts = [f"The model is being {doing}: {done} of {total}"]
+        if rate:
+            parts.append(f"{format_bytes(rate)}/s")
+        if seconds_left is not None:
+            parts.append(f"ready in about {duration(seconds_left)}")
         return ", ".join(parts) + "."
 
 

@@ -20,19 +20,28 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from gpt2core.encoder import Encoder
+from gpt2core.encoder import Encoder, default_encoder
 from gpt2core.engine import PREFILL_CHUNK, Engine
-from gpt2core.errors import GPT2Error
+from gpt2core.errors import GPT2Error, ModelFileError
 from gpt2core.files import read_hparams
 from gpt2core.generate import GeneratedToken, Sequence
 from gpt2core.hparams import MODEL_SIZES, HParams, check_prompt
-from gpt2core.loader import Model, get_encoder, load_model, model_directory, prepare_model
+from gpt2core.loader import (
+    Model,
+    get_encoder,
+    load_model,
+    model_directory,
+    model_state,
+    prepare_model,
+)
 from gpt2core.sampling import SamplingParams
 from webapp.preparation import Preparation
 
 log = logging.getLogger(__name__)
 
+LOOK_AGAIN = 5.0  # seconds after a failure between two looks whether the model is there
 SMALLEST_PIECE = 16  # tokens of a prompt read between two steps, at the least
 
 
@@ -152,22 +161,33 @@ class Scheduler:
                     return
 
     @property
+    def label(self) -> str:
+        """The model's name as people see it: of a directory the last part only."""
+        return Path(self.model_name).name
+
+    @property
     def encoder(self) -> Encoder:
-        """The model's tokenizer, there before the weights are."""
+        """The model's tokenizer, there before the weights are; GPT-2's own if it has none."""
         if self.model:
             return self.model.encoder
         if self._encoder is None:
-            self._encoder = get_encoder(self.model_name, self.models_dir)
+            try:
+                self._encoder = get_encoder(self.model_name, self.models_dir)
+            except ModelFileError:  # which the page tells; it cuts text all the same
+                return default_encoder()
         return self._encoder
 
     @property
     def hparams(self) -> HParams:
-        """The model's shape, known before the weights are for all but unknown folders."""
+        """The model's shape, known before the weights are; 124M's if it cannot be told."""
         if self.model:
             return self.model.hparams
         if self.model_name in MODEL_SIZES:
             return MODEL_SIZES[self.model_name]
-        return read_hparams(model_directory(self.model_name, self.models_dir))
+        try:
+            return read_hparams(model_directory(self.model_name, self.models_dir))
+        except ModelFileError:  # which the page tells
+            return MODEL_SIZES["124M"]
 
     @property
     def load(self) -> dict[str, int]:
@@ -195,15 +215,16 @@ class Scheduler:
         check_prompt(ids, self.model.hparams.n_vocab, self.model.hparams.n_ctx)
         generation = Generation(ids, n_tokens, sampling)
         with self._changed:
-            if len(self._waiting) >= self.max_queue:
+            ahead = len(self._running) + len(self._waiting)
+            if ahead >= self.max_batch + self.max_queue:
                 raise Unavailable(
                     f"{self.max_batch} texts are being written and {self.max_queue} more wait; "
                     "try again in a moment.",
                     retry_after=5,
                 )
             self._waiting.append(generation)
-            if len(self._running) + len(self._waiting) > self.max_batch:
-                generation.put(Queued(len(self._waiting)))
+            if ahead >= self.max_batch:
+                generation.put(Queued(ahead + 1 - self.max_batch))
             self._changed.notify_all()
         return generation
 
@@ -253,7 +274,9 @@ class Scheduler:
                 self.failure = str(error)
                 self._changed.notify_all()
                 while self.failure:
-                    self._changed.wait()
+                    self._changed.wait(LOOK_AGAIN)
+                    if model_state(self.model_name, self.models_dir).status == "ready":
+                        self.failure = None  # another worker had more luck
             return
         with self._changed:
             self.model = model

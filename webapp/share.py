@@ -58,13 +58,12 @@ def as_python(form: Mapping, model: str) -> str:
         new = "ids + kept"
     written = "kept + new" if kept else "new"
     return f"""\
-from gpt2core import Engine, SamplingParams, load_model, stream
+from gpt2core import SamplingParams, load_model, stream
 
 model = load_model({model!r})
-engine = Engine(model.params, model.hparams)
 sampling = SamplingParams({arguments})
 ids = model.encoder.encode({form["prompt"]!r})
-{kept}tokens = stream(engine, {new}, {form["n_tokens"]}, sampling, model.encoder.endoftext)
+{kept}tokens = stream(model.engine(), {new}, {form["n_tokens"]}, sampling, model.encoder.endoftext)
 new = [token.id for token in tokens if token.finish_reason != "endoftext"]
 print(model.encoder.decode({written}))
 """

@@ -206,8 +206,8 @@ class Step:
 class Result:
     """A continuation as it grows: chips, text and figures, for all three kinds of answer."""
 
-    def __init__(self, asked: GenerationRequest, encoder: Encoder):
-        self.asked, self.encoder = asked, encoder
+    def __init__(self, asked: GenerationRequest, encoder: Encoder, n_ctx: float = math.inf):
+        self.asked, self.encoder, self.n_ctx = asked, encoder, n_ctx
         self.prompt_groups = group_chips(encoder, asked.prompt, asked.ids)
         self.tokens: list[GeneratedToken] = []
         self.steps: list[Step] = []
@@ -290,7 +290,8 @@ class Result:
     @property
     def can_continue(self) -> bool:
         """Whether more could follow: the text has not ended and the context has room."""
-        return self.finish_reason == "length"
+        n_tokens = len(self.asked.ids) + len(self.steps)
+        return self.finish_reason == "length" and n_tokens < self.n_ctx
 
     @property
     def all_kept(self) -> str:
@@ -349,6 +350,7 @@ def render_page(values: Mapping, messages: dict[str, str] | None = None, result=
         examples=EXAMPLES,
         view=token_view(form["prompt"]),
         result=result,
+        link_model=values.get("model"),
     )
 
 
