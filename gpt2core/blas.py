@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 THREADS_VARIABLE = "GPT2_THREADS"
+WITH_SMALL_KERNELS = {"SKYLAKEX", "COOPERLAKE", "SAPPHIRERAPIDS"}
 
 
 def configure() -> None:
@@ -48,6 +49,12 @@ def n_processors() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         return os.cpu_count() or 1
+
+
+def has_small_kernels() -> bool:
+    """Whether OpenBLAS multiplies small matrices here without packing them first."""
+    core = os.environ.get("OPENBLAS_CORETYPE", "SKYLAKEX")
+    return has_avx512() and core.upper() in WITH_SMALL_KERNELS
 
 
 def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

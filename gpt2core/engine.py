@@ -27,14 +27,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gpt2core.blas import has_small_kernels
 from gpt2core.blas import n_threads as threads_allotted
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams
 from gpt2core.layout import WIDTH, Layout, layout_in_memory, n_blocks
 from gpt2core.team import Team
 
-PREFILL_CHUNK = 120  # tokens of a prompt read at a time: bounds the buffers
-GROUP = 12  # rows in one product: a multiple of the kernels' 2, 4 and 6
+PREFILL_CHUNK = 128  # tokens of a prompt read at a time: bounds the buffers
+CALL_COST = 8  # blocks of a slot that could be attended to while Python makes one more call
+GELU_ROWS = 24  # rows of the hidden layer bent at a time
+GROUP = 8  # rows in one product; more are several, each of few enough to stay small
+# NumPy hands a single row to a matrix-vector routine. On blocks that is slower than the
+# small-matrix kernels are with two rows, and rounds differently; faster than no kernels.
+MIN_ROWS = 2 if has_small_kernels() else 1
 SMALL_PRODUCT = 1_000_000  # n_rows * n_in * n_out up to which OpenBLAS packs nothing
 SHARED_LAYER = 1_000_000  # weights in a layer from which a second thread is worth its while
 
@@ -69,7 +75,8 @@ class Engine:
         self._team = Team(threads)
         cache, partials = Cache(self._layout, n_slots), Partials(self._layout, n_slots)
         self._shares = [
-            Share(self._layout, cache, partials, n_slots, index, threads) for index in range(threads)
+            Share(self._layout, cache, partials, n_slots, index, threads)
+            for index in range(threads)
         ]
 
     def open(self) -> int:
@@ -78,7 +85,8 @@ class Engine:
             if length is None:
                 self._lengths[slot] = 0
                 return slot
-        raise InputError(f"All {self.n_slots} slots of this engine are taken.", n_slots=self.n_slots)
+        n_slots = self.n_slots
+        raise InputError(f"All {n_slots} slots of this engine are taken.", n_slots=n_slots)
 
     def close(self, slot: int) -> None:
         """Give an open slot back."""
@@ -92,18 +100,21 @@ class Engine:
             raise InputError(f"Slot {slot} is not open.", slot=slot)
         return length
 
-    def prefill(self, slot: int, ids: Sequence[int]) -> np.ndarray:
+    def prefill(
+        self, slot: int, ids: Sequence[int], more_follow: bool = False
+    ) -> np.ndarray | None:
         """Append ``ids`` to a slot; logits ``[n_vocab]`` of what follows the last.
 
-        A prompt may come in several calls. Raises InputError, before any computing, for
-        ids that are none, too many or not of this vocabulary.
+        A prompt may come in several calls; all but the last can say that ``more_follow``,
+        which saves the logits (None comes back). Raises InputError, before any computing,
+        for ids that are none, too many or not of this vocabulary.
         """
         self._check(ids, self.length(slot))
         for at in range(0, len(ids), PREFILL_CHUNK):
             chunk = ids[at : at + PREFILL_CHUNK]
-            is_last = at + PREFILL_CHUNK >= len(ids)
-            logits = self._run(PromptPass(slot, self._lengths[slot], chunk, is_last))
-        return logits[0]
+            is_end = not more_follow and at + PREFILL_CHUNK >= len(ids)
+            logits = self._run(PromptPass(slot, self._lengths[slot], chunk, is_end))
+        return None if more_follow else logits[0]
 
     def step(self, slots: Sequence[int], ids: Sequence[int]) -> np.ndarray:
         """Append ``ids[i]`` to ``slots[i]``; logits ``[n_seq, n_vocab]`` of what follows each.
@@ -116,7 +127,11 @@ class Engine:
         lengths = [self.length(slot) for slot in slots]
         for id, length in zip(ids, lengths, strict=True):
             self._check([id], length)
-        return self._run(StepPass(list(slots), lengths, ids))
+        order = np.argsort(slots)  # neighbours in the cache are attended to together
+        ordered = (np.array(a)[order].tolist() for a in (slots, lengths, ids))
+        logits = self._run(StepPass(*ordered))
+        in_order = (order[1:] > order[:-1]).all()
+        return logits if in_order else logits[np.argsort(order)]
 
     def _check(self, ids, length: int) -> None:
         """Raise InputError unless ``ids`` can follow ``length`` tokens."""
@@ -140,6 +155,7 @@ class Engine:
 
     def _run(self, task: "StepPass | PromptPass") -> np.ndarray:
         """Take one pass through the model; its logits ``[n_logits, n_vocab]``."""
+        # What is returned is newly allocated: the caller may keep it.
         layout, ids = self._layout, np.asarray(task.ids)  # [n_new]
         # A token's row of wte is one column of a block.
         x = layout.vocab[ids // WIDTH, :, ids % WIDTH] + layout.wpe[task.positions]
@@ -171,19 +187,19 @@ class Cache:
 class Partials:
     """Where parts leave their results for all threads to add up.
 
-    Two buffers, ``[n_parts, n_rows, width]``: while one thread still reads the last
+    Two buffers, ``[n_rows, n_parts, width]``: while one thread still reads the last
     results from one, another may already write the next into the other.
     """
 
     def __init__(self, layout: Layout, n_slots: int):
         self.n_parts = layout.n_parts
         self.width = n_blocks(layout.hparams.n_embd) * WIDTH
-        size = self.n_parts * buffer_rows(n_slots) * self.width
+        size = buffer_rows(n_slots) * self.n_parts * self.width
         self._flat = [np.zeros(size, np.float32) for _ in range(2)]
 
     def views(self, n_rows: int) -> list[np.ndarray]:
-        """Both buffers as ``[n_parts, n_rows, width]``."""
-        shape = (self.n_parts, n_rows, self.width)
+        """Both buffers as ``[n_rows, n_parts, width]``."""
+        shape = (n_rows, self.n_parts, self.width)
         return [flat[: math.prod(shape)].reshape(shape) for flat in self._flat]
 
 
@@ -193,13 +209,9 @@ def buffer_rows(n_slots: int) -> int:
 
 
 def grouped(n: int, group: int) -> tuple[int, int]:
-    """How ``n`` rows are multiplied: ``(n_group, group)``, a few rows too many at the end.
-
-    At least two in a group: NumPy hands a single row to a matrix-vector routine that is
-    slower on blocks, and rounds differently.
-    """
-    n_group = -(-n // group)
-    return n_group, max(2, -(-n // n_group))
+    """How ``n`` rows are multiplied: ``(n_group, group)``, a few rows too many at the end."""
+    n_group = max(1, -(-n // group))
+    return n_group, max(MIN_ROWS, -(-n // n_group))
 
 
 class Share:
@@ -208,14 +220,14 @@ class Share:
     def __init__(self, layout, cache, partials, n_slots, index, n_threads):
         hparams = layout.hparams
         self.layout, self.partials, self.index = layout, partials, index
-        self.n_slots = n_slots
         part = slice(*(layout.n_parts * i // n_threads for i in (index, index + 1)))
         self.part, self.n_share = part, part.stop - part.start
-        self.n_head, self.d_head = hparams.n_head // layout.n_parts, hparams.n_embd // hparams.n_head
+        self.n_head = hparams.n_head // layout.n_parts
+        self.d_head = hparams.n_embd // hparams.n_head
         self.n_hidden = 4 * hparams.n_embd // layout.n_parts
         self.layers = [
             {
-                # [n_share, n_blocks, 1, n_in, WIDTH], [n_share, 1, n_out], [n_embd]
+                # [n_share, n_blocks, 1, n_in, WIDTH], [n_share, n_out], [n_embd]
                 "qkv_w": layout.qkv_w[i, part, :, None],
                 "qkv_b": layout.qkv_b[i, part],
                 "proj_w": layout.proj_w[i, part, :, None],
@@ -224,8 +236,9 @@ class Share:
                 "fc_b": layout.fc_b[i, part],
                 "out_w": layout.out_w[i, part, :, None],
                 "out_b": layout.out_b[i],
-                "keys": cache.keys[i, :, part],  # [n_slots, n_share, n_head, n_blocks, d_head, WIDTH]
-                "values": cache.values[i, :, part],  # [n_slots, n_share, n_head, n_places, d_head]
+                # [n_slots, n_share, n_head, n_blocks, d_head, WIDTH], […, n_places, d_head]
+                "keys": cache.keys[i, :, part],
+                "values": cache.values[i, :, part],
             }
             for i in range(hparams.n_layer)
         ]
@@ -236,22 +249,22 @@ class Share:
         longest = max(hparams.n_embd, self.n_hidden, n_places)
         self.group = max(2, min(GROUP, SMALL_PRODUCT // (WIDTH * longest)))
         self.ones = np.ones(n_places, np.float32)
-        rows = buffer_rows(n_slots)
-        self.buffers = {
-            "x": np.zeros(rows * hparams.n_embd, np.float32),
-            "sum": np.zeros(rows * hparams.n_embd, np.float32),
-            "normed": np.zeros(rows * hparams.n_embd, np.float32),
-            "scale": np.zeros(rows, np.float32),
-            "qkv": np.zeros(rows * layout.qkv_b[0, part].size, np.float32),
-            "heads": np.zeros(rows * self.n_share * self.n_head * self.d_head, np.float32),
-            "hidden": np.zeros(rows * layout.fc_b[0, part].size, np.float32),
-            "gelu": np.zeros(rows * layout.fc_b[0, part].size, np.float32),
+        rows, d_heads = buffer_rows(n_slots), self.n_share * self.n_head * self.d_head
+        sizes = {
+            "x": hparams.n_embd,
+            "sum": hparams.n_embd,
+            "normed": hparams.n_embd,
+            "scale": 1,
+            "qkv": layout.qkv_b[0, part].size,
+            "heads": d_heads,
+            "hidden": layout.fc_b[0, part].size,
+            "gelu": layout.fc_b[0, part].size,
         }
-        per_slot = (n_slots, self.n_share, self.n_head, 2)
-        self.queries = np.zeros((*per_slot, self.d_head), np.float32)
-        self.scores = np.zeros((*per_slot, n_places), np.float32)
-        self.mixed = np.zeros((*per_slot, self.d_head), np.float32)
-        self.prompt_scores = np.zeros(rows * n_places, np.float32)
+        self.buffers = {name: np.zeros(rows * size, np.float32) for name, size in sizes.items()}
+        self.queries = np.zeros(2 * n_slots * d_heads, np.float32)
+        self.mixed = np.zeros(2 * n_slots * d_heads, np.float32)
+        n_scores = max(2 * n_slots * self.n_share * self.n_head, rows)
+        self.scores = np.zeros(n_scores * n_places, np.float32)
         self._rows: dict[int, Rows] = {}
 
     def rows(self, n: int) -> "Rows":
@@ -264,35 +277,39 @@ class Share:
         """This share of a pass."""
         r = self.rows(len(task.x))
         r.x[:] = task.x
+        attend = task.attention(self, r)
         for layer in self.layers:
             normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
             np.matmul(r.normed_in, layer["qkv_w"], out=r.qkv_out)
-            r.qkv += layer["qkv_b"]  # [n_share, n_rows, 3*n_head*d_head]
-            task.attend(self, r, layer)  # -> r.heads
+            r.qkv += layer["qkv_b"]  # [n_rows, n_share, 3*n_head*d_head]
+            attend(layer)  # -> r.heads
             np.matmul(r.heads_in, layer["proj_w"], out=r.proj_out)
             team.wait(self.index)
             self.add_up(r, r.proj_sum, layer["proj_b"])
             normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
             np.matmul(r.normed_in, layer["fc_w"], out=r.hidden_out)
-            r.hidden += layer["fc_b"]  # [n_share, n_rows, n_hidden]
-            for x, t in r.gelu:
-                gelu_twice(x, t)
+            for hidden, scratch in r.hidden:
+                hidden += layer["fc_b"]  # [n_rows, n_share, n_hidden]
+                gelu_twice(hidden, scratch)
             np.matmul(r.hidden_in, layer["out_w"], out=r.out_out)
             team.wait(self.index)
             self.add_up(r, r.out_sum, layer["out_b"])
-        if task.n_logits < len(r.x):  # of a prompt, the last
-            last = self.rows(task.n_logits)
-            last.x[:] = r.x[-task.n_logits :].copy()
-            r = last
+        if task.n_logits:
+            self.find_logits(r.x[len(r.x) - task.n_logits :], task.logits)
+
+    def find_logits(self, x: np.ndarray, logits: np.ndarray) -> None:
+        """This share's columns of the logits of rows ``x [n_logits, n_embd]``."""
+        r = self.rows(len(x))
+        r.x[:] = x  # a row at the front of the buffer, for one at its end
         normalise(r.x, r.normed, r.scale)  # [n_logits, n_embd]
         r.normed *= self.layout.ln_f_g
         r.normed += self.layout.ln_f_b
-        logits = task.logits.reshape(*r.groups, -1, WIDTH).transpose(2, 0, 1, 3)
-        np.matmul(r.normed_in, self.vocab, out=logits[self.blocks])
+        products = logits.reshape(*r.groups, -1, WIDTH).transpose(2, 0, 1, 3)
+        np.matmul(r.normed_in, self.vocab, out=products[self.blocks])
 
     def add_up(self, r: "Rows", parts: np.ndarray, bias: np.ndarray) -> None:
-        """Add all parts' results ``[n_parts, n_rows, n_embd]`` to the residual stream."""
-        np.add.reduce(parts, axis=0, out=r.sum)
+        """Add all parts' results ``[n_rows, n_parts, n_embd]`` to the residual stream."""
+        np.add.reduce(parts, axis=1, out=r.sum)
         r.x += r.sum
         r.x += bias
 
@@ -301,9 +318,8 @@ class Rows:
     """A share's buffers as views for ``n`` rows: ``…_in`` and ``…_out`` are for products."""
 
     def __init__(self, share: Share, n: int):
-        d, n_share, n_head, d_head = (
-            share.layout.hparams.n_embd, share.n_share, share.n_head, share.d_head,
-        )
+        n_share, n_head, d_head = share.n_share, share.n_head, share.d_head
+        d = share.layout.hparams.n_embd
         self.groups = n_group, group = grouped(n, share.group)
         rows = n_group * group
 
@@ -311,119 +327,163 @@ class Rows:
             return share.buffers[name][: math.prod(shape)].reshape(shape)
 
         def products(buffer):
-            """``[n_share, n_rows, n_out]`` as ``[n_share, n_blocks, n_group, group, WIDTH]``."""
-            split = buffer.reshape(len(buffer), n_group, group, -1, WIDTH)
-            return split.transpose(0, 3, 1, 2, 4)
+            """``[n_rows, n_share, n_out]`` as ``[n_share, n_blocks, n_group, group, WIDTH]``."""
+            split = buffer.reshape(n_group, group, buffer.shape[1], -1, WIDTH)
+            return split.transpose(2, 3, 0, 1, 4)
 
         def factors(buffer):
-            """``[n_share, n_rows, n_in]`` as ``[n_share, 1, n_group, group, n_in]``."""
-            return buffer.reshape(len(buffer), 1, n_group, group, -1)
+            """``[n_rows, n_share, n_in]`` as ``[n_share, 1, n_group, group, n_in]``."""
+            split = buffer.reshape(n_group, group, n_share, 1, -1)
+            return split.transpose(2, 3, 0, 1, 4)
 
         self.x = view("x", n, d)
         self.sum = view("sum", n, d)
         self.scale = view("scale", n, 1)
         self.normed = view("normed", n, d)
         self.normed_in = view("normed", n_group, group, d)
-        qkv = view("qkv", n_share, rows, share.layers[0]["qkv_b"].shape[-1])
-        self.qkv, self.qkv_out = qkv[:, :n], products(qkv)
+        qkv = view("qkv", rows, n_share, share.layers[0]["qkv_b"].shape[-1])
+        self.qkv, self.qkv_out = qkv[:n], products(qkv)
         self.q, self.k, self.v = (
             qkv[:, :, : 3 * n_head * d_head]
-            .reshape(n_share, rows, 3, n_head, d_head)
-            .transpose(2, 1, 0, 3, 4)
+            .reshape(rows, n_share, 3, n_head, d_head)
+            .transpose(2, 0, 1, 3, 4)
         )  # each [n_rows, n_share, n_head, d_head]
-        heads = view("heads", n_share, rows, n_head * d_head)
+        heads = view("heads", rows, n_share, n_head * d_head)
         self.heads_in = factors(heads)
-        self.heads = heads.reshape(n_share, rows, n_head, d_head).transpose(1, 0, 2, 3)
-        hidden = view("hidden", n_share, rows, share.layers[0]["fc_b"].shape[-1])
-        self.hidden, self.hidden_out = hidden[:, :n], products(hidden)
+        self.heads = heads.reshape(rows, n_share, n_head, d_head)
+        hidden = view("hidden", rows, n_share, share.layers[0]["fc_b"].shape[-1])
+        gelu = view("gelu", *hidden.shape)
+        self.hidden_out = products(hidden)
         self.hidden_in = factors(hidden[:, :, : share.n_hidden])
-        # Part by part where parts are large, so that one stays in the processor's cache.
-        pieces = (slice(i, i + 1) for i in range(n_share)) if n > GROUP else (slice(None),)
-        gelu = view("gelu", *self.hidden.shape)
-        self.gelu = [(self.hidden[i], gelu[i]) for i in pieces]
-        proj, out = share.partials.views(rows)  # [n_parts, n_rows, width]
-        self.proj_out, self.proj_sum = products(proj[share.part]), proj[:, :n, :d]
-        self.out_out, self.out_sum = products(out[share.part]), out[:, :n, :d]
+        # A few rows at a time, so that they stay in the processor's cache for all of gelu.
+        self.hidden = [
+            (hidden[i : min(n, i + GELU_ROWS)], gelu[i : min(n, i + GELU_ROWS)])
+            for i in range(0, n, GELU_ROWS)
+        ]
+        proj, out = share.partials.views(rows)  # [n_rows, n_parts, width]
+        self.proj_out, self.proj_sum = products(proj[:, share.part]), proj[:n, :, :d]
+        self.out_out, self.out_sum = products(out[:, share.part]), out[:n, :, :d]
 
 
 class StepPass:
-    """One more token for each of several slots."""
+    """One more token for each of several slots, which come in ascending order."""
 
     def __init__(self, slots: list[int], lengths: list[int], ids):
         self.slots, self.positions, self.ids = slots, lengths, ids
         self.ends = [length + 1 for length in lengths]
         self.n_logits = len(slots)
-        n_places = n_blocks(max(self.ends)) * WIDTH
-        unseen = np.arange(n_places) > np.array(lengths)[:, None]
+        self.blocks = [n_blocks(end) for end in self.ends]
+        self.n_places = max(self.blocks) * WIDTH
+        unseen = np.arange(self.n_places) > np.array(lengths)[:, None]
         # [n_rows, 1, 1, n_places]
         self.mask = np.where(unseen, np.float32(-np.inf), np.float32(0))[:, None, None]
+        self.runs = list(self._runs())
 
-    def attend(self, share: Share, r: Rows, layer: dict) -> None:
-        """Attention of each row over its own slot, into ``r.heads``."""
-        n, n_places = self.mask.shape[0], self.mask.shape[-1]
-        queries, mixed = share.queries[:n], share.mixed[:n]  # [n_rows, n_share, n_head, 2, d_head]
-        queries[..., 0, :] = r.q[:n]  # the second row only makes it a product of matrices
-        keys, values = layer["keys"], layer["values"]
-        rows = list(enumerate(zip(self.slots, self.positions, strict=True)))
-        for row, (slot, position) in rows:
-            block, place = divmod(position, WIDTH)
-            keys[slot, :, :, block, :, place] = r.k[row]
-            values[slot, :, :, position] = r.v[row]
-            end = (block + 1) * WIDTH
-            out = share.scores[row, ..., :end].reshape(*queries.shape[1:4], block + 1, WIDTH)
-            np.matmul(
-                queries[row, :, :, None],  # [n_share, n_head, 1, 2, d_head]
-                keys[slot, :, :, : block + 1],  # [n_share, n_head, n_blocks, d_head, WIDTH]
-                out=out.swapaxes(2, 3),  # [n_share, n_head, n_blocks, 2, WIDTH]
-            )
-        scores = share.scores[:n, :, :, 0, :n_places]  # [n_rows, n_share, n_head, n_places]
-        scores += self.mask
-        weights = softmax_numerators(scores, share.ones)  # [n_rows, n_share, n_head]
-        for row, (slot, position) in rows:
-            end = n_blocks(position + 1) * WIDTH
-            np.matmul(share.scores[row, ..., :end], values[slot, :, :, :end], out=mixed[row])
-        np.divide(mixed[..., 0, :], weights[..., None], out=r.heads[:n])
+    def _runs(self):
+        """Rows whose attention is one product, as ``(rows, slots, n_blocks)``.
+
+        Neighbours in the cache go together, each over as many blocks as the longest has,
+        unless that wastes more than a call of its own would cost.
+        """
+        first = 0
+        for row in range(1, len(self.slots) + 1):
+            if row < len(self.slots):
+                run = self.blocks[first : row + 1]
+                waste = max(run) * len(run) - sum(run)
+                neighbours = self.slots[row] == self.slots[row - 1] + 1
+                if neighbours and waste <= CALL_COST * (len(run) - 1):
+                    continue
+            run_slots = slice(self.slots[first], self.slots[row - 1] + 1)
+            yield slice(first, row), run_slots, max(self.blocks[first:row])
+            first = row
+
+    def attention(self, share: Share, r: Rows):
+        """A function of a layer: attention of each row over its own slot, into ``r.heads``."""
+        n, ones = len(self.slots), share.ones[: self.n_places]
+
+        def view(buffer, width):
+            """Two of everything: the second is there to be multiplied; see MIN_ROWS."""
+            shape = (2, n, share.n_share, share.n_head, width)
+            return buffer[: math.prod(shape)].reshape(shape)
+
+        queries, mixed = view(share.queries, share.d_head), view(share.mixed, share.d_head)
+        scores = view(share.scores, self.n_places)
+        # Index arrays with slices between them: [n_rows, n_share, n_head, d_head] each.
+        slots, positions, every = np.array(self.slots), np.array(self.positions), slice(None)
+        key_at = slots, every, every, positions // WIDTH, every, positions % WIDTH
+        value_at = slots, every, every, positions
+        scoring, mixing = [], []
+        for rows, run_slots, n_run_blocks in self.runs:
+            end = n_run_blocks * WIDTH
+            run_scores = np.moveaxis(scores[:, rows, ..., :end], 0, 3)
+            # [n_run, n_share, n_head, 2, n_places] -> […, n_blocks, 2, WIDTH]
+            products = run_scores.reshape(*run_scores.shape[:4], n_run_blocks, WIDTH).swapaxes(3, 4)
+            factors = np.moveaxis(queries[:, rows], 0, 3)[:, :, :, None]  # […, 1, 2, d_head]
+            scoring.append((factors, (run_slots, every, every, slice(n_run_blocks)), products))
+            run_mixed = np.moveaxis(mixed[:, rows], 0, 3)  # [n_run, n_share, n_head, 2, d_head]
+            mixing.append((run_scores, (run_slots, every, every, slice(end)), run_mixed))
+
+        def attend(layer):
+            keys, values = layer["keys"], layer["values"]
+            keys[key_at], values[value_at] = r.k[:n], r.v[:n]
+            queries[0] = r.q[:n]
+            for factors, at, products in scoring:
+                np.matmul(factors, keys[at], out=products)
+            np.add(scores[0], self.mask, out=scores[0])  # [n_rows, n_share, n_head, n_places]
+            weights = softmax_numerators(scores[0], ones)  # [n_rows, n_share, n_head]
+            for run_scores, at, products in mixing:
+                np.matmul(run_scores, values[at], out=products)
+            np.divide(mixed[0], weights[..., None], out=r.heads[:n])
+
+        return attend
 
 
 class PromptPass:
     """Several more tokens for one slot."""
 
-    def __init__(self, slot: int, length: int, ids, is_last: bool):
-        self.slots, self.ids = [slot], ids
+    def __init__(self, slot: int, length: int, ids, is_end: bool):
+        self.slot, self.slots, self.ids = slot, [slot], ids
         self.length, self.end = length, length + len(ids)
         self.positions = np.arange(length, self.end)
         self.ends = [self.end]
-        self.n_logits = 1
+        self.n_logits = int(is_end)
         first = length // WIDTH * WIDTH  # places before it are seen by all
         places = np.arange(first, n_blocks(self.end) * WIDTH)
         unseen = places > self.positions[:, None]
-        self.mask = np.where(unseen, np.float32(-np.inf), np.float32(0))  # [n_rows, n_places - first]
+        # [n_rows, n_places - first]
+        self.mask = np.where(unseen, np.float32(-np.inf), np.float32(0))
 
-    def attend(self, share: Share, r: Rows, layer: dict) -> None:
-        """Causal attention of the new rows over the slot, into ``r.heads``."""
+    def attention(self, share: Share, r: Rows):
+        """A function of a layer: causal attention over the slot, into ``r.heads``."""
         n, (n_group, group) = len(self.ids), r.groups
         blocks = n_blocks(self.end)
         n_places = blocks * WIDTH
-        keys, values = layer["keys"][self.slots[0]], layer["values"][self.slots[0]]
-        values[:, :, self.length : self.end] = r.v[:n].transpose(1, 2, 0, 3)
-        for block in range(self.length // WIDTH, blocks):
-            begin, end = max(self.length, block * WIDTH), min(self.end, (block + 1) * WIDTH)
-            k = r.k[begin - self.length : end - self.length]  # [n_some, n_share, n_head, d_head]
-            at = slice(begin - block * WIDTH, end - block * WIDTH)
-            keys[:, :, block, :, at] = k.transpose(1, 2, 3, 0)
-        scores = share.prompt_scores[: n_group * group * n_places].reshape(n_group, group, n_places)
+        ones = share.ones[:n_places]
+        scores = share.scores[: n_group * group * n_places].reshape(n_group, group, n_places)
         products = scores.reshape(n_group, group, blocks, WIDTH).transpose(2, 0, 1, 3)
         seen = scores.reshape(-1, n_places)[:n]  # [n_rows, n_places]
         recent = seen[:, -self.mask.shape[1] :]
-        for part in range(share.n_share):  # a head at a time: its scores stay in the cache
-            for head in range(share.n_head):
-                q = r.q[:, part, head].reshape(n_group, group, -1)
-                np.matmul(q, keys[part, head, :blocks, None], out=products)
-                recent += self.mask
-                weights = softmax_numerators(seen, share.ones)  # [n_rows]
-                mixed = r.heads[:, part, head].reshape(n_group, group, -1)
-                np.matmul(scores, values[part, head, :n_places], out=mixed)
-                r.heads[:n, part, head] /= weights[:, None]
+
+        def attend(layer):
+            keys, values = layer["keys"][self.slot], layer["values"][self.slot]
+            values[:, :, self.length : self.end] = r.v[:n].transpose(1, 2, 0, 3)
+            for block in range(self.length // WIDTH, blocks):
+                begin, end = max(self.length, block * WIDTH), min(self.end, (block + 1) * WIDTH)
+                # [n_some, n_share, n_head, d_head]
+                k = r.k[begin - self.length : end - self.length]
+                at = slice(begin - block * WIDTH, end - block * WIDTH)
+                keys[:, :, block, :, at] = k.transpose(1, 2, 3, 0)
+            for part in range(share.n_share):  # a head at a time: its scores stay in the cache
+                for head in range(share.n_head):
+                    q = r.q[:, part, head].reshape(n_group, group, -1)
+                    np.matmul(q, keys[part, head, :blocks, None], out=products)
+                    np.add(recent, self.mask, out=recent)
+                    weights = softmax_numerators(seen, ones)  # [n_rows]
+                    mixed = r.heads[:, part, head].reshape(n_group, group, -1)
+                    np.matmul(scores, values[part, head, :n_places], out=mixed)
+                    r.heads[:n, part, head] /= weights[:, None]
+
+        return attend
 
 
 def normalise(x: np.ndarray, out: np.ndarray, scale: np.ndarray) -> None:
@@ -451,4 +511,4 @@ def softmax_numerators(scores: np.ndarray, ones: np.ndarray) -> np.ndarray:
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     # A dot product adds up in lanes: zeros at the end change nothing, as a sum's would.
-    return np.vecdot(scores, ones[: scores.shape[-1]])
+    return np.vecdot(scores, ones)

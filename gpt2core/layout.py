@@ -38,7 +38,7 @@ from gpt2core.hparams import HParams
 from gpt2core.weights import load_params
 
 WIDTH = 64  # columns in a block: four AVX-512 registers
-MAX_PARTS = 4
+MAX_PARTS = 5
 FILE_NAME = "model.layout"
 SHARED_FROM = 2**27  # bytes; smaller layouts are made in a moment and cost little twice
 VERSION = 1
@@ -46,8 +46,12 @@ HEADER = 4096  # bytes: one page, so that the tensors behind it are aligned
 
 
 def n_parts(hparams: HParams) -> int:
-    """Into how many parts a layer is cut: the most, up to MAX_PARTS, that share the heads evenly."""
-    return max(n for n in range(1, MAX_PARTS + 1) if hparams.n_head % n == 0)
+    """Into how many parts a layer is cut: as many as share the heads evenly, up to MAX_PARTS.
+
+    Rather an even number, which two threads can share: 4 but for 1558M, which gets 5.
+    """
+    possible = (n for n in range(1, MAX_PARTS + 1) if hparams.n_head % n == 0)
+    return max(possible, key=lambda n: (n % 2 == 0, n))
 
 
 def layout_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
@@ -59,9 +63,9 @@ def layout_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
         "wpe": (hparams.n_ctx, d),
         "ln_f_g": (d,),
         "ln_f_b": (d,),
-        "qkv_b": (n_layer, parts, 1, qkv * WIDTH),
+        "qkv_b": (n_layer, parts, qkv * WIDTH),
         "proj_b": (n_layer, d),
-        "fc_b": (n_layer, parts, 1, hidden * WIDTH),
+        "fc_b": (n_layer, parts, hidden * WIDTH),
         "out_b": (n_layer, d),
         "qkv_w": (n_layer, parts, qkv, d, WIDTH),
         "proj_w": (n_layer, parts, out, n_heads, WIDTH),
@@ -90,9 +94,9 @@ def blocked(w: np.ndarray) -> np.ndarray:
 
 
 def padded(b: np.ndarray) -> np.ndarray:
-    """``[..., n] -> [..., 1, n_blocks * WIDTH]``, zeros behind."""
-    out = np.zeros((*b.shape[:-1], 1, n_blocks(b.shape[-1]) * WIDTH), np.float32)
-    out[..., 0, : b.shape[-1]] = b
+    """``[..., n] -> [..., n_blocks * WIDTH]``, zeros behind."""
+    out = np.zeros((*b.shape[:-1], n_blocks(b.shape[-1]) * WIDTH), np.float32)
+    out[..., : b.shape[-1]] = b
     return out
 
 
@@ -102,7 +106,7 @@ def pieces(params: dict, hparams: HParams) -> Iterator[np.ndarray]:
     layers = params["blocks"]
     scale = 1 / math.sqrt(d // hparams.n_head)
 
-    def attn_in(layer, array):
+    def attn_in(array):
         """c_attn's columns ``[..., 3*n_embd]`` by part ``[n_parts, ..., 3*n_embd/n_parts]``."""
         split = array.reshape(*array.shape[:-1], 3, parts, d // parts).copy()
         split[..., 0, :, :] *= scale
@@ -118,7 +122,7 @@ def pieces(params: dict, hparams: HParams) -> Iterator[np.ndarray]:
     yield params["ln_f"]["b"]
     for layer in layers:
         linear = layer["attn"]["c_attn"]
-        yield padded(attn_in(layer, layer["ln_1"]["b"] @ linear["w"] + linear["b"]))
+        yield padded(attn_in(layer["ln_1"]["b"] @ linear["w"] + linear["b"]))
     for layer in layers:
         yield centred(layer["attn"]["c_proj"]["b"])
     for layer in layers:
@@ -128,7 +132,7 @@ def pieces(params: dict, hparams: HParams) -> Iterator[np.ndarray]:
         yield centred(layer["mlp"]["c_proj"]["b"])
     for layer in layers:
         w = layer["ln_1"]["g"][:, None] * layer["attn"]["c_attn"]["w"]
-        yield blocked(attn_in(layer, w))
+        yield blocked(attn_in(w))
     for layer in layers:
         w = centred(layer["attn"]["c_proj"]["w"])
         yield blocked(w.reshape(parts, d // parts, d))

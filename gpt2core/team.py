@@ -24,7 +24,6 @@ class Team:
     def __init__(self, n: int):
         self.n = n
         self._jobs = [SimpleQueue() for _ in range(n - 1)]
-        self._results: SimpleQueue = SimpleQueue()
         self._started = False
         self._clear_meeting()
 
@@ -34,10 +33,12 @@ class Team:
             return job(0)
         if not self._started:
             self._start()
+        # A queue for this job alone: after an interrupt no old answer is taken for a new one.
+        results: SimpleQueue = SimpleQueue()
         for jobs in self._jobs:
-            jobs.put((job, self._tokens))
+            jobs.put((job, self._tokens, results))
         failures = [attempt(job, self._tokens, 0)]
-        failures += [self._results.get() for _ in self._jobs]
+        failures += [results.get() for _ in self._jobs]
         failures = [f for f in failures if f is not None]
         if failures:
             self._clear_meeting()
@@ -59,18 +60,18 @@ class Team:
 
     def _start(self) -> None:
         for index, jobs in enumerate(self._jobs, start=1):
-            threading.Thread(
-                target=work, args=(index, jobs, self._results), name=f"team-{index}", daemon=True
-            ).start()
+            name = f"team-{index}"
+            threading.Thread(target=work, args=(index, jobs), name=name, daemon=True).start()
         weakref.finalize(self, dismiss, self._jobs)
         self._started = True
 
 
-def work(index: int, jobs: SimpleQueue, results: SimpleQueue) -> None:
+def work(index: int, jobs: SimpleQueue) -> None:
     """A thread's life. It knows queues only, so it does not keep its team alive."""
     while (order := jobs.get()) is not None:
-        result = attempt(*order, index)
-        del order
+        job, tokens, results = order
+        result = attempt(job, tokens, index)
+        del order, job  # which hold the engine
         results.put(result)
 
 

@@ -95,7 +95,7 @@ def test_any_number_of_sequences_at_once(n_slots):
         assert np.abs(row - expected).max() <= TOLERANCE
 
 
-@pytest.mark.skipif(not blas.has_avx512(), reason="OpenBLAS rounds as it likes without AVX-512")
+@pytest.mark.skipif(not blas.has_small_kernels(), reason="only these kernels promise it")
 @settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 130), min_size=1, max_size=6),

@@ -139,10 +139,10 @@ def test_an_error_while_reading_ends_only_its_generation(start, monkeypatch):
     made = start()
     real = made._engine.prefill
 
-    def faulty(slot, ids):
+    def faulty(slot, ids, more_follow=False):
         if ids == [666]:
             raise MemoryError("no room")
-        return real(slot, ids)
+        return real(slot, ids, more_follow)
 
     monkeypatch.setattr(made._engine, "prefill", faulty)
     healthy, faulty = made.submit(HEROES_IDS, 9, GREEDY), made.submit([666], 20, GREEDY)
@@ -168,7 +168,7 @@ def test_a_long_prompt_is_read_in_pieces_while_others_write(start):
     writer = made.submit(HEROES_IDS, 150, seeded(1))
     wait_until(lambda: made._step_seconds and made._read_seconds, "a step was taken")
     pieces, real = [], made._engine.prefill
-    made._engine.prefill = lambda slot, ids: pieces.append(len(ids)) or real(slot, ids)
+    made._engine.prefill = lambda *a: pieces.append(len(a[1])) or real(*a)
     events = read(made.submit([262] * (n_ctx - 5), 2, GREEDY))
     told = [event for event in events if isinstance(event, Reading)]
     assert sum(pieces) == n_ctx - 5 and len(pieces) > 1

@@ -15,6 +15,7 @@ before :meth:`Scheduler.start`, so the app can be built before a fork.
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -42,6 +43,7 @@ from webapp.preparation import Preparation
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 5.0  # seconds after a failure between two looks whether the model is there
+SWITCH_INTERVAL = 0.0002  # seconds; with 5 ms eight readers get a tenth less
 SMALLEST_PIECE = 16  # tokens of a prompt read between two steps, at the least
 
 
@@ -243,6 +245,8 @@ class Scheduler:
 
     def _run(self) -> None:
         """The thread: make the model ready, then admit, read and step for ever."""
+        # Threads that render answers must give the interpreter back to the engine soon.
+        sys.setswitchinterval(SWITCH_INTERVAL)
         while self.model is None:
             self._prepare()
         while True:
@@ -326,7 +330,8 @@ class Scheduler:
         piece = running.unread[:n]
         began = time.perf_counter()
         try:
-            logits = self._engine.prefill(running.slot, piece)
+            more_follow = len(piece) < len(running.unread)
+            logits = self._engine.prefill(running.slot, piece, more_follow)
         except Exception as error:
             self._fail(running, error)
             return

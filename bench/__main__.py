@@ -1,0 +1,202 @@
+"""This project and its peers on the same weights: ``python -m bench COMMAND``.
+
+``decode`` one sequence, ``batch`` several, ``prefill`` a long prompt, ``server`` all of
+it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes.
+``--shape`` draws seeded random weights; nothing is downloaded. Peers that are not
+installed are left out (``requirements-bench.txt`` has them); one that writes other texts
+is not timed.
+"""
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import memory, server, shapes, tokenizers
+from bench.arena import Arena, Result, installed
+from bench.peers import PEERS
+from gpt2core import blas
+
+SAME_TEXTS = 0.75  # of the texts must be equal before a peer is timed
+DEFAULT_PEERS = "transformers,ctranslate2,llama-cpp"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--shape", default="124M", choices=shapes.SHAPES)
+    parser.add_argument("--peers", default=DEFAULT_PEERS, help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--threads", type=int, default=blas.n_processors())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompt_tokens", type=int, help="length of the prompts")
+    parser.add_argument("--n_tokens", type=int, default=32, help="tokens to write")
+    parser.add_argument("--sequences", default="1,2,4,8", help="batch, server: how many at once")
+    parser.add_argument("--workers", type=int, default=2, help="memory: how many processes")
+    parser.add_argument("--text", type=Path, help="tokenizer: a file instead of Python's manual")
+    parser.add_argument("--models", type=Path, help="where to keep the weights between runs")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        args.directory = (args.models or Path(temporary)) / f"bench-{args.shape}"
+        rows = COMMANDS[args.command](args)
+    if args.json:
+        facts = {"command": args.command, "shape": args.shape, "threads": args.threads}
+        print(json.dumps({**facts, "processor": processor(), "rows": rows}))
+    else:
+        print(f"\n{args.command}, {args.shape}, {args.threads} threads, {processor()}\n")
+        print_table(rows)
+
+
+def arena(args, n_slots: int, bound: bool = False) -> Arena:
+    """Ours first, then the peers that can run here and write what ours writes."""
+    shapes.write_model(args.directory, shapes.SHAPES[args.shape])
+    names = ["gpt2core", *filter(None, args.peers.split(",")), *(["sgemv"] if bound else [])]
+    for name in names:
+        if name not in PEERS:
+            sys.exit(f"bench: there is no peer {name!r}; there are {', '.join(PEERS)}.")
+    missing = [name for name in names if not installed(name)]
+    if missing:
+        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
+    opened = Arena(
+        [name for name in names if name not in missing], args.directory, args.threads, n_slots
+    )
+    for name, share in opened.agreement(prompts(args, 8, 24), 6).items():
+        print(f"{name}: {share:.0%} of 8 texts as ours", file=sys.stderr)
+        if share < SAME_TEXTS:
+            opened.drop(name)
+    return opened
+
+
+def prompts(args, n: int, n_tokens: int) -> list[list[int]]:
+    """``n`` prompts of random ids, the same in every run."""
+    rng, n_vocab = random.Random(1), shapes.SHAPES[args.shape].n_vocab
+    return [[rng.randrange(n_vocab) for _ in range(n_tokens)] for _ in range(n)]
+
+
+def decode(args) -> list[dict]:
+    """One sequence, token by token, against the bound of matrix-vector products."""
+    with arena(args, 8, bound=True) as opened:
+        texts = prompts(args, 1, args.prompt_tokens or 32)
+        results = opened.race(texts, args.n_tokens, args.rounds)
+    return rate_rows(args, results, 1)
+
+
+def batch(args) -> list[dict]:
+    """Several sequences together."""
+    rows, counts = [], [int(n) for n in args.sequences.split(",")]
+    with arena(args, max(8, *counts)) as opened:
+        for n in counts:
+            texts = prompts(args, n, args.prompt_tokens or 32)
+            rows += rate_rows(args, opened.race(texts, args.n_tokens, args.rounds), n)
+    return rows
+
+
+def rate_rows(args, results: dict[str, Result], n_sequences: int) -> list[dict]:
+    """Tokens per second of each, how ours compares, and the weights' bytes per second."""
+    rates = {
+        name: n_sequences * (args.n_tokens - 1) / result.median_rest()
+        for name, result in results.items()
+    }
+    size = 4 * shapes.SHAPES[args.shape].n_params / 1e9
+    return [
+        {
+            "sequences": n_sequences,
+            "name": name,
+            "tokens_per_s": rate,
+            "ours_is": rates["gpt2core"] / rate,
+            "gb_per_s": size * rate / n_sequences,
+        }
+        for name, rate in rates.items()
+    ]
+
+
+def prefill(args) -> list[dict]:
+    """Time to the first token after a long prompt."""
+    n_tokens = args.prompt_tokens or 512
+    with arena(args, 8) as opened:
+        results = opened.race(prompts(args, 1, n_tokens), 1, args.rounds)
+    ours = results["gpt2core"].median_first()
+    return [
+        {
+            "prompt_tokens": n_tokens,
+            "name": name,
+            "first_token_ms": 1e3 * result.median_first(),
+            "ours_takes": ours / result.median_first(),
+        }
+        for name, result in results.items()
+    ]
+
+
+def serve(args) -> list[dict]:
+    """Readers of the real server, and the engine alone with as many sequences."""
+    rows, counts = [], [int(n) for n in args.sequences.split(",")]
+    args.peers = ""
+    with (
+        arena(args, max(8, *counts)) as opened,
+        server.running(args.directory, args.threads, max(8, *counts)) as port,
+    ):
+        for n in counts:
+            texts = prompts(args, n, args.prompt_tokens or 10)
+            own, read = [], []
+            for _ in range(args.rounds):
+                own += rate_rows(args, opened.race(texts, args.n_tokens, 1), n)
+                read.append(server.rate(port, n, args.n_tokens))
+            engine = statistics.median(row["tokens_per_s"] for row in own)
+            through_http = statistics.median(read)
+            rows.append(
+                {
+                    "readers": n,
+                    "tokens_per_s": through_http,
+                    "engine_alone": engine,
+                    "share": through_http / engine,
+                }
+            )
+    return rows
+
+
+def tokenizer(args) -> list[dict]:
+    text = args.text.read_text("utf-8") if args.text else tokenizers.english(1_000_000)
+    return tokenizers.race(args.rounds, text)
+
+
+def weigh(args) -> list[dict]:
+    shapes.write_model(args.directory, shapes.SHAPES[args.shape])
+    weights = (args.directory / "model.safetensors").stat().st_size / 2**20
+    rows = memory.measure(args.directory, args.workers, n_slots=8)
+    return [{"workers": args.workers, "weights_mb": weights, **row} for row in rows]
+
+
+def print_table(rows: list[dict]) -> None:
+    """Rows as a Markdown table."""
+    print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
+    print("|" + "|".join("---" if isinstance(v, str) else "--:" for v in rows[0].values()) + "|")
+    for row in rows:
+        cells = (f"{v:.3g}" if isinstance(v, float) and v < 10 else v for v in row.values())
+        shown = (f"{v:,.0f}" if isinstance(v, float) else str(v) for v in cells)
+        print("| " + " | ".join(shown) + " |")
+
+
+def processor() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+COMMANDS = {
+    "decode": decode,
+    "prefill": prefill,
+    "batch": batch,
+    "server": serve,
+    "tokenizer": tokenizer,
+    "memory": weigh,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What workers weigh: each a process that opens the model, as gunicorn's workers do."""
+
+from multiprocessing import get_context
+from pathlib import Path
+
+from bench import shapes
+
+KINDS = ("Rss", "Pss", "Private_Dirty")
+
+
+def weigh() -> dict[str, float]:
+    """This process in MB: all it has mapped, its fair share of it, what is its own."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
+    return {kind: sizes[kind] for kind in KINDS}
+
+
+def worker(directory: Path, n_slots: int, pipe) -> None:
+    """Opens the model, reports; runs all slots, reports."""
+    from gpt2core.engine import Engine
+    from gpt2core.layout import open_layout
+
+    hparams = shapes.read_hparams(directory)
+    layout = open_layout(directory / "model.safetensors", hparams)
+    engine = Engine(None, hparams, n_slots, layout=layout)
+    pipe.recv()
+    pipe.send(weigh())
+    slots = [engine.open() for _ in range(n_slots)]
+    for when in (1, n_slots):
+        for slot in slots[:when]:
+            if not engine.length(slot):
+                engine.prefill(slot, list(range(200)))
+        for step in range(20):
+            engine.step(slots[:when], [step] * when)
+        pipe.recv()
+        pipe.send(weigh())
+    pipe.recv()
+
+
+def measure(directory: Path, n_workers: int, n_slots: int) -> list[dict]:
+    """A row for each moment: MB of one worker, and of all together counted once."""
+    context = get_context("spawn")
+    pipes, processes = [], []
+    for _ in range(n_workers):
+        here, there = context.Pipe()
+        process = context.Process(target=worker, args=(directory, n_slots, there), daemon=True)
+        process.start()
+        pipes.append(here)
+        processes.append(process)
+    rows = []
+    for moment in ("before the first request", "after one request", f"after {n_slots} at once"):
+        for pipe in pipes:
+            pipe.send(None)
+        sizes = [pipe.recv() for pipe in pipes]
+        rows.append(
+            {
+                "moment": moment,
+                "rss_of_one_mb": sizes[0]["Rss"],
+                "private_of_one_mb": sizes[0]["Private_Dirty"],
+                "together_mb": sum(size["Pss"] for size in sizes),
+            }
+        )
+    for pipe, process in zip(pipes, processes, strict=True):
+        pipe.send(None)
+        process.join(10)
+    return rows
