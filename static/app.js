@@ -20,7 +20,9 @@
     setRunning(null);
     if (connection?.reader) connection.reader.cancel();
     else ctx.request.abort();
-    if (why) $("status").textContent = why;
+    if (!why) return;
+    $("status").textContent = why;
+    form.dispatchEvent(new Event("glyph:stopped"));
   };
 
   // Giving up a request is no error: answer it with "nothing new" instead.
@@ -32,6 +34,7 @@
     event.detail.ctx.fetch = quietly(event.detail.ctx.fetch);
     if (event.target !== form) return;
     halt(); // a new request replaces the one before
+    for (const box of pinned.keys()) pinned.set(box, true);
     setRunning({ ctx: event.detail.ctx });
   });
   form.addEventListener("htmx:before:sse:connection", (event) => {
@@ -95,12 +98,21 @@
     if (focus) first?.focus();
   };
 
-  // Keep the newest token in sight unless the reader scrolled up.
+  // Keep the newest token in sight unless the reader scrolled up. Being away from the end
+  // says nothing by itself: more may have come since the last scroll of ours.
   const pinned = new Map([[text, true], [strip, true]]);
   for (const box of pinned.keys()) {
+    let last = 0;
     box.addEventListener("scroll", () => {
-      pinned.set(box, box.scrollHeight - box.scrollTop - box.clientHeight < 24);
+      const at = box.scrollTop, left = box.scrollHeight - at - box.clientHeight;
+      if (left < 2 || (left < 24 && at >= last)) pinned.set(box, true);
+      else if (at < last) pinned.set(box, false);
+      last = at;
     });
+    // At once, or the next token's scroll undoes the reader's own.
+    box.addEventListener("wheel", ({ deltaY }) => {
+      if (deltaY < 0 && box.scrollTop > 0) pinned.set(box, false);
+    }, { passive: true });
   }
   // Once a frame: asking for heights makes the browser lay the page out.
   let following = false;

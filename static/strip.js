@@ -46,64 +46,77 @@
   const lightChip = (chip) => {
     dark();
     if (strip.contains(chip)) {
-      const members = [...(chip.closest(".group") ?? chip.parentElement).querySelectorAll(".chip")];
       const index = Number(chip.dataset.index);
       lightResult(index, index);
+      // A character that several tokens share may have come out before the last of them.
+      const first = Number((chip.closest(".group") ?? chip.parentElement).querySelector(".chip").dataset.index);
       for (const span of text.querySelectorAll("[data-first]")) {
-        toggle(span, Number(span.dataset.first) <= index && Number(span.dataset.last) >= Number(members[0].dataset.index));
+        toggle(span, Number(span.dataset.first) <= index && Number(span.dataset.last) >= first);
       }
     } else {
       lightPrompt(Number(chip.dataset.start), Number(chip.dataset.end));
     }
   };
+  const hovers = matchMedia("(hover: hover)");
   const chipAt = (node) => node.closest?.(".strip .chip");
+  // What is selected stays lit while nothing else is pointed at.
+  const lightSelection = () => {
+    dark();
+    if (document.activeElement === prompt) {
+      const { value, selectionStart, selectionEnd } = prompt;
+      if (selectionStart !== selectionEnd) lightPromptChips(characters(value, selectionStart), characters(value, selectionEnd));
+      return;
+    }
+    const selection = getSelection();
+    if (selection.isCollapsed || !selection.containsNode(text, true)) return;
+    const spans = [...text.querySelectorAll("[data-first]")].filter((span) => selection.containsNode(span, true));
+    if (spans.length) lightResult(Number(spans[0].dataset.first), Number(spans.at(-1).dataset.last));
+  };
 
   document.addEventListener("pointerover", ({ target }) => {
     const chip = chipAt(target), span = target.closest?.("#text [data-first]");
     if (chip) {
       lightChip(chip);
-      showCard(chip);
-    } else if (span) {
-      lightResult(Number(span.dataset.first), Number(span.dataset.last));
+      if (hovers.matches) showCard(chip); // a finger opens it by tapping
     } else if (!card.contains(target)) {
-      dark();
+      lightSelection();
+      if (span && getSelection().isCollapsed) lightResult(Number(span.dataset.first), Number(span.dataset.last));
       if (!pinned) hideCard();
     }
   });
   document.addEventListener("focusin", ({ target }) => {
     const chip = chipAt(target);
     if (chip) {
+      rove(chip);
       lightChip(chip);
       showCard(chip);
+    } else if (!pinned && !card.contains(target)) {
+      dark();
+      hideCard();
     }
   });
   document.addEventListener("selectionchange", () => {
-    if (document.activeElement === prompt) {
-      const { value, selectionStart, selectionEnd } = prompt;
-      if (selectionStart === selectionEnd) lightPromptChips(0, 0);
-      else lightPromptChips(characters(value, selectionStart), characters(value, selectionEnd));
-      return;
-    }
-    const selection = getSelection();
-    if (selection.isCollapsed || !text.contains(selection.anchorNode)) return;
-    const spans = [...text.querySelectorAll("[data-first]")].filter((span) => selection.containsNode(span, true));
-    if (spans.length) lightResult(Number(spans[0].dataset.first), Number(spans.at(-1).dataset.last));
+    if (!owner || document.activeElement === prompt) lightSelection();
   });
-  prompt.addEventListener("input", dark);
+  prompt.addEventListener("input", () => {
+    dark();
+    hideCard();
+  });
   prompt.addEventListener("scroll", () => { mirror.scrollTop = prompt.scrollTop; });
 
   // --- the card ----------------------------------------------------------------------
   let owner = null; // the chip whose card is shown
-  let pinned = false; // opened on purpose: stays until closed, and holds the focus
+  let pinned = false; // opened on purpose: stays until closed
 
-  const hideCard = (refocus) => {
-    card.hidden = true;
+  const hideCard = () => {
+    const back = card.contains(document.activeElement) ? owner : null;
     owner?.removeAttribute("aria-describedby");
-    if (refocus) owner?.focus();
+    back?.focus(); // while still pinned, so that it is not shown again
+    card.hidden = true;
     owner = null;
     pinned = false;
   };
-  const showCard = (chip, pin = false) => {
+  const showCard = (chip, pin = false, focus = pin) => {
     if (pinned && !pin) return;
     owner?.removeAttribute("aria-describedby");
     owner = chip;
@@ -112,29 +125,31 @@
     card.classList.toggle("pinned", pin);
     card.setAttribute("role", pin ? "dialog" : "tooltip");
     if (!pin) chip.setAttribute("aria-describedby", "card");
+    chip.removeAttribute("title"); // the card says more
     card.hidden = false;
     const at = chip.getBoundingClientRect(), room = document.documentElement.clientWidth;
     const below = at.bottom + 6 + card.offsetHeight < innerHeight;
     card.style.left = `${Math.max(8, Math.min(at.left, room - card.offsetWidth - 8))}px`;
     card.style.top = `${Math.max(8, below ? at.bottom + 6 : at.top - 6 - card.offsetHeight)}px`;
-    if (pin) card.querySelector("a, button").focus();
+    if (focus) (card.querySelector("a, button") ?? card).focus();
   };
 
-  const visible = (string) => string.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥");
   const describe = (chip, pin) => {
     const { bytes, start, end, rank, id, candidates } = chip.dataset;
     const data = Uint8Array.from(bytes.match(/../g) ?? [], (pair) => parseInt(pair, 16));
-    const shared = chip.closest(".group")?.dataset.text;
+    const group = chip.closest(".group"), shared = group?.dataset.text;
+    const inside = (element, name) => element.querySelector(name).textContent; // as the strip makes it visible
     let own = null;
     try {
       own = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data);
     } catch { /* only part of a character */ }
     const shown = own ?? shared ?? "";
+    const codePoints = Array.from(shown, (c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
     const facts = {
-      Text: own !== null ? `“${visible(own)}”` : shared ? `part of “${visible(shared)}”` : "not a whole character",
+      Text: own !== null ? `“${inside(chip, ".readable")}”` : shared ? `part of “${inside(group, ".shared")}”` : "not a whole character",
       Bytes: bytes.replace(/../g, "$& ").trim(),
-      "Code points": Array.from(shown, (c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`).slice(0, 8).join(" "),
-      Characters: end - start > 1 ? `${start} to ${end - 1}` : start,
+      "Code points": codePoints.slice(0, 8).join(" ") + (codePoints.length > 8 ? " …" : ""),
+      Characters: end - start > 1 ? `${start} to ${end - 1}` : end > start ? start : "none: it ends the text",
       "Made by": rank !== undefined ? `merge rank ${Number(rank).toLocaleString("en")} of 50,000` : data.length === 1 ? "no merge: a single byte" : "no merge: a special token",
       Id: Number(id).toLocaleString("en"),
     };
@@ -143,12 +158,17 @@
       if (value !== "") list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
     }
     const parts = [
-      make("p", { className: "card-title" }, make("span", { className: "piece", textContent: chip.querySelector(".piece").textContent })),
+      make("p", { className: "card-title" }, make("span", { className: "piece", textContent: inside(chip, ".piece") })),
       list,
     ];
     if (!pin) return [...parts, make("p", { className: "hint", textContent: candidates ? "Click to see what else it might have been." : "Click for more." })];
-    parts.push(make("p", {}, make("a", { href: `/bpe?${new URLSearchParams({ text: shown })}`, textContent: "How BPE got there" })));
+    if (shown) parts.push(make("p", {}, make("a", { href: `/bpe?${new URLSearchParams({ text: shown })}`, textContent: "How BPE got there" })));
     if (candidates) parts.push(...alternatives(chip, JSON.parse(candidates)));
+    if (chip.classList.contains("generated")) {
+      const keep = make("button", { type: "button", textContent: "Cut the text after this token" });
+      keep.addEventListener("click", () => cutAfter(chip));
+      parts.push(keep);
+    }
     return parts;
   };
 
@@ -164,12 +184,9 @@
       const chosen = String(id) === chip.dataset.id ? " chosen" : "";
       return make("li", { className: chosen }, button, meter, make("span", { textContent: percent(probability) + chosen }));
     });
-    const keep = make("button", { type: "button", textContent: "Cut the text after this token" });
-    keep.addEventListener("click", () => cutAfter(chip));
     return [
       make("p", { className: "card-head", textContent: "The model’s ten likeliest here; choose one to branch off" }),
       make("ol", { className: "alternatives" }, ...rows),
-      keep,
     ];
   };
   const madeChips = () => [...strip.querySelectorAll(".generated")];
@@ -181,52 +198,83 @@
     button.setAttribute("form", "form");
     return button;
   };
+  // What can follow a text that was stopped or cut back.
+  const offer = (...buttons) => $("after").replaceChildren(make("div", { className: "actions" }, ...buttons));
+  form.addEventListener("glyph:stopped", () => {
+    const made = madeIds(), again = Object.assign(keepButton([], "Regenerate"), { name: "regenerate", value: madeAfter || "1" });
+    offer(...(made.length ? [keepButton(made, "Continue")] : []), again);
+  });
   const goOn = (ids) => {
-    hideCard();
     const button = keepButton(ids, "Continue");
     $("after").replaceChildren(button);
     form.requestSubmit(button);
+    text.focus({ preventScroll: true }); // the card that had the focus is gone
   };
   const cutAfter = (chip) => {
     const last = Number(chip.dataset.index);
     hideCard();
     form.dispatchEvent(new Event("glyph:halt"));
-    for (const made of madeChips()) if (Number(made.dataset.index) > last) made.remove();
-    for (const item of strip.querySelectorAll("li")) if (!item.querySelector(".chip")) item.remove();
+    for (const item of strip.querySelectorAll("li")) {
+      const chips = [...item.querySelectorAll(".chip")];
+      const left = chips.filter((c) => !c.matches(".generated") || Number(c.dataset.index) <= last);
+      // Half of a bracket's tokens do not make its character any more.
+      if (left.length < chips.length) item.replaceWith(...left.map((one) => make("li", {}, one)));
+    }
     for (const span of text.querySelectorAll(".made")) if (Number(span.dataset.last) > last) span.remove();
-    $("after").replaceChildren(keepButton(madeIds(), "Continue from here"));
+    offer(keepButton(madeIds(), "Continue from here"));
     $("status").textContent = `Cut back to ${madeIds().length} generated tokens.`;
+    $("progress").replaceChildren();
     $("candidates").replaceChildren();
     chip.focus();
   };
 
   // Tokens that are kept belong to the prompt they were made from, whatever has been typed.
+  let sent = null, madeFrom = $("prompt-text").textContent, madeAfter = "";
   form.addEventListener("submit", ({ submitter }) => {
-    if (submitter?.name === "kept" && submitter.closest("#after") && $("prompt-text").textContent) {
-      prompt.value = $("prompt-text").textContent;
+    const { name, value } = submitter ?? {}, kept = name === "kept" || (name === "regenerate" && value !== "1") ? value : "";
+    if (kept && submitter.closest("#after") && madeFrom && prompt.value !== madeFrom) {
+      prompt.value = madeFrom;
       prompt.dispatchEvent(new Event("input", { bubbles: true }));
     }
+    sent = [prompt.value, kept || form.querySelector('input[name="kept"]')?.value || ""];
   }, true);
+  form.addEventListener("htmx:before:sse:connection", () => { [madeFrom, madeAfter] = sent; }); // it was accepted
 
   // A stream that goes on draws kept chips anew, without what the model thought of them;
-  // that is still on the page.
-  let remembered = new Map();
+  // that is still on the page, as far as all tokens before are the same.
+  let remembered = [];
   form.addEventListener("htmx:before:request", ({ target }) => {
-    if (target === form) remembered = new Map(madeChips().map((c) => [c.dataset.index, c]));
+    if (target !== form) return;
+    hideCard();
+    remembered = [...strip.querySelectorAll(".chip")];
   });
   form.addEventListener("htmx:after:swap", ({ detail }) => {
-    if (detail.ctx.sourceElement !== form || !remembered.size) return;
-    for (const chip of strip.querySelectorAll(".generated:not([data-candidates])")) {
-      const before = remembered.get(chip.dataset.index);
-      if (!before?.dataset.candidates) continue;
+    if (detail.ctx.sourceElement !== form) return;
+    if (owner && !owner.isConnected) redrawn();
+    const now = remembered.length ? [...strip.querySelectorAll(".chip")] : [];
+    for (const [at, chip] of now.entries()) {
+      const before = remembered[at];
+      if (!before || (at > 0 && now[at - 1].dataset.id !== remembered[at - 1].dataset.id)) break;
+      if (!before.dataset.candidates || !chip.matches(".generated:not([data-candidates])")) continue;
       chip.dataset.candidates = before.dataset.candidates;
+      const same = chip.dataset.id === before.dataset.id;
       const mine = JSON.parse(before.dataset.candidates).find(([id]) => String(id) === chip.dataset.id);
-      if (!mine) continue;
-      chip.classList.replace("p0", `p${Math.round(10 * mine[2])}`);
-      chip.append(make("span", { className: "probability", textContent: percent(mine[2]) }));
+      const share = same ? before.querySelector(".probability")?.textContent : mine && percent(mine[2]);
+      if (!share) continue;
+      chip.classList.replace("p0", same ? before.className.match(/\bp\d+\b/)[0] : `p${Math.round(10 * mine[2])}`);
+      chip.append(make("span", { className: "probability", textContent: share }));
     }
-    remembered = new Map();
+    remembered = [];
   });
+  // Chips of a character that is now complete were replaced by a bracket of new ones.
+  const redrawn = () => {
+    const chip = strip.querySelector(`[data-index="${owner.dataset.index}"]`);
+    if (!chip) return hideCard();
+    const focused = document.activeElement === document.body && owner.tabIndex === 0;
+    if (owner.tabIndex === 0) rove(chip);
+    if (focused) chip.focus({ preventScroll: true });
+    else showCard(chip, pinned, false);
+  };
 
   // --- clicking and the keyboard -----------------------------------------------------
   document.addEventListener("click", (event) => {
@@ -240,7 +288,10 @@
     if (!strip.contains(chip)) {
       const { value } = prompt;
       prompt.setSelectionRange(units(value, chip.dataset.start), units(value, chip.dataset.end));
-      if (mouse) return prompt.focus({ preventScroll: true });
+      if (mouse) {
+        prompt.focus({ preventScroll: true });
+        return showCard(chip, true, false);
+      }
     }
     showCard(chip, true);
   });
@@ -249,17 +300,18 @@
     chip.tabIndex = 0;
   };
   const inRow = (chips, at, step) => {
-    const from = chips[at].getBoundingClientRect();
-    const away = chips.filter((c) => step * (c.getBoundingClientRect().top - from.top) > from.height / 2);
-    const row = away.length ? (step > 0 ? away[0] : away.at(-1)).getBoundingClientRect().top : null;
-    const distance = (c) => Math.abs(c.getBoundingClientRect().left - from.left);
-    return away.filter((c) => Math.abs(c.getBoundingClientRect().top - row) < from.height / 2)
-      .sort((a, b) => distance(a) - distance(b))[0];
+    const top = (c) => c.closest("li").getBoundingClientRect().top; // one for all of a row
+    const left = (c) => c.getBoundingClientRect().left;
+    const from = top(chips[at]), away = chips.filter((c) => step * (top(c) - from) > 1);
+    if (!away.length) return null;
+    const row = top(step > 0 ? away[0] : away.at(-1));
+    const distance = (c) => Math.abs(left(c) - left(chips[at]));
+    return away.filter((c) => Math.abs(top(c) - row) <= 1).sort((a, b) => distance(a) - distance(b))[0];
   };
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !card.hidden) {
       event.stopImmediatePropagation(); // the first Esc closes the card, the next one stops
-      return hideCard(true);
+      return hideCard();
     }
     const chip = chipAt(document.activeElement ?? document.body);
     if (!chip) return;
@@ -283,12 +335,17 @@
 
   // --- how chips are shown -----------------------------------------------------------
   const show = (view) => { document.documentElement.dataset.view = view; };
-  const saved = localStorage.getItem("view");
+  const remember = (work) => {
+    try {
+      return work();
+    } catch { /* the reader forbids pages to remember anything */ }
+  };
+  const saved = remember(() => localStorage.getItem("view"));
   for (const radio of document.querySelectorAll('input[name="view"]')) {
     if (radio.value === saved) radio.checked = true;
     radio.addEventListener("change", () => {
       show(radio.value);
-      localStorage.setItem("view", radio.value);
+      remember(() => localStorage.setItem("view", radio.value));
     });
   }
   show(saved ?? "piece");

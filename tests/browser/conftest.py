@@ -36,10 +36,15 @@ NOTE_OF_REPLACED = re.compile(r"^htmx: htmx:error.*AbortError", re.DOTALL)
 expect.set_options(timeout=PATIENCE * 1000)
 
 
+def find_browser() -> str | None:
+    """An installed Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, CANDIDATES)), None)
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """A running browser."""
-    path = next(filter(None, map(shutil.which, CANDIDATES)), None)
+    path = find_browser()
     if path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_ONE)
     with sync_playwright() as playwright:

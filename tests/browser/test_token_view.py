@@ -27,7 +27,7 @@ TEXTS = {
     "Japanese": "いろはにほへと チリヌルヲ 日本語",
     "Korean": "다람쥐 헌 쳇바퀴에 타고파",
     "Chinese": "天地玄黃宇宙洪荒",
-    "emoji": f"{FAMILY} {ROBOT}{ROBOT} \N{WAVING HAND SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-5} 🇺🇳",
+    "emoji": f"{FAMILY} {ROBOT}{ROBOT} \N{WAVING HAND SIGN}\U0001f3fe 🇺🇳",
     "combining": "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L e\u0301 \u0301",
     "both directions": "abc שלום def \u202eevil\u202c 123",
     "controls": "a\x01b\x7f\u200b\ufeff\u2028c\u00a0\t\n\n ",
@@ -39,9 +39,13 @@ WATCH_BRACKETS = """() => {
   const strip = document.getElementById("strip");
   window.seen = [];
   new MutationObserver(() => {
-    const items = [...strip.children].slice(-3);
-    seen.push(items.map((item) => [item.classList.contains("group"), item.querySelectorAll(".chip").length]));
+    const counts = (e) => [e.classList.contains("group"), e.querySelectorAll(".chip").length];
+    seen.push([...strip.children].slice(-3).map(counts));
   }).observe(strip, {childList: true});
+}"""
+SELECTED = """() => {
+  const area = document.getElementById("prompt");
+  return area.value.slice(area.selectionStart, area.selectionEnd);
 }"""
 
 both_sizes = pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
@@ -73,9 +77,8 @@ def focused(page) -> str | None:
 
 def bytes_of(page, strip: str) -> bytes:
     """The bytes of all chips of a strip, joined."""
-    return bytes.fromhex(
-        page.locator(f"#{strip} .chip").evaluate_all("all => all.map(e => e.dataset.bytes).join('')")
-    )
+    chips = page.locator(f"#{strip} .chip")
+    return bytes.fromhex(chips.evaluate_all("all => all.map(e => e.dataset.bytes).join('')"))
 
 
 def scrolls_sideways(page) -> bool:
@@ -217,7 +220,8 @@ class TestStrip:
         done(page)
         expect(page.locator(".legend")).to_contain_text("how probable the model found it")
         looks = page.locator("#strip .chip").evaluate_all(
-            "all => all.map(e => [getComputedStyle(e).backgroundImage, e.querySelector('.probability')?.textContent])"
+            "all => all.map(e => [getComputedStyle(e).backgroundImage,"
+            " e.querySelector('.probability')?.textContent])"
         )
         assert all(look == ["none", None] for look in looks[:7])
         assert all("gradient" in image and "%" in share for image, share in looks[7:])
@@ -289,14 +293,12 @@ class TestTextAndChipsAreOne:
     def test_a_click_on_a_chip_selects_its_characters(self, visit, server):
         page = visit(server.url, **WIDE)
         type_prompt(page, PROMPT)
-        selected = "() => { const p = document.getElementById('prompt');" \
-            " return p.value.slice(p.selectionStart, p.selectionEnd); }"
         for index, characters in ((4, "b"), (3, ROBOT)):
             chip(page, "prompt-strip", index).click()
             expect(page.locator("#prompt")).to_be_focused()
-            assert page.evaluate(selected) == characters
+            assert page.evaluate(SELECTED) == characters
         page.locator("#prompt-strip .chip").last.click()
-        assert page.evaluate(selected) == " said"
+        assert page.evaluate(SELECTED) == " said"
         page.keyboard.type(" wrote")  # over the selection
         expect(page.locator("#prompt")).to_have_value(PROMPT.replace(" said", " wrote"))
         expect(page.locator("#card")).to_be_hidden()
@@ -306,8 +308,7 @@ class TestTextAndChipsAreOne:
         type_prompt(page, PROMPT)
         page.locator("#prompt").blur()
         page.locator("#prompt-strip .chip").last.tap()
-        said = page.locator("#prompt").evaluate("e => e.value.slice(e.selectionStart, e.selectionEnd)")
-        assert said == " said"
+        assert page.evaluate(SELECTED) == " said"
         expect(page.locator("#prompt")).not_to_be_focused()
 
     def test_selecting_in_the_text_area_lights_chips(self, visit, server):
@@ -451,7 +452,7 @@ class TestKeyboard:
         expect(page.locator("#status")).to_contain_text("Generating")
         page.keyboard.press("Escape")
         expect(page.locator("#status")).to_contain_text("Stopped")
-        assert tabbable(page, "strip") in (["0"], ["4"])
+        assert tabbable(page, "strip") == ["3"]
 
     def test_escape_closes_a_hovered_card_and_leaves_the_focus(self, visit, slow_server):
         page = visit(slow_server.url, **WIDE)
@@ -473,12 +474,11 @@ class TestKeyboard:
         part = page.locator("#strip > li:not(.group) > .generated").filter(has_text="bytes f0 9f")
         part.first.focus()
         index = focused(page)
-        assert facts(page)["Text"] == "not a whole character"
         grouped = page.locator(f'#strip .group .chip[data-index="{index}"]')
         expect(grouped).to_be_attached()
         expect(grouped).to_be_focused()
         assert facts(page)["Text"] == f"part of “{ROBOT}”"
-        assert tabbable(page, "strip") == [index] or tabbable(page, "strip") == ["0"]
+        assert tabbable(page, "strip") == [index]
 
 
 class TestAnyText:
@@ -526,7 +526,8 @@ class TestAnyText:
         page = visit(server.url, **WIDE)
         before = page.locator("#counts").element_handle()
         page.locator("#prompt").evaluate(
-            "e => { e.value = 'a\\ud83eb c'; e.dispatchEvent(new Event('input', {bubbles: true})); }"
+            "e => { e.value = 'a\\ud83eb c';"
+            " e.dispatchEvent(new Event('input', {bubbles: true})); }"
         )
         wait_until(lambda: not before.evaluate("e => e.isConnected"), "the tokens")
         self.check(page, "prompt-strip", "a\ufffdb c")

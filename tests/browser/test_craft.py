@@ -1,0 +1,179 @@
+"""The craft, in a real Chromium: motion, print, following the newest, calm, sizes, axe."""
+
+import json
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from gpt2core.hparams import HParams
+from gpt2core.weights import save_params
+from tests.browser.test_page import done, fill, generate, type_prompt
+from tests.browser.test_token_view import PHONE, WIDE, both_sizes, chip, scrolls_sideways
+from tests.small_models import SmallModel
+from tests.web import HEROES, ROBOT, wait_until
+
+# Where everything stands that a hand may be on its way to, in the page's own coordinates.
+PLACES = """() => JSON.stringify(
+  ["generate", "stop", "n_tokens", "temperature", "top_k", "top_p", "seed", "prompt-strip", "next"]
+    .map((id) => document.getElementById(id).getBoundingClientRect())
+    .map((box) => [box.left + scrollX, box.top + scrollY, box.width].map(Math.round)))"""
+# The same, looked at again with every change of the page.
+WATCH_PLACES = f"""() => {{
+  const places = {PLACES};
+  window.seen = new Set([places()]);
+  new MutationObserver(() => seen.add(places()))
+    .observe(document.body, {{childList: true, subtree: true, attributes: true}});
+}}"""
+FROM_THE_END = "e => e.scrollHeight - e.scrollTop - e.clientHeight"
+
+
+def scroll(page, box, way: int) -> None:
+    """Turn the wheel over ``box``, a few notches as people do."""
+    box.hover()
+    for _ in range(3):
+        page.mouse.wheel(0, way)
+
+
+@pytest.fixture(scope="session")
+def long_server(servers, tmp_path_factory):
+    """The page with a model of small random weights and room for a long text."""
+    models = tmp_path_factory.mktemp("models")
+    hparams = HParams(n_vocab=50_257, n_ctx=600, n_embd=12, n_head=2, n_layer=1)
+    small = SmallModel(hparams, seed=3, embedding=0.1, weight=0.1, bias=0.1, gain=0.1)
+    (models / "long").mkdir()
+    save_params(models / "long" / "model.safetensors", small.params())
+    (models / "long" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
+    settings = {"GPT2_MODEL": "long", "GPT2_MODELS_DIR": models, "TEST_PACE": 0.005}
+    return lambda: servers("long", app="tests.paced:create_app()", **settings)
+
+
+class TestFollowing:
+    def test_the_newest_token_stays_in_sight(self, visit, long_server):
+        page = visit(long_server().url, **PHONE)
+        generate(page, prompt=f"Echo: one {ROBOT} three\n", n_tokens=400)
+        done(page)
+        strip, text = page.locator("#strip"), page.locator("#text")
+        for box in (strip, text):
+            wait_until(lambda box=box: box.evaluate(FROM_THE_END) < 24, "the end is in sight")
+            assert box.evaluate("e => e.scrollTop") > 200
+
+    def test_a_reader_who_scrolled_up_is_left_alone_until_the_next_text(self, visit, long_server):
+        page = visit(long_server().url, **WIDE)
+        generate(page, prompt="Echo: one two three four five", n_tokens=560)
+        strip = page.locator("#strip")
+        expect(page.locator("#strip .chip").nth(300)).to_be_attached()
+        scroll(page, strip, -4000)
+        wait_until(lambda: strip.evaluate("e => e.scrollTop") == 0, "the beginning")
+        done(page)
+        assert strip.evaluate("e => e.scrollTop") == 0
+        generate(page, n_tokens=300)
+        expect(page.locator("#strip .generated")).to_have_count(300)
+        done(page)
+        wait_until(lambda: strip.evaluate(FROM_THE_END) < 24, "the end is in sight again")
+
+    def test_who_scrolls_back_to_the_end_is_taken_along_again(self, visit, long_server):
+        page = visit(long_server().url, **WIDE)
+        generate(page, prompt="Echo: one two three four five", n_tokens=590)
+        strip = page.locator("#strip")
+        expect(page.locator("#strip .chip").nth(250)).to_be_attached()
+        scroll(page, strip, -4000)
+        wait_until(lambda: strip.evaluate("e => e.scrollTop") == 0, "the beginning")
+        scroll(page, strip, 40_000)
+        wait_until(lambda: strip.evaluate(FROM_THE_END) < 24, "the end")
+        done(page)
+        wait_until(lambda: strip.evaluate(FROM_THE_END) < 24, "the end is in sight")
+
+
+class TestCalm:
+    @pytest.mark.parametrize("width", [320, 390, 768, 1400])
+    def test_nothing_of_the_form_moves_while_a_text_is_written(self, visit, slow_server, width):
+        page = visit(slow_server.url, viewport={"width": width, "height": 900})
+        type_prompt(page, f"Echo: and {ROBOT}")
+        fill(page, n_tokens=30)
+        expect(page.locator("#next tbody tr")).to_have_count(10)
+        page.evaluate(WATCH_PLACES)
+        page.locator("#generate").click()
+        expect(page.locator("#stop")).to_be_visible()
+        done(page)
+        expect(page.locator("#stop")).to_be_hidden()
+        places = page.evaluate("() => [...seen]")
+        assert len(places) == 1, places
+
+    def test_chips_arrive_without_motion_where_that_is_wished(self, visit, server):
+        names = {}
+        for wish in ("reduce", "no-preference"):
+            page = visit(server.url, reduced_motion=wish)
+            page.evaluate(
+                "() => { window.moved = [];"
+                " document.addEventListener('animationstart', e => moved.push(e.animationName));"
+                " document.addEventListener('transitionstart', e => moved.push('transition')); }"
+            )
+            generate(page, prompt=HEROES, n_tokens=5)
+            done(page)
+            page.locator("#strip .chip").last.hover()
+            page.wait_for_timeout(300)
+            names[wish] = set(page.evaluate("() => moved"))
+        assert names["reduce"] == set()
+        assert names["no-preference"] == {"arrive"}
+
+
+class TestPrint:
+    def test_paper_gets_the_text_and_all_chips_and_no_controls(self, visit, long_server):
+        page = visit(long_server().url, **WIDE)
+        generate(page, prompt="Echo: one two three four\n", n_tokens=500)
+        done(page)
+        page.locator("#strip .chip").first.click()
+        expect(page.locator("#card")).to_be_visible()
+        page.emulate_media(media="print")
+        for name in (".controls", "#generate", "#stop", ".views", "#card", ".share", ".examples"):
+            expect(page.locator(name).first).to_be_hidden()
+        for name in ("#strip", "#text"):
+            box = page.locator(name)
+            assert box.evaluate("e => e.scrollHeight - e.clientHeight") <= 1
+            assert box.evaluate("e => getComputedStyle(e).overflowY") == "visible"
+        expect(page.locator("#strip .chip").last).to_be_visible()
+
+
+class TestSizes:
+    @pytest.mark.parametrize("width", [320, 390, 768, 1024, 1400, 2560])
+    def test_nothing_scrolls_sideways_with_brackets_and_cards(self, visit, server, width):
+        page = visit(server.url, viewport={"width": width, "height": 800})
+        type_prompt(page, f"{ROBOT * 9} {HEROES} {'=' * 300}")
+        assert not scrolls_sideways(page)
+        generate(page, n_tokens=5)
+        done(page)
+        for target in (chip(page, "strip", 0), page.locator("#strip .chip").last):
+            target.click()
+            box = page.locator("#card.pinned").bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
+            assert box["y"] >= 0 and box["y"] + box["height"] <= 800
+            assert not scrolls_sideways(page)
+            page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@both_sizes
+def test_axe_finds_nothing_in_the_way_of_anyone(visit, slow_server, scheme, size):
+    page = visit(slow_server.url, color_scheme=scheme, reduced_motion="reduce", **size)
+
+    def check(state):
+        results = Axe().run(page)
+        assert results.violations_count == 0, f"{state}: {results.generate_report()}"
+
+    type_prompt(page, f"Slow: {HEROES} {ROBOT} \n")
+    expect(page.locator("#next tbody tr")).to_have_count(10)
+    chip(page, "prompt-strip", 1).focus()
+    expect(page.locator("#card")).to_have_attribute("role", "tooltip")
+    check("a card by focus, candidates, brackets")
+    page.keyboard.press("Enter")
+    check("a card of the prompt that stays")
+    page.keyboard.press("Escape")
+    generate(page, n_tokens=200)
+    expect(page.locator("#strip .generated").nth(1)).to_be_attached()
+    check("while a text is written")
+    page.locator("#stop").click()
+    page.locator("#strip .generated").last.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#card .alternatives")).to_be_visible()
+    check("stopped, and a card with alternatives")
