@@ -34,6 +34,8 @@ def start(*args, **options) -> subprocess.Popen:
         cwd=ROOT,
         env=env,
         bufsize=0,  # reading one byte must not take others from communicate()
+        # A job in the background of a script ignores Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **{**files, **options},
     )
 
