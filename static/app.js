@@ -37,6 +37,8 @@
     for (const box of pinned.keys()) pinned.set(box, true);
     setRunning({ ctx: event.detail.ctx });
   });
+  // Candidates for a text that is changing are of no use any more.
+  form.addEventListener("input", () => $("next").dispatchEvent(new Event("htmx:abort")));
   form.addEventListener("htmx:before:sse:connection", (event) => {
     if (running) running.connection = event.detail.connection;
   });
