@@ -224,7 +224,12 @@ def fits(path: Path, header: bytes, hparams: HParams) -> bool:
 
 
 def write_layout(path: Path, header: bytes, params: dict, hparams: HParams) -> None:
-    """Write the layout file through a temporary one; ``path`` is never half a file."""
+    """Write the layout file through a temporary one; ``path`` is never half a file.
+
+    For one process at a time: what an earlier writer left when it was killed goes.
+    """
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "wb") as file:

@@ -136,6 +136,14 @@ def test_a_failure_while_writing_leaves_nothing_behind(source, monkeypatch):
     assert os.listdir(source.parent) == [source.name]
 
 
+def test_what_a_killed_writer_left_is_cleared_away(source):
+    left = source.with_name(f".{FILE_NAME}.abc123")
+    left.write_bytes(b"half a layout")
+    open_layout(source, SMALL.hparams)
+    assert not left.exists()
+    assert source.with_name(FILE_NAME).exists()
+
+
 def test_a_small_model_gets_no_file(tmp_path):
     path = tmp_path / "model.safetensors"
     save_params(path, SMALL.params())
