@@ -340,7 +340,7 @@ class Scheduler:
         if running.unread:
             running.generation.put(Reading(running.n_read, len(running.sequence.ids)))
         else:
-            self._choose(running, logits)
+            self._hand_over(running, self._draw(running, logits))
 
     def _step(self) -> None:
         """One token for each generation whose prompt is read."""
@@ -349,16 +349,24 @@ class Scheduler:
             return
         began = time.perf_counter()
         logits = self._engine.step([r.slot for r in writing], [r.newest for r in writing])
-        for running, row in zip(writing, logits, strict=True):
-            self._choose(running, row)
+        # First all are drawn, then all are told: a reader that is told starts to render, and
+        # the next draw would wait for the interpreter.
+        drawn = [self._draw(running, row) for running, row in zip(writing, logits, strict=True)]
+        for running, token in zip(writing, drawn, strict=True):
+            self._hand_over(running, token)
         self._step_seconds = time.perf_counter() - began
 
-    def _choose(self, running: Running, logits) -> None:
-        """Draw the next token from ``logits [n_vocab]`` and hand it to the reader."""
+    def _draw(self, running: Running, logits) -> GeneratedToken | None:
+        """The next token from ``logits [n_vocab]``; None if that failed, and with it the text."""
         try:
-            token = running.sequence.choose(logits)
+            return running.sequence.choose(logits)
         except Exception as error:
             self._fail(running, error)
+            return None
+
+    def _hand_over(self, running: Running, token: GeneratedToken | None) -> None:
+        """Give the reader its next token."""
+        if token is None:
             return
         running.newest = token.id
         running.generation.put(token)
