@@ -43,7 +43,7 @@ from webapp.preparation import Preparation
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 5.0  # seconds after a failure between two looks whether the model is there
-SWITCH_INTERVAL = 0.0002  # seconds; with 5 ms eight readers get a tenth less
+SWITCH_INTERVAL = 0.0002  # seconds; with Python's 5 ms a visitor's long text stalls the engine
 SMALLEST_PIECE = 16  # tokens of a prompt read between two steps, at the least
 
 
