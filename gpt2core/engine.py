@@ -11,8 +11,8 @@ results, and does the same with the feed-forward half: two meetings a layer. The
 residual stream is small, so every thread keeps all of it.
 
 Invariants: nothing already in the cache is computed again, and no step allocates more
-because of it; float32 throughout; only positions whose logits are asked for are
-multiplied with the vocabulary. In every product and sum a row's result is added up in
+because of it; float32 throughout; only positions whose logits are asked for go further
+than the last layer's keys and values. In every product and sum a row's result is added up in
 the same order whatever else is computed with it: the logits of a sequence do not
 depend, to the last bit, on who runs beside it, on how its prompt was cut or on the
 number of threads. (So it is with OpenBLAS's small-matrix kernels, which need AVX-512.)
@@ -282,6 +282,13 @@ class Share:
             normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
             np.matmul(r.normed_in, layer["qkv_w"], out=r.qkv_out)
             r.qkv += layer["qkv_b"]  # [n_rows, n_share, 3*n_head*d_head]
+            if layer is self.layers[-1] and task.n_logits < len(r.x):
+                # Of a prompt's rows nothing more is asked for than their keys and values.
+                task.remember(layer, r)
+                if not task.n_logits:
+                    return
+                r = self.last_row(r)
+                attend = task.last_step().attention(self, r)
             attend(layer)  # -> r.heads
             np.matmul(r.heads_in, layer["proj_w"], out=r.proj_out)
             team.wait(self.index)
@@ -294,13 +301,16 @@ class Share:
             np.matmul(r.hidden_in, layer["out_w"], out=r.out_out)
             team.wait(self.index)
             self.add_up(r, r.out_sum, layer["out_b"])
-        if task.n_logits:
-            self.find_logits(r.x[len(r.x) - task.n_logits :], task.logits)
+        self.find_logits(r, task.logits)
 
-    def find_logits(self, x: np.ndarray, logits: np.ndarray) -> None:
-        """This share's columns of the logits of rows ``x [n_logits, n_embd]``."""
-        r = self.rows(len(x))
-        r.x[:] = x  # a row at the front of the buffer, for one at its end
+    def last_row(self, r: "Rows") -> "Rows":
+        """The last of ``r``'s rows as the only one, at the front of the buffers."""
+        last = self.rows(1)
+        last.x[:], last.qkv[:] = r.x[-1:], r.qkv[-1:]
+        return last
+
+    def find_logits(self, r: "Rows", logits: np.ndarray) -> None:
+        """This share's columns of the logits of all rows."""
         normalise(r.x, r.normed, r.scale)  # [n_logits, n_embd]
         r.normed *= self.layout.ln_f_g
         r.normed += self.layout.ln_f_b
@@ -465,14 +475,8 @@ class PromptPass:
         recent = seen[:, -self.mask.shape[1] :]
 
         def attend(layer):
+            self.remember(layer, r)
             keys, values = layer["keys"][self.slot], layer["values"][self.slot]
-            values[:, :, self.length : self.end] = r.v[:n].transpose(1, 2, 0, 3)
-            for block in range(self.length // WIDTH, blocks):
-                begin, end = max(self.length, block * WIDTH), min(self.end, (block + 1) * WIDTH)
-                # [n_some, n_share, n_head, d_head]
-                k = r.k[begin - self.length : end - self.length]
-                at = slice(begin - block * WIDTH, end - block * WIDTH)
-                keys[:, :, block, :, at] = k.transpose(1, 2, 3, 0)
             for part in range(share.n_share):  # a head at a time: its scores stay in the cache
                 for head in range(share.n_head):
                     q = r.q[:, part, head].reshape(n_group, group, -1)
@@ -484,6 +488,21 @@ class PromptPass:
                     r.heads[:n, part, head] /= weights[:, None]
 
         return attend
+
+    def remember(self, layer, r: Rows) -> None:
+        """Put the keys and values of all rows into the slot."""
+        n, length, end = len(self.ids), self.length, self.end
+        keys, values = layer["keys"][self.slot], layer["values"][self.slot]
+        values[:, :, length:end] = r.v[:n].transpose(1, 2, 0, 3)
+        for block in range(length // WIDTH, n_blocks(end)):
+            first, last = max(length, block * WIDTH), min(end, (block + 1) * WIDTH)
+            k = r.k[first - length : last - length]  # [n_some, n_share, n_head, d_head]
+            at = slice(first - block * WIDTH, last - block * WIDTH)
+            keys[:, :, block, :, at] = k.transpose(1, 2, 3, 0)
+
+    def last_step(self) -> StepPass:
+        """The last of these tokens as if it alone came next."""
+        return StepPass([self.slot], [self.end - 1], self.ids[-1:])
 
 
 def normalise(x: np.ndarray, out: np.ndarray, scale: np.ndarray) -> None:
