@@ -19,11 +19,12 @@ from gpt2core.checkpoint import convert_checkpoint
 from gpt2core.encoder import StreamDecoder, token_spans
 from gpt2core.errors import GPT2Error
 from gpt2core.files import WEIGHTS_FILE, file_size, format_bytes, read_hparams
-from gpt2core.generate import stream
-from gpt2core.hparams import MODEL_SIZES
+from gpt2core.generate import check_n_tokens, stream
+from gpt2core.hparams import MODEL_SIZES, check_prompt
 from gpt2core.loader import (
     DEMO_NAME,
     get_encoder,
+    get_hparams,
     load_model,
     model_directory,
     model_state,
@@ -72,7 +73,8 @@ def main(argv: list[str]) -> int:
         return 141
     except OSError as error:
         drop_output()
-        return fail(f"writing the result failed: {error.strerror or error}", 1)
+        what = error.filename or "writing the result failed"
+        return fail(f"{what}: {error.strerror or error}", 1)
 
 
 def fail(message: str, status: int) -> int:
@@ -152,9 +154,14 @@ def generate_command(parser: argparse.ArgumentParser):
         seed = fresh_seed() if args.seed is None else args.seed
         sampling = SamplingParams(args.temperature, args.top_k, args.top_p, seed)
         prompt = read_text(args.prompt, parser)
+        name, models_dir = args.model_size, args.models_dir
+        # What can be refused is, before half a gigabyte is downloaded.
+        hparams = get_hparams(name, models_dir)
+        check_prompt(get_encoder(name, models_dir).encode(prompt), hparams.n_vocab, hparams.n_ctx)
+        check_n_tokens(args.n_tokens_to_generate)
         with ProgressBar() as bar:
-            prepare_model(args.model_size, args.models_dir, bar)
-        model = load_model(args.model_size, args.models_dir)
+            prepare_model(name, models_dir, bar)
+        model = load_model(name, models_dir)
         generate_text(model, prompt, args.n_tokens_to_generate, sampling, args.json)
 
     return run

@@ -438,7 +438,8 @@ def encoder_from_directory(directory: Path) -> Encoder:
     """The tokenizer of a model's folder; GPT-2's own where it has no vocabulary files.
 
     Reads ``vocab.bpe`` and ``encoder.json``, or ``merges.txt`` and ``vocab.json`` as
-    Hugging Face names the same two files, or its ``tokenizer.json``, which holds both.
+    Hugging Face names the same two files (and ``added_tokens.json``), or its
+    ``tokenizer.json``, which holds all of it.
     Raises ModelFileError where one of a pair is missing or damaged.
     """
     for merges_name, ids_name in (("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json")):
@@ -451,7 +452,10 @@ def encoder_from_directory(directory: Path) -> Encoder:
                 f"{directory} has {there} but not {lacks}; a vocabulary needs both."
             )
         if merges_path.exists():
-            return Encoder(read_merges(merges_path), read_json(ids_path))
+            ids = read_json(ids_path)
+            if (directory / "added_tokens.json").exists():  # what a fine-tune put behind them
+                ids |= read_json(directory / "added_tokens.json")
+            return Encoder(read_merges(merges_path), ids)
     if (directory / "tokenizer.json").exists():
         return encoder_from_tokenizer_json(directory / "tokenizer.json")
     return default_encoder()

@@ -72,15 +72,20 @@ def stream(
     Raises InputError, before any computing, for a prompt or number that cannot be.
     """
     check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx)
+    check_n_tokens(n_tokens)
+    n_ctx, sampling = engine.hparams.n_ctx, sampling or SamplingParams()
+    # A list of its own: callers append what comes to theirs, and the prompt must not grow.
+    return _stream(engine, Sequence(list(ids), n_tokens, n_ctx, sampling, endoftext))
+
+
+def check_n_tokens(n_tokens: int) -> None:
+    """Raise InputError unless ``n_tokens`` is a number of tokens that can be asked for."""
     if not (is_whole(n_tokens) and n_tokens >= 1):
         raise InputError(
             f"Tokens to generate is {n_tokens}; ask for a whole number of at least 1.",
             "n_tokens",
             minimum=1,
         )
-    n_ctx, sampling = engine.hparams.n_ctx, sampling or SamplingParams()
-    # A list of its own: callers append what comes to theirs, and the prompt must not grow.
-    return _stream(engine, Sequence(list(ids), n_tokens, n_ctx, sampling, endoftext))
 
 
 def _stream(engine, sequence):

@@ -9,7 +9,8 @@ Invariants: a Model is whole (its tokenizer, hyper-parameters and weights agree,
 loading raised a sentence that says what does not); a model that is ready is only read.
 """
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpt2core.encoder import Encoder, default_encoder, encoder_from_directory
@@ -50,8 +51,11 @@ class Model:
 
     def engine(self, n_slots: int = 1) -> Engine:
         """An engine for it, on the layout that all processes share where there is one."""
-        layout = open_layout(self.path, self.hparams) if self.path else None
-        return Engine(self.params, self.hparams, n_slots, layout=layout)
+        if self.path is None:
+            return Engine(self.params, self.hparams, n_slots)
+        # The file's own shape: it may have more rows than there are tokens.
+        layout = open_layout(self.path, read_hparams(self.path.parent))
+        return Engine(None, self.hparams, n_slots, layout=layout)
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,22 @@ class ModelState:
 def model_directory(name: str, models_dir: str | Path = "models") -> Path:
     """The folder of model ``name``: the bundled one, one under ``models_dir``, or a path.
 
-    Need not exist. Raises ModelFileError for an empty name.
+    Need not exist. Raises ModelFileError for an empty name, and for a folder that may not
+    be looked into.
     """
     if not name:
         raise ModelFileError(f"the model's name is empty; {DEMO_NAME!r} is always there.")
     if name == DEMO_NAME:
         return DEMO_DIRECTORY
     inside = Path(models_dir) / name
-    return inside if inside.is_dir() or not Path(name).is_dir() else Path(name)
+    try:
+        directory = inside if inside.is_dir() or not Path(name).is_dir() else Path(name)
+        os.stat(directory / WEIGHTS_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # not ready, or not there at all
+    except (OSError, ValueError) as error:  # no permission, or a name that no file can have
+        raise ModelFileError(f"model {name!r} cannot be looked for: {error}") from error
+    return directory
 
 
 def model_state(name: str = DEMO_NAME, models_dir: str | Path = "models") -> ModelState:
@@ -128,8 +140,10 @@ def prepare_model(
     if lacks_checkpoint(name, directory):
         if name not in MODEL_SIZES:
             raise ModelFileError(why_not_ready(name, directory))
+        from gpt2core.checkpoint import check_tensorflow
         from gpt2core.download import download_model  # imports requests
 
+        check_tensorflow()  # or all would come for nothing
         download_model(name, directory.parent, progress=progress)
     from gpt2core.checkpoint import convert_checkpoint  # what is ready needs no converter
 
@@ -169,7 +183,11 @@ def load_model(name: str = DEMO_NAME, models_dir: str | Path = "models") -> Mode
             f"the weights only {hparams.n_vocab:,}."
         )
     path = directory / WEIGHTS_FILE
-    return Model(name, encoder, hparams, load_params(path, hparams), path)
+    params = load_params(path, hparams)
+    # Some fill the vocabulary up to a round number. A row that stands for no token must
+    # never be drawn.
+    params["wte"] = params["wte"][: encoder.n_vocab]
+    return Model(name, encoder, replace(hparams, n_vocab=encoder.n_vocab), params, path)
 
 
 def load_encoder_hparams_and_params(
@@ -204,3 +222,16 @@ def get_encoder(model_name: str = DEMO_NAME, models_dir: str | Path = "models") 
     if not directory.is_dir():
         raise ModelFileError(why_not_ready(model_name, directory))
     return encoder_from_directory(directory)
+
+
+def get_hparams(model_name: str = DEMO_NAME, models_dir: str | Path = "models") -> HParams:
+    """The shape of a model, which is known before its weights are there.
+
+    Raises ModelFileError where there is no such model.
+    """
+    if model_name in MODEL_SIZES:
+        return MODEL_SIZES[model_name]
+    directory = model_directory(model_name, models_dir)
+    if not directory.is_dir():
+        raise ModelFileError(why_not_ready(model_name, directory))
+    return read_hparams(directory)

@@ -222,6 +222,17 @@ def test_an_error_is_one_sentence_and_status_1(arguments, told, capfd):
 
 @pytest.mark.parametrize(
     "arguments",
+    [["", "--n_tokens_to_generate", "1"], [PROMPT, "--n_tokens_to_generate", "0"], ["no " * 1024]],
+)
+def test_what_cannot_be_is_refused_before_the_download(arguments, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("GPT2_BASE_URL", "http://127.0.0.1:9/unreachable")
+    assert main([*arguments, "--model_size", "124M", "--models_dir", str(tmp_path)]) == 1
+    assert "unreachable" not in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
     [[PROMPT, "--n_tokens_to_generate", "few"], [PROMPT, "--nonsense"], ["download", "12M"],
      ["download"], ["convert"], [PROMPT, "and another"]],
 )  # fmt: skip

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import gpt2core
-from gpt2core.encoder import default_encoder
+from gpt2core.encoder import default_encoder, encoder_from_directory
 from gpt2core.errors import ModelFileError
 from gpt2core.files import DATA_FILE, OPENAI_FILES, WEIGHTS_FILE, Progress, read_hparams
 from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.loader import (
     get_encoder,
+    get_hparams,
     load_encoder_hparams_and_params,
     load_model,
     model_directory,
@@ -216,6 +217,36 @@ def test_a_vocabulary_that_is_larger_than_the_weights(tmp_path):
         load_model(str(tmp_path))
 
 
+def test_rows_that_stand_for_no_token_are_never_drawn(tmp_path):
+    """nanoGPT and others fill the vocabulary up to a round number."""
+    padded = HParams(n_vocab=50304, n_ctx=16, n_embd=8, n_head=2, n_layer=1)
+    params = seeded_params(padded)
+    params["wte"][50257:] *= 100  # the likeliest, if they could be
+    (tmp_path / "hparams.json").write_text(json.dumps(padded.to_dict()))
+    save_params(tmp_path / WEIGHTS_FILE, params)
+    model = load_model(str(tmp_path))
+    assert model.hparams.n_vocab == 50257
+    ids = model.encoder.encode("Not all")
+    logits = gpt2core.gpt2(ids, **model.params, n_head=2)  # [n_seq, n_vocab]
+    assert logits.shape == (2, 50257)
+    engine = model.engine()
+    from_engine = engine.prefill(engine.open(), ids)
+    assert from_engine.shape == (50257,) and np.abs(from_engine - logits[-1]).max() < 1e-4
+
+
+def test_a_model_that_may_not_be_looked_for_is_one_sentence(monkeypatch):
+    for ask in (model_state, prepare_model, load_model, get_encoder, get_hparams):
+        with pytest.raises(ModelFileError, match="'nn+' cannot be looked for: .*too long"):
+            ask("n" * 300)
+
+
+def test_without_tensorflow_nothing_is_downloaded(tmp_path, monkeypatch, nobody_answers):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelFileError, match="can only be read by TensorFlow"):
+        prepare_model("124M", tmp_path)
+    assert not (tmp_path / "124M").exists()
+
+
 # --- what other tools saved -------------------------------------------------------
 
 
@@ -231,6 +262,17 @@ def test_a_directory_saved_by_transformers_loads_as_it_is():
     assert np.abs(logits - expected["logits"]).max() < 1e-4
     greedy = gpt2core.generate(ids, model.params, model.hparams.n_head, len(expected["greedy"]))
     assert greedy == expected["greedy"].tolist()
+
+
+def test_tokens_that_a_fine_tune_added_beside_the_two_files(tmp_path):
+    values = json.loads((HF_DIRECTORY / "tokenizer.json").read_text())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(values["vocab"]))
+    merges = "\n".join(" ".join(pair) for pair in values["merges"])
+    (tmp_path / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+    n = len(values["vocab"])
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<|pad|>": n}))
+    encoder = encoder_from_directory(tmp_path)
+    assert encoder.n_vocab == n + 1 and encoder.decode([n]) == "<|pad|>"
 
 
 def test_the_two_files_of_older_transformers(tmp_path):

@@ -317,6 +317,33 @@ def test_what_another_worker_made_ready_ends_a_failure(tmp_path, monkeypatch):
     assert made.failure is None
 
 
+def test_what_cannot_be_loaded_is_not_tried_again_until_it_changes(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(scheduler, "LOOK_AGAIN", 0.02)
+    folder = shutil.copytree(DEMO_DIRECTORY, tmp_path / "mine")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:1000])
+    made = Scheduler("mine", str(tmp_path), 1, 1)
+    made.start()
+    made.wait_until_loaded(PATIENCE)
+    time.sleep(0.2)  # ten looks
+    assert made.failure and caplog.text.count("could not be made ready") == 1
+    (folder / "model.safetensors").write_bytes(weights)
+    wait_until(lambda: made.model, "the model")
+    assert made.failure is None
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told_and_the_thread_lives_on(monkeypatch):
+    monkeypatch.setattr(scheduler, "LOOK_AGAIN", 0.02)
+    made = Scheduler("n" * 300, "models", 1, 1)
+    made.start()
+    made.wait_until_loaded(PATIENCE)
+    assert "cannot be looked for" in made.failure
+    assert made.encoder.encode(HEROES) == HEROES_IDS and made.hparams.n_ctx == 1024
+    made.retry()
+    wait_until(lambda: made.failure, "the next failure")
+    assert made._thread.is_alive()
+
+
 def test_the_line_is_as_long_as_it_says(start, gate):
     made = start(max_batch=3, max_queue=1)
     for _ in range(4):  # at once: three places and one who waits

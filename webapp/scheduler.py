@@ -26,15 +26,15 @@ from pathlib import Path
 from gpt2core.encoder import Encoder, default_encoder
 from gpt2core.engine import PREFILL_CHUNK, Engine
 from gpt2core.errors import GPT2Error, ModelFileError
-from gpt2core.files import read_hparams
+from gpt2core.files import WEIGHTS_FILE
 from gpt2core.generate import GeneratedToken, Sequence
 from gpt2core.hparams import MODEL_SIZES, HParams, check_prompt
 from gpt2core.loader import (
     Model,
     get_encoder,
+    get_hparams,
     load_model,
     model_directory,
-    model_state,
     prepare_model,
 )
 from gpt2core.sampling import SamplingParams
@@ -184,10 +184,8 @@ class Scheduler:
         """The model's shape, known before the weights are; 124M's if it cannot be told."""
         if self.model:
             return self.model.hparams
-        if self.model_name in MODEL_SIZES:
-            return MODEL_SIZES[self.model_name]
         try:
-            return read_hparams(model_directory(self.model_name, self.models_dir))
+            return get_hparams(self.model_name, self.models_dir)
         except ModelFileError:  # which the page tells
             return MODEL_SIZES["124M"]
 
@@ -265,9 +263,11 @@ class Scheduler:
         Of several workers one downloads and converts, by the lock in the model's folder;
         the others wait for it here and then load what it made.
         """
+        tried = self._weights()
         try:
             self.preparation = Preparation()
             prepare_model(self.model_name, self.models_dir, self.preparation.report)
+            self.preparation = Preparation()  # nothing is fetched or converted any more
             model = load_model(self.model_name, self.models_dir)
             # The layout of a large model is written once, which takes seconds: the model
             # is not there before it can be used.
@@ -279,12 +279,20 @@ class Scheduler:
                 self._changed.notify_all()
                 while self.failure:
                     self._changed.wait(LOOK_AGAIN)
-                    if model_state(self.model_name, self.models_dir).status == "ready":
-                        self.failure = None  # another worker had more luck
+                    if self._weights() not in (None, tried):
+                        self.failure = None  # another worker had more luck, or a person helped
             return
         with self._changed:
             self.model = model
             self._changed.notify_all()
+
+    def _weights(self) -> tuple | None:
+        """Which weights lie in the model's folder, by their size and time; None for none."""
+        try:
+            stat = (model_directory(self.model_name, self.models_dir) / WEIGHTS_FILE).stat()
+        except (OSError, ModelFileError):
+            return None
+        return stat.st_size, stat.st_mtime_ns
 
     def _admit(self) -> None:
         """Move waiting generations to free slots; sleep while there is nothing to do."""
