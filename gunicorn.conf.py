@@ -8,20 +8,21 @@ import os
 import signal
 
 from gpt2core import blas
-from webapp.config import SettingError, Settings
+from gpt2core.errors import GPT2Error
+from webapp.config import Settings, positive
 
 # A platform that sets PORT wants to reach it from outside; at home nobody else should.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
 worker_class = "gthread"
 # One process decodes all its readers' texts together; more processes split the cores.
-workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
-# A thread for everybody who reads or waits, and some for pages and health checks.
 try:
+    workers = positive("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY") or "1")
     settings = Settings.from_environment()
-except SettingError as error:
+    blas.n_threads()  # a bad number must stop the start, too
+except GPT2Error as error:
     raise SystemExit(str(error)) from None
+# A thread for everybody who reads or waits, and some for pages and health checks.
 threads = settings.max_batch + settings.max_queue + 24
-blas.share_processors(workers)
 # A permalink holds the whole prompt; this is the longest that gunicorn can bound.
 limit_request_line = 8190
 # Streams in flight get this long to finish when the server is told to stop.
@@ -30,6 +31,11 @@ graceful_timeout = 30
 timeout = 60
 # Nothing here needs gunicorn's remote control, and two servers would share its socket.
 control_socket_disable = True
+
+
+def on_starting(server):
+    """Divide the processors among the workers, however their number was set."""
+    blas.share_processors(server.cfg.workers)
 
 
 def post_worker_init(worker):

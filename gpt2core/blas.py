@@ -2,7 +2,8 @@
 
 OpenBLAS, which NumPy's wheels bring along, reads its settings once, while it loads.
 Importing ``gpt2core`` therefore calls :func:`configure` before anything else; a program
-that imported NumPy first keeps what it has and gets the same numbers, perhaps slower.
+that imported NumPy first keeps what it has and gets the same numbers but for their last
+bits, perhaps slower.
 
 Invariants: imports nothing of NumPy; a variable that is already set is somebody's
 decision and stays; harmless where NumPy brings another BLAS.
@@ -11,6 +12,8 @@ decision and stays; harmless where NumPy brings another BLAS.
 import os
 import sys
 from pathlib import Path
+
+from gpt2core.errors import GPT2Error
 
 THREADS_VARIABLE = "GPT2_THREADS"
 WITH_SMALL_KERNELS = {"SKYLAKEX", "COOPERLAKE", "SAPPHIRERAPIDS"}
@@ -32,15 +35,21 @@ def configure() -> None:
 
 def share_processors(n_workers: int) -> None:
     """Tell this process and its children that ``n_workers`` of them share the machine."""
-    os.environ.setdefault(THREADS_VARIABLE, str(max(1, n_processors() // max(1, n_workers))))
+    if not os.environ.get(THREADS_VARIABLE):
+        os.environ[THREADS_VARIABLE] = str(max(1, n_processors() // max(1, n_workers)))
 
 
 def n_threads() -> int:
-    """Threads an engine may use: ``$GPT2_THREADS``, else one for each processor."""
-    try:
-        return max(1, int(os.environ[THREADS_VARIABLE]))
-    except (KeyError, ValueError):
+    """Threads an engine may use: ``$GPT2_THREADS``, else one for each processor.
+
+    Raises GPT2Error where the variable is not a whole number of at least 1.
+    """
+    text = os.environ.get(THREADS_VARIABLE)
+    if not text:
         return n_processors()
+    if not text.isdecimal() or int(text) < 1:
+        raise GPT2Error(f"{THREADS_VARIABLE} is {text!r}; it must be a whole number of at least 1.")
+    return int(text)
 
 
 def n_processors() -> int:
@@ -53,7 +62,8 @@ def n_processors() -> int:
 
 def has_small_kernels() -> bool:
     """Whether OpenBLAS multiplies small matrices here without packing them first."""
-    core = os.environ.get("OPENBLAS_CORETYPE", "SKYLAKEX")
+    # Unset where NumPy was there before us: then nobody knows what OpenBLAS has chosen.
+    core = os.environ.get("OPENBLAS_CORETYPE", "")
     return has_avx512() and core.upper() in WITH_SMALL_KERNELS
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2core import blas
+from gpt2core.errors import GPT2Error
 
 ROOT = Path(__file__).parent.parent
 AVX512 = "flags\t\t: fpu avx avx2 avx512f avx512dq avx512cd avx512bw avx512vl\n"
@@ -63,9 +64,15 @@ def test_a_program_that_has_numpy_already_is_left_alone():
 
 
 def test_deciding_loads_no_numpy():
-    path = ROOT / "gpt2core" / "blas.py"
-    code = f"exec(open({str(path)!r}).read())\nconfigure()\nassert 'numpy' not in sys.modules"
-    settings_after(code)
+    # The module without its package, which imports everything.
+    settings_after(
+        "import sys, types\n"
+        "sys.modules['gpt2core'] = package = types.ModuleType('gpt2core')\n"
+        f"package.__path__ = [{str(ROOT / 'gpt2core')!r}]\n"
+        "from gpt2core import blas\n"
+        "blas.configure()\n"
+        "assert 'numpy' not in sys.modules"
+    )
 
 
 @pytest.mark.parametrize(("n_workers", "n"), [(1, 6), (2, 3), (4, 1), (100, 1), (0, 6)])
@@ -85,7 +92,16 @@ def test_a_number_of_threads_that_is_set_stays(monkeypatch):
     assert blas.n_threads() == 5
 
 
-@pytest.mark.parametrize("value", ["", "many", "-2", "0"])
-def test_a_useless_number_of_threads_is_passed_over(monkeypatch, value):
+@pytest.mark.parametrize("value", ["many", "-2", "0", "1.5"])
+def test_a_useless_number_of_threads_is_told(monkeypatch, value):
     monkeypatch.setenv(blas.THREADS_VARIABLE, value)
-    assert blas.n_threads() >= 1
+    with pytest.raises(GPT2Error, match=f"GPT2_THREADS is '{value}'; it must be a whole number"):
+        blas.n_threads()
+
+
+def test_an_empty_number_of_threads_counts_as_unset(monkeypatch):
+    monkeypatch.setattr(blas, "n_processors", lambda: 6)
+    monkeypatch.setenv(blas.THREADS_VARIABLE, "")
+    assert blas.n_threads() == 6
+    blas.share_processors(2)
+    assert blas.n_threads() == 3

@@ -3,14 +3,17 @@
 import http.client
 import json
 import re
+import runpy
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from gpt2core import blas
 from tests.paced import SLOW_PACE
 from tests.web import (
     HEROES,
@@ -214,6 +217,22 @@ class TestReaders:
                         second.hang_up()
                         read_until(third, "Next in line")
                         assert server.healthz()["waiting"] == 1
+
+
+class TestTheConfiguration:
+    def test_workers_share_the_processors_however_their_number_was_set(self, monkeypatch):
+        monkeypatch.delenv(blas.THREADS_VARIABLE, raising=False)
+        monkeypatch.setattr(blas, "n_processors", lambda: 8)
+        made = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+        monkeypatch.setenv(blas.THREADS_VARIABLE, "")  # so that it is restored
+        made["on_starting"](SimpleNamespace(cfg=SimpleNamespace(workers=4)))
+        assert blas.n_threads() == 2
+
+    @pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "GPT2_THREADS", "GPT2_MAX_BATCH"])
+    def test_a_setting_that_cannot_be_stops_the_start_with_a_sentence(self, name, monkeypatch):
+        monkeypatch.setenv(name, "many")
+        with pytest.raises(SystemExit, match=f"^{name} is 'many'; it must be a whole number"):
+            runpy.run_path(str(ROOT / "gunicorn.conf.py"))
 
 
 class TestTheProcess:
