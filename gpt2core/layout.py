@@ -24,10 +24,13 @@ Invariants: a file is complete and fits its model before it bears its name; one 
 does not fit (another model, other weights, another version) is written anew.
 """
 
+import errno
 import json
+import logging
 import math
 import mmap
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +40,8 @@ import numpy as np
 
 from gpt2core.hparams import HParams
 from gpt2core.weights import load_params
+
+log = logging.getLogger(__name__)
 
 WIDTH = 64  # columns in a block: four AVX-512 registers
 MAX_PARTS = 5
@@ -196,10 +201,13 @@ def open_layout(source: Path, hparams: HParams) -> Layout:
     try:
         with only_one(path):
             if not fits(path, header, hparams):
+                if shutil.disk_usage(path.parent).free < 4 * layout_size(hparams):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 # Opened here and closed after, so that none of its pages stay.
                 write_layout(path, header, load_params(source, hparams), hparams)
         flat = map_layout(path)
-    except OSError:  # a folder that is read-only, or full
+    except OSError as error:  # a folder that is read-only, or full
+        log.warning("%s cannot be kept; each process holds the weights itself: %s", path, error)
         return layout_in_memory(load_params(source, hparams), hparams)
     return Layout(flat, hparams)
 
@@ -252,6 +260,8 @@ def write_layout(path: Path, header: bytes, params: dict, hparams: HParams) -> N
             file.write(header)
             for piece in pieces(params, hparams):
                 file.write(np.ascontiguousarray(piece, np.float32).data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave a whole length of zeros
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
@@ -268,7 +278,8 @@ def only_one(path: Path):
         return
     handle = os.open(path.parent, os.O_RDONLY)  # locking the folder leaves no lock file
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with suppress(OSError):  # some network disks lock no folders; two then write alike
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

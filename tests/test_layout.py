@@ -124,6 +124,23 @@ def test_a_folder_that_cannot_be_written_gives_a_layout_in_memory(source, monkey
     assert os.listdir(source.parent) == [source.name]
 
 
+def test_a_full_disk_is_told_before_anything_is_written(source, monkeypatch, caplog):
+    usage = gpt2core.layout.shutil.disk_usage(source.parent)._replace(free=1000)
+    monkeypatch.setattr(gpt2core.layout.shutil, "disk_usage", lambda path: usage)
+    assert_same(open_layout(source, SMALL.hparams), expected())
+    assert os.listdir(source.parent) == [source.name]
+    assert "model.layout cannot be kept" in caplog.text and "No space left" in caplog.text
+
+
+def test_a_disk_that_locks_no_folders_keeps_the_layout_all_the_same(source, monkeypatch):
+    def refuse(*args):
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert_same(open_layout(source, SMALL.hparams), expected())
+    assert source.with_name(FILE_NAME).exists()
+
+
 def test_a_failure_while_writing_leaves_nothing_behind(source, monkeypatch):
     def failing(params, hparams):
         yield np.zeros(3, np.float32)
