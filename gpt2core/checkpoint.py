@@ -12,7 +12,9 @@ with it at its next line. This module is the only one that imports tensorflow, a
 in the child.
 """
 
+import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,7 +43,8 @@ from gpt2core.weights import TEMPORARY_PREFIX, tensor_shapes, write_safetensors
 
 NO_TENSORFLOW = (
     "OpenAI's checkpoint files can only be read by TensorFlow, which is not installed here. "
-    "Either `pip install tensorflow` (once; it is not needed to run the model afterwards), "
+    "Either `pip install tensorflow` (once, with Python 3.13 at most; it is not needed to run "
+    "the model afterwards), "
     "or put the model's model.safetensors beside its hparams.json: that needs no TensorFlow."
 )
 CHECKPOINT_PREFIX = "model.ckpt"  # TensorFlow adds .index and .data-00000-of-00001
@@ -53,6 +56,12 @@ QUIET = {  # no log, no search for a GPU that a conversion has no use for
     "PYTHONWARNINGS": "ignore",
     "PYTHONIOENCODING": "utf-8",
 }
+
+
+def check_tensorflow() -> None:
+    """Raise ModelFileError where TensorFlow is not installed; imports nothing of it."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ModelFileError(NO_TENSORFLOW)
 
 
 def convert_checkpoint(directory: Path, progress: ProgressCallback | None = None) -> None:
@@ -131,8 +140,11 @@ def child_error(directory: Path, status: int, last_line: str, log: str) -> str:
     """The sentence for a conversion that failed: the child's own, or what is known of its end."""
     if last_line.startswith(ERROR):
         return last_line.removeprefix(ERROR).strip()
-    if status < 0:  # by a signal; most often the kernel, short of memory
-        cause = f"it was killed by signal {-status}; is there enough memory?"
+    if status < 0:
+        name = signal.Signals(-status).name
+        # The kernel sends this one where memory is short.
+        hint = "; is there enough memory?" if name == "SIGKILL" else "."
+        cause = f"it was ended by {name}{hint}"
     else:
         cause = (log.strip().splitlines() or ["no reason was given."])[-1]
     return f"converting the checkpoint in {directory} failed: {cause}"

@@ -234,9 +234,15 @@ def test_without_tensorflow_the_message_says_what_helps(folder, stand_in):
 
 def test_a_killed_child_is_told(folder, stand_in):
     stand_in("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(ModelFileError, match="was killed by signal 9; is there enough memory?"):
+    with pytest.raises(ModelFileError, match="was ended by SIGKILL; is there enough memory?"):
         convert_checkpoint(folder)
     assert names(folder) == set(OPENAI_FILES)
+
+
+def test_another_signal_is_named(folder, stand_in):
+    stand_in("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    with pytest.raises(ModelFileError, match="was ended by SIGILL[.]$"):
+        convert_checkpoint(folder)
 
 
 def test_a_disk_that_fills_up_is_told(folder, stand_in):
