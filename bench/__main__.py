@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench import memory, server, shapes, tokenizers
 from bench.arena import Arena, Result, installed
+from bench.child import ProcessEnded
 from bench.peers import PEERS
 from gpt2core import blas
 
@@ -42,7 +43,10 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         args.directory = (args.models or Path(temporary)) / f"bench-{args.shape}"
-        rows = COMMANDS[args.command](args)
+        try:
+            rows = COMMANDS[args.command](args)
+        except ProcessEnded as ended:
+            sys.exit(f"bench: {ended}")
     if args.json:
         facts = {"command": args.command, "shape": args.shape, "threads": args.threads}
         print(json.dumps({**facts, "processor": processor(), "rows": rows}))
@@ -64,6 +68,8 @@ def arena(args, n_slots: int, bound: bool = False) -> Arena:
     opened = Arena(
         [name for name in names if name not in missing], args.directory, args.threads, n_slots
     )
+    if "gpt2core" not in opened.peers:
+        sys.exit("bench: gpt2core itself cannot run here, so there is nothing to compare.")
     for name, share in opened.agreement(prompts(args, 8, 24), 6).items():
         print(f"{name}: {share:.0%} of 8 texts as ours", file=sys.stderr)
         if share < SAME_TEXTS:
@@ -164,6 +170,9 @@ def tokenizer(args) -> list[dict]:
 
 
 def weigh(args) -> list[dict]:
+    """What worker processes share and what each has of its own."""
+    if not memory.can_weigh():
+        sys.exit(f"bench: memory needs Linux: there is no {memory.SMAPS} here.")
     shapes.write_model(args.directory, shapes.SHAPES[args.shape])
     weights = (args.directory / "model.safetensors").stat().st_size / 2**20
     rows = memory.measure(args.directory, args.workers, n_slots=8)

@@ -8,10 +8,11 @@ import os
 import statistics
 import sys
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
+from bench.child import Child, ProcessEnded
 from bench.peers import PEERS, process_environment
 
 
@@ -35,51 +36,61 @@ def installed(name: str) -> bool:
     return needs is None or importlib.util.find_spec(needs) is not None
 
 
+@contextmanager
+def environment(variables: dict[str, str]):
+    """This process's environment, which a child inherits, is ``variables`` for a while."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 class Arena:
-    """Peers ready to run on one model. A context manager: its processes end with it."""
+    """Peers ready to run on one model. A context manager: its processes end with it.
+
+    One that cannot start is told on stderr and left out.
+    """
 
     def __init__(self, names: list[str], directory: Path, threads: int, n_slots: int):
-        self.pipes, self.processes = {}, []
-        context, before = get_context("spawn"), dict(os.environ)
+        self.peers: dict[str, Child] = {}
         for name in names:
-            here, there = context.Pipe()
-            process = context.Process(
-                target=live, args=(name, directory, threads, n_slots, there), daemon=True
-            )
-            os.environ.clear()
-            os.environ.update(process_environment(name, threads))
+            with environment(process_environment(name, threads)):
+                child = Child(name, live, name, directory, threads, n_slots)
             try:
-                process.start()
-            finally:
-                os.environ.clear()
-                os.environ.update(before)
-            self.processes.append(process)
-            answer = here.recv()
+                answer = child.receive()
+            except ProcessEnded as ended:
+                answer = ended
             if answer == "ready":
-                self.pipes[name] = here
+                self.peers[name] = child
             else:
                 print(f"{name} cannot run:\n{answer}", file=sys.stderr)
+                child.dismiss()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for pipe in self.pipes.values():
-            pipe.send(None)
-        for process in self.processes:
-            process.join(10)
+        for child in self.peers.values():
+            child.dismiss()
 
     def call(self, name: str, prompts, n_tokens):
-        """One run of one peer: ``(ids, seconds to first, seconds for the rest)``."""
-        self.pipes[name].send((prompts, n_tokens))
-        answer = self.pipes[name].recv()
+        """One run of one peer: ``(ids, seconds to first, seconds for the rest)``.
+
+        Raises ProcessEnded if its process has died, RuntimeError if it failed otherwise.
+        """
+        self.peers[name].send((prompts, n_tokens))
+        answer = self.peers[name].receive()
         if isinstance(answer, str):
             raise RuntimeError(f"{name} failed:\n{answer}")
         return answer
 
     def agreement(self, prompts, n_tokens) -> dict[str, float]:
         """Of each peer's greedy texts, the share that is the first peer's, id for id."""
-        texts = {name: self.call(name, prompts, n_tokens)[0] for name in self.pipes}
+        texts = {name: self.call(name, prompts, n_tokens)[0] for name in self.peers}
         expected = next(iter(texts.values()))
         return {
             name: sum(a == b for a, b in zip(made, expected, strict=True)) / len(expected)
@@ -89,11 +100,11 @@ class Arena:
 
     def drop(self, name: str) -> None:
         """Send a peer home."""
-        self.pipes.pop(name).send(None)
+        self.peers.pop(name).dismiss()
 
     def race(self, prompts, n_tokens, rounds: int) -> dict[str, Result]:
         """``rounds`` runs of each, in turns, after one that does not count."""
-        results = {name: Result() for name in self.pipes}
+        results = {name: Result() for name in self.peers}
         for round in range(rounds + 1):
             for name, result in results.items():
                 _, first, rest = self.call(name, prompts, n_tokens)

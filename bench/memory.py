@@ -1,16 +1,24 @@
-"""What workers weigh: each a process that opens the model, as gunicorn's workers do."""
+"""What workers weigh: each a process that opens the model, as gunicorn's workers do.
 
-from multiprocessing import get_context
+Only Linux tells what processes share; :func:`can_weigh` says whether this system does.
+"""
+
 from pathlib import Path
 
 from bench import shapes
+from bench.child import Child
 
+SMAPS = Path("/proc/self/smaps_rollup")
 KINDS = ("Rss", "Pss", "Private_Dirty")
+
+
+def can_weigh() -> bool:
+    return SMAPS.exists()
 
 
 def weigh() -> dict[str, float]:
     """This process in MB: all it has mapped, its fair share of it, what is its own."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    lines = SMAPS.read_text().splitlines()[1:]
     sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
     return {kind: sizes[kind] for kind in KINDS}
 
@@ -38,20 +46,17 @@ def worker(directory: Path, n_slots: int, pipe) -> None:
 
 
 def measure(directory: Path, n_workers: int, n_slots: int) -> list[dict]:
-    """A row for each moment: MB of one worker, and of all together counted once."""
-    context = get_context("spawn")
-    pipes, processes = [], []
-    for _ in range(n_workers):
-        here, there = context.Pipe()
-        process = context.Process(target=worker, args=(directory, n_slots, there), daemon=True)
-        process.start()
-        pipes.append(here)
-        processes.append(process)
+    """A row for each moment: MB of one worker, and of all together counted once.
+
+    Raises ProcessEnded if a worker dies.
+    """
+    names = [f"worker {i + 1}" for i in range(n_workers)]
+    workers = [Child(name, worker, directory, n_slots) for name in names]
     rows = []
     for moment in ("before the first request", "after one request", f"after {n_slots} at once"):
-        for pipe in pipes:
-            pipe.send(None)
-        sizes = [pipe.recv() for pipe in pipes]
+        for child in workers:
+            child.send(None)
+        sizes = [child.receive() for child in workers]
         rows.append(
             {
                 "moment": moment,
@@ -60,7 +65,6 @@ def measure(directory: Path, n_workers: int, n_slots: int) -> list[dict]:
                 "together_mb": sum(size["Pss"] for size in sizes),
             }
         )
-    for pipe, process in zip(pipes, processes, strict=True):
-        pipe.send(None)
-        process.join(10)
+    for child in workers:
+        child.dismiss()
     return rows

@@ -235,8 +235,8 @@ class PicoGPTStyle(Peer):
 class Sgemv(Peer):
     """No peer but the bound: every weight once through BLAS's matrix-vector product.
 
-    Takes the faster of the two orders a matrix can lie in, matrix by matrix, so that no
-    step of one sequence built on ``sgemv`` can be faster.
+    Takes the faster of the two orders a matrix can lie in, shape by shape: for all
+    matrices of a shape together, as an engine built on ``sgemv`` could at best choose.
     """
 
     @classmethod

@@ -3,9 +3,15 @@
 Nothing is downloaded, and every peer gets the same numbers. They are drawn as GPT-2's
 own were before training; greedy continuations of them differ from prompt to prompt,
 which is all that a comparison of outputs needs.
+
+Invariant: what lies under its final name is whole, so an interrupted run is made good by
+the next.
 """
 
 import json
+import os
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +34,23 @@ def random_params(hparams: HParams, seed: int = 0) -> dict:
     return params_from_tensors(tensors, hparams.n_layer)
 
 
+@contextmanager
+def whole(path: Path):
+    """A name to write a file or folder to, which takes the name ``path`` if that succeeds."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="unfinished-") as folder:
+        yield Path(folder) / path.name
+        os.replace(Path(folder) / path.name, path)
+
+
 def write_model(directory: Path, hparams: HParams) -> None:
     """A model's folder as ``gpt2core.loader`` and transformers read it."""
     path = directory / "model.safetensors"
     if path.exists():
         return
     directory.mkdir(parents=True, exist_ok=True)
-    save_params(path, random_params(hparams))
+    # The weights last, and at one stroke: once they are there, so is everything.
     (directory / "hparams.json").write_text(json.dumps(hparams.to_dict()))
+    save_params(path, random_params(hparams))
 
 
 def read_hparams(directory: Path) -> HParams:
@@ -53,8 +68,15 @@ def write_gguf(directory: Path) -> Path:
     path = directory / "model.gguf"
     if path.exists():
         return path
-    hparams, params = read_hparams(directory), read_params(directory)
-    writer = gguf.GGUFWriter(path, "gpt2")
+    with whole(path) as unfinished:
+        fill_gguf(
+            gguf.GGUFWriter(unfinished, "gpt2"), read_hparams(directory), read_params(directory)
+        )
+    return path
+
+
+def fill_gguf(writer, hparams: HParams, params: dict) -> None:
+    """Everything that the file says, then the file itself."""
     writer.add_block_count(hparams.n_layer)
     writer.add_context_length(hparams.n_ctx)
     writer.add_embedding_length(hparams.n_embd)
@@ -84,7 +106,6 @@ def write_gguf(directory: Path) -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def write_ctranslate2(directory: Path) -> Path:
@@ -123,6 +144,7 @@ def write_ctranslate2(directory: Path) -> Path:
     spec.config.bos_token = spec.config.eos_token = spec.config.unk_token = last
     spec.validate()
     spec.optimize(quantization="float32")
-    path.mkdir()
-    spec.save(str(path))
+    with whole(path) as unfinished:
+        unfinished.mkdir()
+        spec.save(str(unfinished))
     return path

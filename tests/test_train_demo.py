@@ -244,7 +244,47 @@ def test_the_learning_rate_rises_and_falls():
     assert scale(1.0, 500, 10) == scale(1.2, 500, 10) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_file_half_written_leaves_nothing_behind(tmp_path, error):
+    """Whether by Ctrl-C or because the disk is full: checkpoints are large."""
+    path = tmp_path / "state.npz"
+    path.write_bytes(b"the one before")
+
+    def write(file):
+        file.write(b"half of it")
+        raise error
+
+    with pytest.raises(error):
+        train_demo.write_whole(path, write)
+    assert [file.name for file in tmp_path.iterdir()] == ["state.npz"]
+    assert path.read_bytes() == b"the one before"
+
+
 # What the figures are measured with
+
+
+@pytest.mark.parametrize(
+    ("text", "works"),
+    [
+        ("one\n<|endoftext|>\ntwo\n", ["one", "two\n"]),
+        ("one", ["one"]),
+        ("one\n<|endoftext|>\n<|endoftext|>\ntwo", ["one", "two"]),
+        ("<|endoftext|>\none\n\n<|endoftext|>\n \n<|endoftext|>\ntwo", ["one\n", "two"]),
+        ("one\n<|endoftext|>", ["one"]),
+        ("\none\n<|endoftext|>\n", ["\none"]),
+        ("a <|endoftext|>\n<|endoftext|> b\n", ["a <|endoftext|>\n<|endoftext|> b\n"]),
+    ],
+)
+def test_works_are_what_lies_between_the_lines(tmp_path, text, works):
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    assert bits_per_byte.read_works(tmp_path / "text.txt") == works
+
+
+def test_only_bytes_of_the_text_are_counted(texts, capsys):
+    path = texts / "train.txt"
+    assert bits_per_byte.main([str(path), "--baselines", str(path)]) == 0
+    n_bytes = path.stat().st_size - len("\n<|endoftext|>\n")
+    assert f"{path.name}: {n_bytes:,} bytes, " in capsys.readouterr().out
 
 
 def test_a_trigram_model_is_a_distribution():

@@ -6,7 +6,8 @@ Makes the figures of ``gpt2core/demo/README.md``, with NumPy alone::
 
 Bits per byte is what an arithmetic coder would need that trusts the model: the sum of
 ``-log2 p`` over the text's tokens and the ``<|endoftext|>`` after each work, divided by
-the text's UTF-8 bytes. Lines ``<|endoftext|>`` separate works and are no bytes.
+the text's UTF-8 bytes. Lines ``<|endoftext|>`` separate works and are no bytes, nor is the
+newline before them.
 
 - the *model*: windows of ``n_ctx`` tokens, each half a window further, so that every
   token but the first few has at least ``n_ctx / 2`` before it;
@@ -21,6 +22,7 @@ Not part of the package; ``train_demo.py`` makes what this measures.
 import argparse
 import lzma
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -34,9 +36,12 @@ from gpt2core.errors import GPT2Error, InputError
 from gpt2core.loader import Model, load_model
 from gpt2core.model import gpt2
 
+# The newline before is part of it: a work between two of them ends with its last words.
+BETWEEN_WORKS = re.compile(r"(?m)\n?^<\|endoftext\|>$\n?")
+
 
 def read_works(path: Path) -> list[str]:
-    """The works of a text: what lies between its lines ``<|endoftext|>``.
+    """The works of a text: what lies between its lines ``<|endoftext|>``, nothing added.
 
     Raises InputError where the text cannot be read or is empty.
     """
@@ -44,7 +49,7 @@ def read_works(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the text {path} cannot be read: {error}") from error
-    works = [work for work in f"\n{text}\n".split("\n<|endoftext|>\n") if work.strip()]
+    works = [work for work in BETWEEN_WORKS.split(text) if work.strip()]
     if not works:
         raise InputError(f"the text {path} is empty.")
     return works

@@ -282,11 +282,18 @@ def validation_bits(params, ids, n_bytes: int, hparams: HParams, split) -> float
 
 
 def write_whole(path: Path, write) -> None:
-    """``write(file)`` to a temporary file that then takes the name ``path``."""
+    """``write(file)`` to a temporary file that then takes the name ``path``.
+
+    Whatever interrupts it, nothing is left behind: a checkpoint is large.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        write(file)
-    os.replace(file.name, path)
+        try:
+            write(file)
+            file.close()  # before it is renamed, so that what was written is all there
+            os.replace(file.name, path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
 
 
 def save_model(out: Path, hparams: HParams, params: dict) -> None:
