@@ -33,6 +33,10 @@ from gpt2core.loader import (
 from gpt2core.sampling import SamplingParams, fresh_seed
 from gpt2core.terminal import ProgressBar, chip, has_colour, printable
 
+# Always taking the likeliest token, the bundled model soon goes round in circles. It starts
+# from what the page's controls start from.
+DEMO_DEFAULTS = {"temperature": 0.8, "top_k": 40}
+
 EPILOG = """\
 A first word that is exactly one of these is a command, anything else the prompt:
 
@@ -138,9 +142,15 @@ def generate_command(parser: argparse.ArgumentParser):
         "--n_tokens_to_generate", type=int, default=40, metavar="N", help="at most (default: 40)"
     )
     parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0 (default): always the likeliest token"
+        "--temperature",
+        type=float,
+        help=f"0: always the likeliest token (default: 0; {DEMO_NAME}: 0.8)",
     )
-    parser.add_argument("--top_k", type=int, default=0, help="keep the k likeliest tokens (0: all)")
+    parser.add_argument(
+        "--top_k",
+        type=int,
+        help=f"keep the k likeliest tokens; 0: all (default: 0; {DEMO_NAME}: 40)",
+    )
     parser.add_argument(
         "--top_p", type=float, default=1.0, help="keep the likeliest share p (1: all)"
     )
@@ -151,8 +161,7 @@ def generate_command(parser: argparse.ArgumentParser):
     add_model_options(parser)
 
     def run(args: argparse.Namespace) -> None:
-        seed = fresh_seed() if args.seed is None else args.seed
-        sampling = SamplingParams(args.temperature, args.top_k, args.top_p, seed)
+        sampling = chosen_sampling(args)
         prompt = read_text(args.prompt, parser)
         name, models_dir = args.model_size, args.models_dir
         # What can be refused is, before half a gigabyte is downloaded.
@@ -165,6 +174,14 @@ def generate_command(parser: argparse.ArgumentParser):
         generate_text(model, prompt, args.n_tokens_to_generate, sampling, args.json)
 
     return run
+
+
+def chosen_sampling(args: argparse.Namespace) -> SamplingParams:
+    """The options about sampling, with the model's defaults for what was not given."""
+    defaults = DEMO_DEFAULTS if args.model_size == DEMO_NAME else {"temperature": 0.0, "top_k": 0}
+    given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
+    seed = fresh_seed() if args.seed is None else args.seed
+    return SamplingParams(**{**defaults, **given}, top_p=args.top_p, seed=seed)
 
 
 def generate_text(

@@ -17,8 +17,10 @@ import gpt2core
 from gpt2core.__main__ import main
 from gpt2core.files import DATA_FILE, OPENAI_FILES, WEIGHTS_FILE
 from gpt2core.hparams import HParams
+from gpt2core.loader import load_model
 from gpt2core.weights import save_params
 from tests.openai_layout import SMALL, Answer, ReleaseServer, seeded_params, small_release
+from webapp.forms import DEFAULTS
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "Once upon a time"
@@ -80,10 +82,27 @@ def long_run(tmp_path) -> list[str]:
 
 
 def test_a_prompt_is_continued_and_only_the_continuation_printed(demo, capfd):
-    assert main([PROMPT, "--n_tokens_to_generate", "8"]) == 0
+    assert main([PROMPT, "--n_tokens_to_generate", "8", "--temperature", "0"]) == 0
     captured = capfd.readouterr()
     assert captured.out == continuation(PROMPT, 8, demo) + "\n"
     assert captured.err == ""
+
+
+def test_greedy_unless_told_otherwise(tmp_path, capfd):
+    save_model(seeded_params(SMALL), tmp_path)
+    arguments = [PROMPT, "--model_size", str(tmp_path), "--n_tokens_to_generate", "8"]
+    assert main(arguments) == 0
+    assert capfd.readouterr().out == continuation(PROMPT, 8, load_model(str(tmp_path))) + "\n"
+
+
+def test_the_bundled_model_starts_from_what_the_page_starts_from(capfd):
+    page = {name: value for name, value in DEFAULTS.items() if name in ("temperature", "top_k")}
+    spelled_out = [f"--{name}={value}" for name, value in page.items()]
+    texts = []
+    for options in ([], spelled_out, ["--top_k", "0"]):
+        assert main([PROMPT, "--seed", "3", *options]) == 0
+        texts.append(capfd.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
 
 
 def test_forty_tokens_unless_told_otherwise(capfd):
@@ -163,14 +182,16 @@ def test_an_unfinished_character_is_shown_at_the_end(capfd, tmp_path):
 
 @pytest.mark.parametrize("arguments", [[], ["-"]])
 def test_a_prompt_from_standard_input(arguments, demo):
-    status, out, err = run(*arguments, "--n_tokens_to_generate", "4", input=f"{PROMPT}\n".encode())
+    options = ["--n_tokens_to_generate", "4", "--temperature", "0"]
+    status, out, err = run(*arguments, *options, input=f"{PROMPT}\n".encode())
     assert (status, out, err) == (0, continuation(PROMPT, 4, demo) + "\n", "")
 
 
 def test_a_command_name_can_be_a_prompt_all_the_same(demo, capfd):
-    assert main(["generate", "models", "--n_tokens_to_generate", "3"]) == 0
+    options = ["--n_tokens_to_generate", "3", "--temperature", "0"]
+    assert main(["generate", "models", *options]) == 0
     assert capfd.readouterr().out == continuation("models", 3, demo) + "\n"
-    assert main(["tokenize me", "--n_tokens_to_generate", "3"]) == 0
+    assert main(["tokenize me", *options]) == 0
     assert capfd.readouterr().out == continuation("tokenize me", 3, demo) + "\n"
 
 
