@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.web import HTMX, JSON, parse
+from tests.web import HTMX, JSON, parse, textarea_value
 from webapp import create_app
 from webapp.config import Settings
 
@@ -84,7 +84,7 @@ def test_a_body_beyond_all_measure_is_refused_before_it_is_read(client, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_our_own_mistake_shows_a_sentence_and_no_traceback(form, monkeypatch, caplog):
     app = create_app(Settings())
-    monkeypatch.setattr("webapp.generation.token_view", lambda text: 1 / 0)
+    monkeypatch.setattr("webapp.generation.checked_prompt", lambda *fields: 1 / 0)
     answer = app.test_client().post("/tokenize", data={"prompt": "a"}, headers=FORMS[form])
     assert answer.status_code == 500
     assert form_of(answer) == form
@@ -140,3 +140,38 @@ class TestBadFields:
             assert answer.status_code == 422
             error = answer.json["error"]
             assert (error["n_chars"], error["max_chars"]) == (100_001, 100_000)
+
+    @pytest.mark.parametrize("path", ["/generate", "/tokenize"])
+    def test_of_a_text_that_is_too_long_the_page_cuts_a_part_and_says_so(self, path, monkeypatch):
+        app = create_app(Settings(max_chars=1_000))
+        encoder = app.extensions["scheduler"].encoder
+        encode, lengths = encoder.encode, []
+        monkeypatch.setattr(
+            encoder, "encode", lambda text: lengths.append(len(text)) or encode(text)
+        )
+        text = "a\n" + " b" * 600
+        fields = {"prompt": text.replace("\n", "\r\n"), "n_tokens": "7"}
+        answer = app.test_client().post(path, data=fields)
+        assert answer.status_code == 422
+        assert set(lengths) == {1_000}
+        page = parse(answer.text)
+        assert textarea_value(page.id("prompt")) == text
+        assert page.id("n_tokens").attributes["value"] == "7"
+        assert "1,202" in page.id("error-prompt").words
+        tokens = page.id("tokens").words
+        assert "501 tokens" in tokens and "1,000 characters" in tokens
+        assert "first 1,000 characters" in tokens and "202 more" in tokens
+        assert "Too long to continue" not in tokens  # which would count the part only
+
+    def test_of_a_text_that_is_taken_nothing_is_left_out(self):
+        app = create_app(Settings(max_chars=4))
+        page = parse(app.test_client().post("/tokenize", data={"prompt": "ab c"}).text)
+        assert "first" not in page.id("tokens").words
+
+
+def test_a_file_of_json_has_errors_in_json_unless_html_is_preferred(client):
+    address = "/tokens.json?prompt=a&kept=x"
+    for headers in ({}, {"Accept": "*/*"}):
+        for answer in (client.get(address, headers=headers), client.put("/tokens.json")):
+            assert answer.json["error"]["message"]
+    assert client.get(address, headers=BROWSER).mimetype == "text/html"

@@ -1,10 +1,28 @@
 """POST /tokenize and POST /generate, without a socket: three kinds of answer, one truth."""
 
+import socket
+import ssl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.web import HEROES, HEROES_IDS, HEROES_PIECES, HTMX, JSON, ROBOT, messages, parse, shown
+from gpt2core.sampling import SamplingParams
+from tests.web import (
+    HEROES,
+    HEROES_IDS,
+    HEROES_PIECES,
+    HTMX,
+    JSON,
+    ROBOT,
+    messages,
+    parse,
+    shown,
+    textarea_value,
+)
+from webapp import generation
+from webapp.forms import GenerationRequest
+from webapp.scheduler import Generation, Unavailable
 
 
 def generate_json(client, **fields) -> dict:
@@ -46,6 +64,24 @@ class TestTokenize:
         assert client.post("/tokenize", data={"prompt": ""}, headers=JSON).json["n_tokens"] == 0
         assert client.post("/tokenize", data={}, headers=HTMX).status_code == 200
 
+    def test_a_browser_without_scripts_gets_the_whole_page_with_all_that_was_typed(self, client):
+        text = "two\r\nlines " + "é" * 9_000  # more than an address can hold
+        fields = {"prompt": text, "n_tokens": "x", "seed": " 7", "kept": "262"}
+        answer = client.post("/tokenize", data=fields)
+        assert answer.status_code == 200
+        assert answer.text.startswith("<!doctype html>")
+        page = parse(answer.text)
+        assert textarea_value(page.id("prompt")) == text.replace("\r\n", "\n")
+        assert page.id("prompt-strip").pieces()[:3] == ["two", "Ċ", "lines"]
+        assert [page.id(name).attributes["value"] for name in ("n_tokens", "seed")] == ["x", " 7"]
+        assert page.all("input", name="kept")[0].attributes["value"] == "262"
+
+    def test_a_button_without_scripts_posts_there(self, client):
+        (noscript,) = parse(client.get("/").text).all("noscript")
+        (button,) = noscript.all("button")
+        assert button.attributes["formaction"] == "/tokenize"
+        assert button.attributes.get("formmethod", "post") == "post"
+
     @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
     def test_the_bytes_of_the_tokens_are_the_text(self, app, text):
         answer = app.test_client().post("/tokenize", json={"prompt": text}, headers=JSON).json
@@ -83,6 +119,12 @@ class TestGenerate:
         fields = {**self.FIELDS, "seed": ""}
         first = generate_json(client, **fields)
         assert generate_json(client, **{**fields, "seed": first["seed"]})["text"] == first["text"]
+
+    def test_a_page_keeps_the_seed_as_it_was_typed(self, client):
+        for typed in ("", " 7"):
+            page = parse(client.post("/generate", data={**self.FIELDS, "seed": typed}).text)
+            assert page.id("seed").attributes["value"] == typed
+        assert "seed 7" in page.id("progress").words
 
     def test_temperature_zero_takes_the_likeliest_whatever_the_seed(self, client):
         fields = {**self.FIELDS, "temperature": 0}
@@ -140,3 +182,96 @@ class TestGenerate:
         assert page.text("text").startswith(prompt) or page.text("prompt-text") == prompt
         whole = parse(client.post("/generate", data=fields).text)
         assert whole.id("prompt-text").text == prompt
+
+
+class TestWhoeverSendsJson:
+    """... and takes anything, as ``fetch`` and ``requests`` do, gets JSON."""
+
+    @pytest.mark.parametrize("accept", [None, "*/*", "application/json, text/plain, */*"])
+    @pytest.mark.parametrize("path", ["/tokenize", "/generate"])
+    def test_an_answer_and_an_error_are_json(self, client, path, accept):
+        headers = {"Accept": accept} if accept else {}
+        answer = client.post(path, json={"prompt": HEROES, "n_tokens": 1}, headers=headers)
+        assert answer.status_code == 200 and answer.json["tokens"]
+        answer = client.post(path, json={"prompt": 5}, headers=headers)
+        assert answer.status_code == 422 and answer.json["error"]["field"] == "prompt"
+        answer = client.post(path, data="{", content_type="application/json", headers=headers)
+        assert answer.status_code == 415 and answer.json["error"]
+
+    @pytest.mark.parametrize("accept", ["text/html", "text/html, */*;q=0.8"])
+    def test_unless_html_is_preferred(self, client, accept):
+        fields = {"prompt": HEROES, "n_tokens": 1, "kept": [262]}
+        for path in ("/tokenize", "/generate"):
+            answer = client.post(path, json=fields, headers={"Accept": accept})
+            page = parse(answer.text)
+            assert textarea_value(page.id("prompt")) == HEROES
+            assert page.id("n_tokens").attributes["value"] == "1"
+
+    def test_a_form_that_takes_anything_still_gets_the_page(self, client):
+        fields = {"prompt": HEROES, "n_tokens": 1}
+        answer = client.post("/generate", data=fields, headers={"Accept": "*/*"})
+        assert answer.mimetype == "text/html"
+
+
+class TestNotNow:
+    FIELDS = {"prompt": "two\r\nlines", "n_tokens": "12", "temperature": "0.5", "kept": "262"}
+
+    @pytest.fixture
+    def busy(self, app, monkeypatch):
+        def submit(*args):
+            raise Unavailable("8 texts are being <written>.", retry_after=5)
+
+        monkeypatch.setattr(app.extensions["scheduler"], "submit", submit)
+
+    def test_the_page_has_the_reason_and_all_that_was_typed(self, client, busy):
+        answer = client.post("/generate", data=self.FIELDS)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        page = parse(answer.text)
+        assert page.id("problem").words == "8 texts are being <written>."
+        assert textarea_value(page.id("prompt")) == "two\nlines"
+        assert page.all("input", name="kept")[0].attributes["value"] == "262"
+        values = {name: page.id(name).attributes["value"] for name in ("n_tokens", "temperature")}
+        assert values == {"n_tokens": "12", "temperature": "0.5"}
+        assert page.id("prompt-strip").ids()
+
+    @pytest.mark.parametrize("headers", [HTMX, JSON])
+    def test_others_get_the_reason_alone(self, client, busy, headers):
+        answer = client.post("/generate", data=self.FIELDS, headers=headers)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert not answer.text.startswith("<!doctype")
+
+
+class TestReaders:
+    @pytest.fixture
+    def pair(self):
+        """Two ends of a connection."""
+        here, there = socket.socketpair()
+        with here, there:
+            yield here, there
+
+    def left(self, app, client_socket) -> bool:
+        with app.test_request_context(environ_overrides={"gunicorn.socket": client_socket}):
+            return generation.reader_left()
+
+    def test_a_closed_connection_is_noticed(self, app, pair):
+        here, there = pair
+        assert not self.left(app, here)
+        there.send(b"more")
+        assert not self.left(app, here)
+        here.recv(4)
+        there.close()
+        assert self.left(app, here)
+
+    def test_of_an_encrypted_connection_nothing_can_be_told(self, app, pair):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        here = context.wrap_socket(pair[0], server_side=True, do_handshake_on_connect=False)
+        with here:
+            assert not self.left(app, here)
+
+    def test_a_stream_that_cannot_begin_frees_the_work(self, app, monkeypatch):
+        asked = GenerationRequest(HEROES, HEROES_IDS, [], 5, SamplingParams(seed=1))
+        running = Generation(asked.ids, asked.n_tokens, asked.sampling)
+        monkeypatch.setattr(generation, "new_result", lambda asked: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            next(generation.stream_messages(asked, running))
+        assert running.cancelled

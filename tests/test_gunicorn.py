@@ -29,6 +29,7 @@ from tests.web import (
     wait_until,
 )
 
+HTML = {"Accept": "text/html"}
 PACED = {"app": "tests.paced:create_app()"}
 
 
@@ -302,7 +303,7 @@ class TestTheProcess:
     ],
     ids=lambda value: ascii(value)[:20],
 )
-@pytest.mark.parametrize("headers", [HTMX, JSON, {}], ids=["stream", "json", "page"])
+@pytest.mark.parametrize("headers", [HTMX, JSON, HTML], ids=["stream", "json", "page"])
 def test_any_text_is_answered_in_every_form(server, prompt, status, headers):
     body = json.dumps({"prompt": prompt, "n_tokens": 3, "seed": 1})
     sent = {"Content-Type": "application/json", **headers}

@@ -1,6 +1,7 @@
 """GET /: the page, permalinks, and the files it needs."""
 
 import re
+from importlib import metadata
 
 import pytest
 
@@ -72,6 +73,31 @@ def test_every_file_that_the_page_names_is_served_by_this_server(client):
         answer = client.get(address)
         assert answer.status_code == 200, address
         answer.close()
+
+
+def test_a_newer_htmx_has_another_address(client):
+    addresses = [e.attributes.get("src", "") for e in page(client).all("script")]
+    htmx = [address for address in addresses if address.startswith("/htmx/")]
+    assert len(htmx) == 2
+    version = metadata.version("django-htmx")
+    for address in htmx:  # which browsers keep for a day without asking
+        assert address.endswith(f"?v={version}")
+        answer = client.get(address)
+        assert answer.cache_control.max_age >= 86_400
+        answer.close()
+
+
+def test_forms_post_to_this_server_only(client):
+    assert "form-action 'self'" in client.get("/").headers["Content-Security-Policy"]
+
+
+def test_what_is_true_with_scripts_only_is_marked_so(client):
+    root = page(client, prompt="")
+    marked = " ".join(e.words for e in root.all(class_="scripted"))
+    for words in ("Ctrl", "when you pause typing", "Type, and the tokens appear"):
+        assert words in marked
+    css = (ROOT / "static" / "app.css").read_text(encoding="utf-8")
+    assert re.search(r"@media \(scripting: none\) \{ \.scripted \{ display: none; \} \}", css)
 
 
 def test_labels_name_every_field(client):

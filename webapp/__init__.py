@@ -14,7 +14,8 @@ from webapp.scheduler import Scheduler
 
 # Everything comes from this server, scripts and styles as files: nothing inline runs.
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
@@ -43,6 +44,7 @@ def create_app(config: Settings | None = None) -> Flask:
     errors.register(app)
 
     app.jinja_env.globals.update(
+        htmx_version=pages.HTMX_VERSION,
         as_curl=share.as_curl,
         as_command=share.as_command,
         as_python=share.as_python,

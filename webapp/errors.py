@@ -7,7 +7,7 @@ never; the message of a bad field stands beside that field.
 
 import logging
 
-from flask import Flask, jsonify, render_template, request
+from flask import Flask, g, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from gpt2core.errors import InputError, ModelFileError
@@ -23,26 +23,34 @@ SENTENCES = {
     413: "The text is too long to be taken at all.",
     415: "Send the fields as a form or as a JSON object.",
 }
+# What can be asked for, and what we call it.
+KINDS = {"text/html": "page", "application/json": "json", "text/event-stream": "htmx"}
 
 
 def response_kind() -> str:
     """What the client asked for: ``"htmx"`` partials, ``"json"`` or a whole ``"page"``."""
     if request.htmx:
         return "htmx"
-    best = request.accept_mimetypes.best_match(
-        ["text/html", "application/json", "text/event-stream"], default="text/html"
-    )
-    return {"application/json": "json", "text/event-stream": "htmx"}.get(best, "page")
+    # Whoever sends JSON, or wants a file of it, and takes anything is a program.
+    about_json = request.is_json or request.path.endswith(".json")
+    usual = "application/json" if about_json else "text/html"
+    # Of several that please alike the first is taken.
+    return KINDS[request.accept_mimetypes.best_match([usual, *KINDS], default=usual)]
 
 
 def register(app: Flask) -> None:
     """Make ``app`` answer exceptions as this module says."""
     app.register_error_handler(FormErrors, bad_form)
-    app.register_error_handler(InputError, lambda error: bad_form(FormErrors([error], {})))
+    app.register_error_handler(InputError, lambda error: bad_form(FormErrors([error], typed())))
     app.register_error_handler(Unavailable, unavailable)
     app.register_error_handler(ModelFileError, lambda error: plain_error(503, str(error)))
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, unexpected)
+
+
+def typed() -> dict:
+    """The fields of this request, once a route has read them: the form is shown again."""
+    return g.get("typed", {})
 
 
 def bad_form(error: FormErrors):
@@ -54,14 +62,15 @@ def bad_form(error: FormErrors):
     if kind == "htmx":
         fields = ["prompt", *LABELS]
         return render_template("_form_errors.html", fields=fields, messages=messages), 422
-    typed = {name: value for name, value in error.values.items() if isinstance(value, str)}
-    return render_page(typed, messages=messages), 422
+    return render_page(error.values, messages=messages), 422
 
 
 def unavailable(error: Unavailable):
-    """503 with ``Retry-After``."""
-    body, status = plain_error(503, str(error))
-    return body, status, {"Retry-After": str(error.retry_after)}
+    """503 with ``Retry-After``; a page has what was typed, to be sent once more."""
+    headers = {"Retry-After": str(error.retry_after)}
+    if response_kind() == "page" and typed():
+        return render_page(typed(), problem=str(error)), 503, headers
+    return *plain_error(503, str(error)), headers
 
 
 def http_error(error: HTTPException):

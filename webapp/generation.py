@@ -15,6 +15,7 @@ from flask import (
     Blueprint,
     Response,
     current_app,
+    g,
     jsonify,
     render_template,
     request,
@@ -38,10 +39,13 @@ PATIENCE = 1.0  # seconds without news before a sign of life; also how soon a cl
 
 @blueprint.post("/tokenize")
 def tokenize():
-    """The text cut into tokens: the strip for the page, or JSON."""
-    prompt = checked_prompt(submitted_values(), current_app.config["SETTINGS"].max_chars)
+    """The text cut into tokens: the strip for the page, JSON, or the whole page."""
+    values, kind = submitted_values(), response_kind()
+    prompt = checked_prompt(values, current_app.config["SETTINGS"].max_chars)
+    if kind == "page":  # the button for those without JavaScript
+        return render_page(values)
     view = token_view(prompt)
-    if response_kind() == "json":
+    if kind == "json":
         return jsonify(n_tokens=view.n_tokens, tokens=[chip.to_json() for chip in view.chips])
     return render_template("_tokens.html", view=view)
 
@@ -81,7 +85,8 @@ def generate():
     result = finished_result(asked)
     if kind == "json":
         return jsonify(result.to_json(current_app.extensions["scheduler"].label))
-    return render_page({**values, "kept": "", "seed": asked.sampling.seed}, result=result)
+    # The seed stays as it was typed: an empty one gives another text each time.
+    return render_page({**values, "kept": ""}, result=result)
 
 
 def checked_request(values: dict) -> GenerationRequest:
@@ -129,19 +134,21 @@ def reader_left() -> bool:
         return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:
         return False  # it is there, and says nothing
+    except ValueError:
+        return False  # encrypted (gunicorn's own TLS), so nobody can look without reading
     except OSError:
         return True
 
 
 def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterator[bytes]:
     """The response of a generation, one message an event."""
-    result = new_result(asked)
 
     def message(template: str, **context) -> bytes:
         return sse.message(render_template(template, result=result, **context))
 
     bars_at = 0.0  # when the candidates were last sent
     try:
+        result = new_result(asked)
         yield message("_stream_start.html")
         for event in generation.events(PATIENCE):
             if event is None:
@@ -160,12 +167,18 @@ def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterato
                 yield message("_stream_token.html", step=result.steps[-1], with_bars=with_bars)
         if result.finish_reason:
             yield message("_stream_end.html")
-    finally:  # also when the reader left, which closes this generator
+    finally:  # also when something fails, or the reader left, which closes this generator
         generation.cancel()
 
 
 def submitted_values() -> dict:
-    """The fields of the request, from a form or a JSON object."""
+    """The fields of the request; kept at hand for a page that tells an error."""
+    g.typed = read_values()
+    return g.typed
+
+
+def read_values() -> dict:
+    """The fields, from a form or a JSON object."""
     if request.is_json:
         try:
             values = request.get_json(silent=True)

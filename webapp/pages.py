@@ -5,6 +5,7 @@ its sender saw; it works without JavaScript.
 """
 
 from functools import lru_cache
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,8 @@ blueprint = Blueprint("pages", __name__)
 
 # htmx comes out of the installed django-htmx package; these are its files we serve.
 HTMX_FILES = {"htmx.js": "htmx-4.min.js", "hx-sse.js": "ext/hx-sse-4.min.js"}
+# Part of their addresses, so that a newer htmx is not taken from a browser's cache.
+HTMX_VERSION = metadata.version("django-htmx")
 
 
 @blueprint.get("/")
