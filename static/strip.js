@@ -6,6 +6,9 @@
   const $ = (id) => document.getElementById(id);
   const form = $("form"), prompt = $("prompt"), mirror = $("mirror");
   const text = $("text"), strip = $("strip"), card = $("card");
+
+  // HTML cannot hold a NUL; a prompt that has one comes as JSON besides.
+  for (const area of document.querySelectorAll("textarea[data-value]")) area.defaultValue = JSON.parse(area.dataset.value);
   if (!form) return;
 
   // The server counts characters as Unicode does; strings here count UTF-16 units.
@@ -150,7 +153,7 @@
       Bytes: bytes.replace(/../g, "$& ").trim(),
       "Code points": codePoints.slice(0, 8).join(" ") + (codePoints.length > 8 ? " …" : ""),
       Characters: end - start > 1 ? `${start} to ${end - 1}` : end > start ? start : "none: it ends the text",
-      "Made by": rank !== undefined ? `merge rank ${Number(rank).toLocaleString("en")} of 50,000` : data.length === 1 ? "no merge: a single byte" : "no merge: a special token",
+      "Made by": rank !== undefined ? `merge rank ${Number(rank).toLocaleString("en")} of ${Number(card.dataset.merges).toLocaleString("en")}` : data.length === 1 ? "no merge: a single byte" : "no merge: a special token",
       Id: Number(id).toLocaleString("en"),
     };
     const list = make("dl", {});
@@ -206,8 +209,9 @@
   });
   const goOn = (ids) => {
     const button = keepButton(ids, "Continue");
-    $("after").replaceChildren(button);
+    $("after").append(button);
     form.requestSubmit(button);
+    button.remove();
     text.focus({ preventScroll: true }); // the card that had the focus is gone
   };
   const cutAfter = (chip) => {
@@ -229,7 +233,7 @@
   };
 
   // Tokens that are kept belong to the prompt they were made from, whatever has been typed.
-  let sent = null, madeFrom = $("prompt-text").textContent, madeAfter = "";
+  let sent = null, madeFrom = $("prompt-text").firstElementChild && prompt.defaultValue, madeAfter = "";
   form.addEventListener("submit", ({ submitter }) => {
     const { name, value } = submitter ?? {}, kept = name === "kept" || (name === "regenerate" && value !== "1") ? value : "";
     if (kept && submitter.closest("#after") && madeFrom && prompt.value !== madeFrom) {
@@ -249,7 +253,8 @@
     remembered = [...strip.querySelectorAll(".chip")];
   });
   form.addEventListener("htmx:after:swap", ({ detail }) => {
-    if (detail.ctx.sourceElement !== form) return;
+    const { sourceElement, response } = detail.ctx;
+    if (sourceElement !== form || response.status === 204) return; // 204: one that was given up
     if (owner && !owner.isConnected) redrawn();
     const now = remembered.length ? [...strip.querySelectorAll(".chip")] : [];
     for (const [at, chip] of now.entries()) {
@@ -261,7 +266,7 @@
       const mine = JSON.parse(before.dataset.candidates).find(([id]) => String(id) === chip.dataset.id);
       const share = same ? before.querySelector(".probability")?.textContent : mine && percent(mine[2]);
       if (!share) continue;
-      chip.classList.replace("p0", same ? before.className.match(/\bp\d+\b/)[0] : `p${Math.round(10 * mine[2])}`);
+      chip.classList.add(same ? before.className.match(/\bp\d+\b/)[0] : `p${Math.round(10 * mine[2])}`);
       chip.append(make("span", { className: "probability", textContent: share }));
     }
     remembered = [];
@@ -309,6 +314,7 @@
     return away.filter((c) => Math.abs(top(c) - row) <= 1).sort((a, b) => distance(a) - distance(b))[0];
   };
   document.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
     if (event.key === "Escape" && !card.hidden) {
       event.stopImmediatePropagation(); // the first Esc closes the card, the next one stops
       return hideCard();

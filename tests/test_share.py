@@ -204,6 +204,8 @@ class TestDownloaded:
             ("prompt=a&kept=262&logprobs=much", "numbers"),
             ("prompt=a&kept=262&logprobs=-1,-2", "2 log-probabilities for 1 kept"),
             ("prompt=a&logprobs=-1", "1 log-probabilities for 0 kept"),
+            ("prompt_json={", "prompt as JSON"),
+            ("prompt_json=1", "must be text"),
             ("prompt=" + quote("x" * 100_001), "100,000"),
         ],
     )

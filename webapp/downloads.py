@@ -3,7 +3,8 @@
 The tokens of a prompt and, where the request brings them, those generated after it
 (``kept``, with their ``logprobs``): the page sends what it shows, so nothing is computed
 again, a branched text comes out as it is, and nothing is stored. The page posts, because
-a long text does not fit into an address; a GET is there to link to.
+a long text does not fit into an address, and as ``prompt_json``, because a hidden field
+changes line ends and cannot hold a NUL; a GET is there to link to.
 
 About spreadsheets: a cell that begins with ``=``, ``+``, ``-`` or ``@`` can be a formula.
 Here each cell holds one token, and of GPT-2's tokens those that begin so hold no letter
@@ -37,7 +38,7 @@ def tokens(kind: str):
     values = request.args if request.method == "GET" else submitted_values()
     scheduler = current_app.extensions["scheduler"]
     max_chars = current_app.config["SETTINGS"].max_chars
-    prompt = replace_surrogates(checked_prompt(values, max_chars))
+    prompt = replace_surrogates(checked_prompt(with_prompt(values), max_chars))
     kept = parse_kept(values, scheduler.hparams)
     rows = token_rows(scheduler.encoder, prompt, kept, parse_logprobs(values, len(kept)))
     if kind == "csv":
@@ -50,6 +51,17 @@ def tokens(kind: str):
         mimetype=mimetype,
         headers={"Content-Disposition": f"attachment; filename=glyph-tokens.{kind}"},
     )
+
+
+def with_prompt(values: Mapping) -> Mapping:
+    """``values`` with the prompt that ``prompt_json`` spells, if it is there. Raises InputError."""
+    spelled = values.get("prompt_json")
+    if spelled is None:
+        return values
+    try:
+        return {**values, "prompt": json.loads(spelled)}
+    except (TypeError, ValueError, RecursionError):
+        raise InputError("The field prompt_json must be the prompt as JSON.", "prompt") from None
 
 
 def parse_logprobs(values: Mapping, n_kept: int) -> list[float | None]:

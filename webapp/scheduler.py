@@ -319,7 +319,7 @@ class Scheduler:
             with self._changed:
                 waiting, self._waiting = self._waiting, deque()
             for generation in [r.generation for r in self._running] + list(waiting):
-                generation.put(Failed("The server is being restarted. Generate again to go on."))
+                generation.put(Failed("The server is being restarted; try again in a moment."))
             for running in list(self._running):
                 self._end(running)
 

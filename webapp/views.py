@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from flask import current_app, render_template
 
 from gpt2core.encoder import Encoder, StreamDecoder, is_utf8, replace_surrogates, token_spans
+from gpt2core.errors import InputError
 from gpt2core.generate import GeneratedToken
-from webapp.forms import DEFAULTS, GenerationRequest
+from gpt2core.hparams import check_prompt
+from gpt2core.sampling import SamplingParams
+from webapp.forms import DEFAULTS, GenerationRequest, parse_kept
 
 MAX_CHIPS = 2_000  # a browser with more chips than that stops being pleasant to type in
 N_COLOURS = 6  # chips take them in turn, so neighbours differ
@@ -161,13 +164,17 @@ class ChipGroup:
 
 @dataclass(frozen=True)
 class TokenView:
-    """A text cut into tokens, as the strip and the counts show it."""
+    """A text cut into tokens, as the strip and the counts show it.
+
+    Of a text too long to be taken it is the beginning, without ``n_left_out`` characters.
+    """
 
     text: str
     groups: list[ChipGroup]
     n_tokens: int
     n_bytes: int
     n_ctx: int
+    n_left_out: int = 0
 
     @property
     def n_chars(self) -> int:
@@ -337,30 +344,61 @@ class Result:
         }
 
 
-def render_page(values: Mapping, messages: dict[str, str] | None = None, result=None) -> str:
-    """The whole page: the form filled from ``values``, errors and a finished result, if any."""
+def render_page(
+    values: Mapping,
+    messages: dict[str, str] | None = None,
+    result: Result | None = None,
+    problem: str | None = None,
+) -> str:
+    """The whole page: the form filled from ``values``; errors and a finished result, if any.
+
+    ``messages`` stand beside their fields, ``problem`` where the result would be.
+    """
+    # A JSON object can hold anything; a field shows text and numbers.
     form = {
-        name: default if values.get(name) is None else values[name]
+        name: str(values[name]) if isinstance(values.get(name), str | int | float) else default
         for name, default in DEFAULTS.items()
     }
+    # As a text area has them, so that the strip shows what is sent from there.
+    form["prompt"] = form["prompt"].replace("\r\n", "\n").replace("\r", "\n")
     return render_template(
         "index.html",
         form=form,
         messages=messages or {},
+        problem=problem,
         examples=EXAMPLES,
         view=token_view(form["prompt"]),
         result=result,
+        preview=kept_preview(form),
         link_model=values.get("model"),
     )
 
 
-def token_view(text: str) -> TokenView:
-    """``text`` cut into tokens, with its counts."""
+def kept_preview(form: dict[str, str]) -> Result | None:
+    """The text that the form's kept tokens make, before anything is generated, if it is one."""
     scheduler = current_app.extensions["scheduler"]
-    text = replace_surrogates(text)
+    encoder, hparams = scheduler.encoder, scheduler.hparams
+    try:
+        kept = parse_kept(form, hparams)
+        if not kept or len(form["prompt"]) > current_app.config["SETTINGS"].max_chars:
+            return None
+        ids = encoder.encode(form["prompt"])
+        check_prompt(ids and ids + kept, encoder.n_vocab, hparams.n_ctx)
+    except InputError:  # which is told to whoever presses Generate
+        return None
+    return Result(GenerationRequest(form["prompt"], ids, kept, 1, SamplingParams()), encoder)
+
+
+def token_view(text: str) -> TokenView:
+    """``text`` cut into tokens, with its counts; of one that is not taken, the beginning."""
+    scheduler = current_app.extensions["scheduler"]
+    max_chars = current_app.config["SETTINGS"].max_chars
+    n_left_out = len(text[max_chars:])
+    text = replace_surrogates(text[:max_chars])
     ids = scheduler.encoder.encode(text)
     groups = group_chips(scheduler.encoder, text, ids)
-    return TokenView(text, groups, len(ids), len(text.encode()), scheduler.hparams.n_ctx)
+    n_ctx = scheduler.hparams.n_ctx
+    return TokenView(text, groups, len(ids), len(text.encode()), n_ctx, n_left_out)
 
 
 def group_chips(encoder: Encoder, text: str, ids: list[int]) -> list[ChipGroup]:

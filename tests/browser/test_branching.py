@@ -308,6 +308,63 @@ class TestGoingOnAndBack:
         assert ids_in(page, "#strip") == HEROES_IDS[:-1]
 
 
+class TestWhatALinkKeeps:
+    KEPT = ",".join(map(str, HEROES_IDS[3:]))
+
+    @pytest.fixture
+    def linked(self, visit, server):
+        """The page of a link that keeps the second half of the heroes' sentence."""
+        address = f"{server.url}/?prompt=Not+all+heroes&kept={self.KEPT}&n_tokens=2&seed=7"
+        return lambda **options: visit(address, **{**WIDE, **options})
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+    def test_it_is_shown_before_anything_is_generated(self, linked, scripts):
+        page = linked(java_script_enabled=scripts)
+        assert ids_in(page, "#strip") == HEROES_IDS
+        assert page.locator("#text").text_content() == HEROES
+        made = page.locator("#strip .generated")
+        expect(made).to_have_count(4)
+        expect(made.first).to_have_css("background-image", "none")  # how probable, nobody knows
+
+    def test_one_token_is_one_token(self, visit, server):
+        page = visit(f"{server.url}/?prompt=Not&kept=477", **WIDE)
+        expect(page.locator("#kept")).to_contain_text("1 generated token that")
+
+    @pytest.mark.parametrize("by", ["typing", "an example"])
+    def test_another_prompt_drops_it(self, linked, by):
+        page = linked()
+        if by == "typing":
+            type_prompt(page, "The king")
+        else:
+            page.get_by_text("Once upon a time", exact=True).click()
+        expect(page.locator("#kept")).to_be_empty()
+        page.locator("#generate").click()
+        finished(page, {"typing": 2, "an example": 4}[by] + 2)
+
+    def test_the_same_prompt_keeps_it(self, linked):
+        page = linked()
+        page.locator("#prompt").press("End")
+        page.locator("#n_tokens").fill("3")
+        page.locator("#generate").click()
+        assert finished(page, N_PROMPT + 3)[:N_PROMPT] == HEROES_IDS
+
+    def test_starting_from_the_prompt_leaves_the_settings(self, linked):
+        page = linked()
+        page.get_by_role("link", name="Start from the prompt instead").click()
+        expect(page.locator("#kept")).to_be_empty()
+        expect(page.locator("#strip .chip")).to_have_count(0)
+        for name, value in {"prompt": "Not all heroes", "n_tokens": "2", "seed": "7"}.items():
+            expect(page.locator(f"#{name}")).to_have_value(value)
+
+    def test_one_can_branch_off_from_it(self, linked):
+        page = linked()
+        open_card(page, N_PROMPT - 2)
+        page.get_by_role("button", name="Cut the text after this token").click()
+        assert ids_in(page, "#strip") == HEROES_IDS[:-1]
+        page.get_by_role("button", name="Continue from here").click()
+        assert finished(page, N_PROMPT - 1 + 2)[: N_PROMPT - 1] == HEROES_IDS[:-1]
+
+
 class TestWithoutJavaScript:
     def test_continue_regenerate_and_the_link_work(self, written, server):
         page = written(java_script_enabled=False, **PHONE)

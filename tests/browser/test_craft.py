@@ -151,6 +151,39 @@ class TestSizes:
             assert not scrolls_sideways(page)
             page.keyboard.press("Escape")
 
+    @pytest.mark.parametrize("width", [320, 390])
+    def test_nothing_scrolls_sideways_with_a_long_candidate(self, visit, server, width):
+        def with_a_long_piece(route):
+            piece = '<span class="piece">'
+            body = route.fetch().text().replace(piece, piece + "=" * 64, 1)
+            route.fulfill(body=body, content_type="text/html")
+
+        page = visit("about:blank", viewport={"width": width, "height": 800})
+        page.route("**/next", with_a_long_piece)
+        page.goto(f"{server.url}/?prompt=Once+upon+a")
+        expect(page.locator("#next tbody tr")).to_have_count(10)
+        assert not scrolls_sideways(page)
+        short = page.locator("#next .piece").nth(1)
+        assert short.evaluate("e => e.getClientRects().length") == 1  # in one line, as ever
+
+
+class TestDirections:
+    def test_what_lights_up_lies_behind_a_text_from_right_to_left(self, visit, server):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, "דג סקרן שט בים מאוכזב")
+        chip(page, "prompt-strip", 0).hover()
+        directions = page.locator("#prompt, #mirror").evaluate_all(
+            "all => all.map(e => getComputedStyle(e).direction)"
+        )
+        assert directions == ["rtl", "rtl"]
+        mark, area = (page.locator(e).bounding_box() for e in ("#mirror mark", "#prompt"))
+        assert mark["x"] + mark["width"] > area["x"] + area["width"] - 40  # the first letter
+
+    def test_the_text_to_explain_has_its_own_direction(self, visit, server):
+        page = visit(f"{server.url}/bpe?text=שלום", **WIDE)
+        direction = page.locator("#bpe-text").evaluate("e => getComputedStyle(e).direction")
+        assert direction == "rtl"
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @both_sizes

@@ -83,6 +83,18 @@ def test_a_failed_download_tells_its_cause_and_can_be_tried_again(
         expect(page.locator("#model")).to_contain_text("Speaking: 124M", timeout=IN_TIME)
 
 
+def test_the_focus_is_not_lost_with_the_button(visit, own_server, storage, settings):
+    storage.always["encoder.json"] = Answer(status=404)
+    with own_server(**{**settings, "WEB_CONCURRENCY": 1}) as server:
+        page = visit(server.url)
+        page.get_by_role("button", name="Try again").focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Try again")).not_to_be_focused()
+        expect(page.locator("#model")).to_be_focused()
+        expect(page.locator("#model")).to_contain_text("answered 404")
+        expect(page.locator("#model")).to_be_focused()
+
+
 def test_without_javascript_the_page_tells_and_tries_again(visit, own_server, storage, settings):
     storage.always["encoder.json"] = Answer(status=404)
     with own_server(**{**settings, "WEB_CONCURRENCY": 1}) as server:

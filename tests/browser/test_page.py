@@ -27,7 +27,7 @@ WATCH = """id => {
 
 def type_prompt(page, text):
     """Put ``text`` into the prompt and wait until its tokens are shown."""
-    before = page.locator("#counts").element_handle()
+    before = page.locator("#tokens > *").first.element_handle()
     page.locator("#prompt").fill(text)
     wait_until(lambda: not before.evaluate("e => e.isConnected"), "the tokens of the prompt")
 
@@ -104,22 +104,24 @@ class TestTyping:
         assert "newline" in notes and "tab" in notes
         assert bytes_named(notes) == "f0 9f a4 96"
 
-    def test_an_older_answer_that_comes_late_does_not_win(self, visit, server):
+    def test_older_answers_that_come_late_do_not_win(self, visit, server):
         page = visit(server.url)
         held = []
 
-        def hold_the_first(route):
-            if held:
+        def hold_the_first_two(route):
+            if len(held) == 2:
                 route.continue_()
             else:
                 held.append(route)
 
-        page.route("**/tokenize", hold_the_first)
-        page.locator("#prompt").fill("one")
-        wait_until(lambda: page.wait_for_timeout(20) or held, "the first request")
+        page.route("**/tokenize", hold_the_first_two)
+        for count, text in enumerate(("one", "two"), start=1):
+            page.locator("#prompt").fill(text)
+            wait_until(lambda n=count: page.wait_for_timeout(20) or len(held) == n, "a request")
         page.locator("#prompt").fill(HEROES)
         expect(page.locator("#prompt-strip .chip")).to_have_count(7)
-        held[0].continue_()
+        for route in held:
+            route.continue_()
         page.wait_for_timeout(500)
         assert ids_in(page, "#prompt-strip") == HEROES_IDS
 

@@ -1,12 +1,17 @@
 """The token view in a real Chromium: strip, cards, text and chips as one thing, any text."""
 
+import json
 import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
+from gpt2core.encoder import ENDOFTEXT, VOCAB_PATH, build_vocabulary, read_merges
+from gpt2core.hparams import HParams
+from gpt2core.weights import save_params
 from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
+from tests.small_models import SmallModel
 from tests.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until
 
 WIDE = {"viewport": {"width": 1400, "height": 1000}}
@@ -173,6 +178,32 @@ class TestCard:
         page.locator("#strip .chip").last.click()
         assert facts(page)["Made by"] == "no merge: a special token"
         assert facts(page)["Characters"] == "none: it ends the text"
+
+
+class TestOwnVocabulary:
+    @pytest.fixture
+    def few(self, servers, tmp_path_factory):
+        """The page with a model whose vocabulary has a thousand merges."""
+        models = tmp_path_factory.mktemp("models")
+        merges = read_merges(VOCAB_PATH)[:1_000]
+        hparams = HParams(n_vocab=1_257, n_ctx=64, n_embd=12, n_head=2, n_layer=1)
+        small = SmallModel(hparams, seed=3, embedding=0.1, weight=0.1, bias=0.1, gain=0.1)
+        (models / "few").mkdir()
+        save_params(models / "few" / "model.safetensors", small.params())
+        (models / "few" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
+        (models / "few" / "encoder.json").write_text(json.dumps(build_vocabulary(merges)))
+        (models / "few" / "vocab.bpe").write_text("\n".join(map(" ".join, merges)))
+        return servers("few", GPT2_MODEL="few", GPT2_MODELS_DIR=models)
+
+    def test_its_own_numbers_are_told(self, visit, few):
+        page = visit(f"{few.url}/?prompt=the", **WIDE)
+        page.locator("#prompt-strip .chip").last.hover()
+        assert facts(page)["Made by"].endswith(" of 1,000")
+        page.get_by_text("What is Ġ?").click()
+        expect(page.get_by_text("list of 1,257 tokens")).to_be_visible()
+        page.goto(f"{few.url}/bpe?text=<|endoftext|>")
+        expect(page.get_by_text("1,000 times")).to_be_visible()
+        expect(page.get_by_text("special token of that name, 1256,")).to_be_visible()
 
 
 class TestStrip:
@@ -550,6 +581,36 @@ class TestAnyText:
         done(page)
         expect(page.locator("#prompt")).to_have_value("End: a\x00b")
         assert bytes_of(page, "strip").startswith(b"End: a\x00b a\x00")
+
+    def test_nul_and_line_ends_of_a_link_arrive_whole(self, visit, echo):
+        page = visit(f"{echo.url}/?prompt=End:+a%00b%0Dc%0D%0Ad%0Ae&n_tokens=20", **WIDE)
+        whole = "End: a\x00b\nc\nd\ne"  # a text area has one kind of line end only
+        expect(page.locator("#prompt")).to_have_value(whole)
+        self.check(page, "prompt-strip", whole)
+        page.locator("#generate").click()
+        done(page)
+        assert bytes_of(page, "strip").decode() == whole + whole.removeprefix("End:") + ENDOFTEXT
+        page.locator(".share summary").click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="JSON", exact=True).click()
+        with open(download.value.path(), encoding="utf-8") as file:
+            assert json.load(file)["prompt"] == whole
+
+    def test_nul_can_be_explained_and_taken_away(self, visit, echo):
+        page = visit(f"{echo.url}/bpe?text=a%00b", **WIDE)
+        expect(page.locator("#bpe-text")).to_have_value("a\x00b")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="JSON", exact=True).click()
+        with open(download.value.path(), encoding="utf-8") as file:
+            assert json.load(file)["prompt"] == "a\x00b"
+
+    def test_without_javascript_a_nul_that_is_lost_is_told(self, visit, echo):
+        for path in ("/?prompt=a%00b", "/bpe?text=a%00b"):
+            page = visit(echo.url + path, java_script_enabled=False)
+            expect(page.locator("noscript .hint")).to_be_visible()
+            assert "cannot hold the character NUL" in page.locator("noscript .hint").inner_text()
+        page = visit(f"{echo.url}/?prompt=ab", java_script_enabled=False)
+        expect(page.locator("noscript .hint")).to_have_count(0)
 
     def test_ten_thousand_spaces_are_counted_whole_and_drawn_in_part(self, visit, server):
         page = visit(server.url, viewport={"width": 320, "height": 700})
