@@ -8,8 +8,8 @@ import os
 import signal
 
 from gpt2core import blas
-from gpt2core.errors import GPT2Error
-from webapp.config import Settings, positive
+from gpt2core.settings import SettingError, positive
+from webapp.config import Settings
 
 # A platform that sets PORT wants to reach it from outside; at home nobody else should.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
@@ -19,7 +19,7 @@ try:
     workers = positive("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY") or "1")
     settings = Settings.from_environment()
     blas.n_threads()  # a bad number must stop the start, too
-except GPT2Error as error:
+except SettingError as error:
     raise SystemExit(str(error)) from None
 # A thread for everybody who reads or waits, and some for pages and health checks.
 threads = settings.max_batch + settings.max_queue + 24

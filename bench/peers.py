@@ -10,6 +10,7 @@ what it must do is timed: token ids in, token ids out.
 
 import os
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from bench import shapes
@@ -17,7 +18,7 @@ from bench import shapes
 clock = time.perf_counter
 
 
-class Peer:
+class Peer(ABC):
     """``run(prompts, n_tokens)`` -> ``(ids, seconds to the first tokens, for the rest)``."""
 
     needs: str | None = None  # the module that must be installed
@@ -27,11 +28,13 @@ class Peer:
         """What must be set before the process starts."""
         return {"OMP_NUM_THREADS": str(threads)}
 
+    @abstractmethod
     def __init__(self, directory: Path, threads: int, n_slots: int):
-        raise NotImplementedError
+        """Load the model in ``directory``."""
 
+    @abstractmethod
     def run(self, prompts, n_tokens):
-        raise NotImplementedError
+        """Continue each of ``prompts`` greedily by ``n_tokens``."""
 
 
 class Ours(Peer):

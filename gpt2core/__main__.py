@@ -144,12 +144,14 @@ def generate_command(parser: argparse.ArgumentParser):
     parser.add_argument(
         "--temperature",
         type=float,
-        help=f"0: always the likeliest token (default: 0; {DEMO_NAME}: 0.8)",
+        help="0: always the likeliest token "
+        f"(default: 0; {DEMO_NAME}: {DEMO_DEFAULTS['temperature']})",
     )
     parser.add_argument(
         "--top_k",
         type=int,
-        help=f"keep the k likeliest tokens; 0: all (default: 0; {DEMO_NAME}: 40)",
+        help="keep the k likeliest tokens; 0: all "
+        f"(default: 0; {DEMO_NAME}: {DEMO_DEFAULTS['top_k']})",
     )
     parser.add_argument(
         "--top_p", type=float, default=1.0, help="keep the likeliest share p (1: all)"
@@ -164,10 +166,11 @@ def generate_command(parser: argparse.ArgumentParser):
         sampling = chosen_sampling(args)
         prompt = read_text(args.prompt, parser)
         name, models_dir = args.model_size, args.models_dir
-        # What can be refused is, before half a gigabyte is downloaded.
-        hparams = get_hparams(name, models_dir)
-        check_prompt(get_encoder(name, models_dir).encode(prompt), hparams.n_vocab, hparams.n_ctx)
         check_n_tokens(args.n_tokens_to_generate)
+        if model_state(name, models_dir).status != "ready":
+            # stream() checks the prompt too, but that would be half a gigabyte later.
+            encoder, hparams = get_encoder(name, models_dir), get_hparams(name, models_dir)
+            check_prompt(encoder.encode(prompt), hparams.n_vocab, hparams.n_ctx)
         with ProgressBar() as bar:
             prepare_model(name, models_dir, bar)
         model = load_model(name, models_dir)

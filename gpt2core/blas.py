@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from gpt2core.errors import GPT2Error
+from gpt2core.settings import positive
 
 THREADS_VARIABLE = "GPT2_THREADS"
 WITH_SMALL_KERNELS = {"SKYLAKEX", "COOPERLAKE", "SAPPHIRERAPIDS"}
@@ -42,14 +42,10 @@ def share_processors(n_workers: int) -> None:
 def n_threads() -> int:
     """Threads an engine may use: ``$GPT2_THREADS``, else one for each processor.
 
-    Raises GPT2Error where the variable is not a whole number of at least 1.
+    Raises SettingError where the variable is not a whole number of at least 1.
     """
     text = os.environ.get(THREADS_VARIABLE)
-    if not text:
-        return n_processors()
-    if not text.isdecimal() or int(text) < 1:
-        raise GPT2Error(f"{THREADS_VARIABLE} is {text!r}; it must be a whole number of at least 1.")
-    return int(text)
+    return positive(THREADS_VARIABLE, text) if text else n_processors()
 
 
 def n_processors() -> int:

@@ -12,8 +12,8 @@ residual stream is small, so every thread keeps all of it.
 
 Invariants: nothing already in the cache is computed again, and no step allocates more
 because of it; float32 throughout; only positions whose logits are asked for go further
-than the last layer's keys and values. In every product and sum a row's result is added up in
-the same order whatever else is computed with it: the logits of a sequence do not
+than the last layer's keys and values. In every product and sum a row's result is added
+up in the same order whatever else is computed with it: the logits of a sequence do not
 depend, to the last bit, on who runs beside it, on how its prompt was cut or on the
 number of threads. (So it is with OpenBLAS's small-matrix kernels, which need AVX-512.)
 An engine is for one thread at a time.

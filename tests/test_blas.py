@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2core import blas
-from gpt2core.errors import GPT2Error
+from gpt2core.settings import SettingError
 
 ROOT = Path(__file__).parent.parent
 AVX512 = "flags\t\t: fpu avx avx2 avx512f avx512dq avx512cd avx512bw avx512vl\n"
@@ -95,7 +95,7 @@ def test_a_number_of_threads_that_is_set_stays(monkeypatch):
 @pytest.mark.parametrize("value", ["many", "-2", "0", "1.5"])
 def test_a_useless_number_of_threads_is_told(monkeypatch, value):
     monkeypatch.setenv(blas.THREADS_VARIABLE, value)
-    with pytest.raises(GPT2Error, match=f"GPT2_THREADS is '{value}'; it must be a whole number"):
+    with pytest.raises(SettingError, match=f"GPT2_THREADS is '{value}'; it must be a whole number"):
         blas.n_threads()
 
 

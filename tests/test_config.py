@@ -4,8 +4,9 @@ from dataclasses import fields
 
 import pytest
 
+from gpt2core.settings import SettingError
 from tests.web import ROOT
-from webapp.config import SettingError, Settings
+from webapp.config import Settings
 
 NUMBERS = [field.name for field in fields(Settings) if field.type is int]
 

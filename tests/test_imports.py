@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 # Every module of gpt2core, lowest layer first. A new module fails until it has its place.
 LAYERS = [
-    {"errors", "blas", "team"},
+    {"errors", "settings", "blas", "team"},
     {"hparams", "files", "encoder", "sampling", "model"},
     {"engine", "layout", "weights", "terminal", "checkpoint", "download"},
     {"loader", "generate"},

@@ -9,11 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from gpt2core.errors import GPT2Error
-
-
-class SettingError(GPT2Error):
-    """An environment variable ``GPT2_*`` that cannot be used."""
+from gpt2core.settings import positive
 
 
 @dataclass(frozen=True)
@@ -36,10 +32,3 @@ class Settings:
             if text:
                 values[field.name] = text if field.type is str else positive(name, text)
         return cls(**values)
-
-
-def positive(name: str, text: str) -> int:
-    """``text`` as a whole number of at least 1. Raises SettingError naming the variable."""
-    if not text.isdecimal() or int(text) < 1:
-        raise SettingError(f"{name} is {text!r}; it must be a whole number of at least 1.")
-    return int(text)

@@ -16,11 +16,8 @@ from dataclasses import dataclass
 from flask import current_app, render_template
 
 from gpt2core.encoder import Encoder, StreamDecoder, is_utf8, replace_surrogates, token_spans
-from gpt2core.errors import InputError
 from gpt2core.generate import GeneratedToken
-from gpt2core.hparams import check_prompt
-from gpt2core.sampling import SamplingParams
-from webapp.forms import DEFAULTS, GenerationRequest, parse_kept
+from webapp.forms import DEFAULTS, FormErrors, GenerationRequest, parse_request
 
 MAX_CHIPS = 2_000  # a browser with more chips than that stops being pleasant to type in
 N_COLOURS = 6  # chips take them in turn, so neighbours differ
@@ -376,24 +373,23 @@ def render_page(
 
 def kept_preview(form: dict[str, str]) -> Result | None:
     """The text that the form's kept tokens make, before anything is generated, if it is one."""
-    scheduler = current_app.extensions["scheduler"]
-    encoder, hparams = scheduler.encoder, scheduler.hparams
-    try:
-        kept = parse_kept(form, hparams)
-        if not kept or len(form["prompt"]) > current_app.config["SETTINGS"].max_chars:
-            return None
-        ids = encoder.encode(form["prompt"])
-        check_prompt(ids and ids + kept, encoder.n_vocab, hparams.n_ctx)
-    except InputError:  # which is told to whoever presses Generate
+    if not form["kept"]:
         return None
-    return Result(GenerationRequest(form["prompt"], ids, kept, 1, SamplingParams()), encoder)
+    scheduler = current_app.extensions["scheduler"]
+    max_chars = current_app.config["SETTINGS"].max_chars
+    fields = {"prompt": form["prompt"], "kept": form["kept"], "n_tokens": "1"}
+    try:
+        asked = parse_request(fields, scheduler.encoder, scheduler.hparams, max_chars)
+    except FormErrors:  # which are told to whoever presses Generate
+        return None
+    return Result(asked, scheduler.encoder)
 
 
 def token_view(text: str) -> TokenView:
     """``text`` cut into tokens, with its counts; of one that is not taken, the beginning."""
     scheduler = current_app.extensions["scheduler"]
     max_chars = current_app.config["SETTINGS"].max_chars
-    n_left_out = len(text[max_chars:])
+    n_left_out = max(0, len(text) - max_chars)
     text = replace_surrogates(text[:max_chars])
     ids = scheduler.encoder.encode(text)
     groups = group_chips(scheduler.encoder, text, ids)
