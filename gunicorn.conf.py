@@ -7,7 +7,7 @@ thread for as long as tokens come, so workers are threaded (gthread) and have pl
 import os
 import signal
 
-from gpt2core import blas
+from gpt2core.engine import blas
 from gpt2core.settings import SettingError, positive
 from webapp.config import Settings
 

@@ -20,7 +20,7 @@ from bench import memory, server, shapes, tokenizers
 from bench.arena import Arena, Result, installed
 from bench.child import ProcessEnded
 from bench.peers import PEERS
-from gpt2core import blas
+from gpt2core.engine import blas
 
 SAME_TEXTS = 0.75  # of the texts must be equal before a peer is timed
 DEFAULT_PEERS = "transformers,ctranslate2,llama-cpp"

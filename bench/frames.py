@@ -1,7 +1,7 @@
 """How smooth the page is while a thousand tokens stream in: ``python -m bench.frames``.
 
 Streams ``--tokens`` tokens at ``--rate`` a second from the real app, whose model is
-replaced by one that keeps time (``tests.paced``), into a real Chromium, and asks the
+replaced by one that keeps time (``tests.helpers.paced``), into a real Chromium, and asks the
 browser's own tracing how long the tasks of the page's main thread took. A task over 50 ms
 is a frame that people see missing; the target is none.
 """
@@ -16,10 +16,10 @@ from pathlib import Path
 from playwright.sync_api import expect, sync_playwright
 
 from gpt2core.hparams import HParams
-from gpt2core.weights import save_params
+from gpt2core.store.weights import save_params
 from tests.browser.conftest import ARGUMENTS, HOW_TO_GET_ONE, find_browser
-from tests.small_models import SmallModel
-from tests.web import ROBOT, serving
+from tests.helpers.small_models import SmallModel
+from tests.helpers.web import ROBOT, serving
 
 PROMPT = f"Echo: the cat sat on a mat {ROBOT} and"
 TASKS = ("RunTask", "ThreadControllerImpl::RunTask")
@@ -48,7 +48,7 @@ def paced_server(folder: Path, arguments):
     save_params(folder / "long" / "model.safetensors", model.params())
     (folder / "long" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
     settings = {"GPT2_MODEL": "long", "GPT2_MODELS_DIR": folder, "TEST_PACE": 1 / arguments.rate}
-    with serving(folder / "log", app="tests.paced:create_app()", **settings) as server:
+    with serving(folder / "log", app="tests.helpers.paced:create_app()", **settings) as server:
         yield server
 
 

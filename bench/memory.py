@@ -25,8 +25,8 @@ def weigh() -> dict[str, float]:
 
 def worker(directory: Path, n_slots: int, pipe) -> None:
     """Opens the model, reports; runs all slots, reports."""
-    from gpt2core.engine import Engine
-    from gpt2core.layout import open_layout
+    from gpt2core.engine.engine import Engine
+    from gpt2core.engine.layout import open_layout
 
     hparams = shapes.read_hparams(directory)
     layout = open_layout(directory / "model.safetensors", hparams)

@@ -45,8 +45,8 @@ class Ours(Peer):
         return {"GPT2_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
 
     def __init__(self, directory, threads, n_slots):
-        from gpt2core.engine import Engine
-        from gpt2core.layout import open_layout
+        from gpt2core.engine.engine import Engine
+        from gpt2core.engine.layout import open_layout
 
         hparams = shapes.read_hparams(directory)
         layout = open_layout(directory / "model.safetensors", hparams)

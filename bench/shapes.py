@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gpt2core.hparams import MODEL_SIZES, HParams
-from gpt2core.weights import load_params, params_from_tensors, save_params, tensor_shapes
+from gpt2core.store.weights import load_params, params_from_tensors, save_params, tensor_shapes
 
 # "demo" is the shape, not the weights, of a small model: many steps of little work.
 SHAPES = {**MODEL_SIZES, "demo": HParams(n_ctx=512, n_embd=256, n_head=4, n_layer=6)}
@@ -43,7 +43,7 @@ def whole(path: Path):
 
 
 def write_model(directory: Path, hparams: HParams) -> None:
-    """A model's folder as ``gpt2core.loader`` and transformers read it."""
+    """A model's folder as ``gpt2core.store.loader`` and transformers read it."""
     path = directory / "model.safetensors"
     if path.exists():
         return

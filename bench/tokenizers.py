@@ -9,7 +9,7 @@ from pathlib import Path
 
 import regex
 
-from gpt2core.encoder import (
+from gpt2core.tokenizer.bpe import (
     ENDOFTEXT,
     SPLIT_PATTERN,
     VOCAB_PATH,

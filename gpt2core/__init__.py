@@ -1,21 +1,22 @@
 """GPT-2 in plain NumPy: the names this package is used by, and nothing else.
 
 Importing it loads numpy and regex only: no tensorflow, no requests, no flask. Before
-numpy it tells OpenBLAS which kernels to use (see ``blas.py``).
+numpy it tells OpenBLAS which kernels to use (see ``engine/blas.py``).
 """
 
 # ruff: noqa: E402
-import gpt2core.blas
+import gpt2core.engine.blas
 
-gpt2core.blas.configure()  # must come before anything that imports numpy
+gpt2core.engine.blas.configure()  # must come before anything that imports numpy
 
-from gpt2core.encoder import Encoder, StreamDecoder
-from gpt2core.engine import Engine
+from gpt2core.engine.engine import Engine
 from gpt2core.errors import GPT2Error, InputError, ModelFileError
-from gpt2core.files import Progress
 from gpt2core.generate import generate, stream
 from gpt2core.hparams import MODEL_SIZES, HParams
-from gpt2core.loader import (
+from gpt2core.model import gpt2
+from gpt2core.sampling import SamplingParams
+from gpt2core.store.folder import Progress
+from gpt2core.store.loader import (
     Model,
     ModelState,
     get_encoder,
@@ -24,9 +25,8 @@ from gpt2core.loader import (
     model_state,
     prepare_model,
 )
-from gpt2core.model import gpt2
-from gpt2core.sampling import SamplingParams
-from gpt2core.weights import load_params, save_params, shape_tree
+from gpt2core.store.weights import load_params, save_params, shape_tree
+from gpt2core.tokenizer.bpe import Encoder, StreamDecoder
 
 __all__ = [
     "MODEL_SIZES",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpt2core.engine import Engine
+from gpt2core.engine.engine import Engine
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams, check_prompt
 from gpt2core.sampling import (

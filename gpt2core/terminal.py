@@ -9,7 +9,7 @@ terminal shows them.
 import os
 import sys
 
-from gpt2core.files import Progress
+from gpt2core.store.folder import Progress
 
 # Backgrounds of 256-colour terminals, pale enough for black letters; neighbours differ.
 CHIP_COLOURS = (153, 223, 157, 218, 187, 189)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from gpt2core.encoder import Encoder, default_encoder
-from gpt2core.loader import Model, load_model
-from tests.small_models import LOGIT_GOLDENS, SMALL_MODELS, SmallModel
-from tests.webapp_fixtures import (  # noqa: F401
+from gpt2core.tokenizer.bpe import Encoder, default_encoder
+from gpt2core.store.loader import Model, load_model
+from tests.helpers.small_models import LOGIT_GOLDENS, SMALL_MODELS, SmallModel
+from tests.helpers.webapp_fixtures import (  # noqa: F401
     app,
     client,
     own_server,

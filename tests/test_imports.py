@@ -1,63 +1,85 @@
-"""Who may import whom: the house's rules, in the source and in a fresh interpreter.
+"""The import order of both packages, checked in the source and in a fresh interpreter.
 
-``gpt2core`` is built in layers, each module importing only what stands below it or, in
-no circle, beside it; ``webapp`` stands on top. The rules are those of
-``docs/architecture.md``. A rule here is a function from source text to the names that
-break it, so that each can be shown to notice what it forbids.
+A module imports only modules on lines below its own in ``CORE_ORDER`` and ``WEB_ORDER``.
+``docs/architecture.md`` draws the same order. A rule here is a function from source text
+to the names that break it, so that tests can show that each rule notices what it forbids.
 """
 
 import ast
 import json
 import subprocess
 import sys
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.paths import ROOT
 
-# Every module of gpt2core, lowest layer first. A new module fails until it has its place.
-LAYERS = [
-    {"errors", "settings", "blas", "team"},
-    {"hparams", "files", "encoder", "sampling", "model"},
-    {"engine", "layout", "weights", "terminal", "checkpoint", "download"},
-    {"loader", "generate"},
-    {"__init__", "__main__"},  # the public names, the command line
+# Every module of gpt2core, lowest line first; modules on one line do not import each other.
+# A new module fails until it is listed. Packages are listed by what their __init__ imports.
+CORE_ORDER = [
+    {"errors", "engine", "store", "tokenizer"},
+    {"settings", "engine.team", "hparams", "sampling", "model"},
+    {"engine.blas", "store.folder", "store.weights"},
+    {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"},
+    {"engine.engine", "store.preparation"},
+    {"generate", "store.loader"},
+    {"engine.scheduler"},
+    {"cli"},
+    {"__init__", "__main__"},  # the public names, the command line's entry
 ]
-LAYER = {module: height for height, modules in enumerate(LAYERS) for module in modules}
+# The same for webapp. Modules in routes answer requests and never import each other.
+WEB_ORDER = [
+    {"routes"},
+    {"config", "sse", "snippets", "forms"},
+    {"views"},
+    {"error_handlers"},
+    {"routes.ops", "routes.pages", "routes.stream", "routes.bpe"},
+    {"routes.export"},
+    {"__init__"},
+]
 
-# Beyond the layers.
-NEVER = {"engine": {"encoder"}}
+
+def levels(order: list[set[str]]) -> dict[str, int]:
+    return {module: level for level, modules in enumerate(order) for module in modules}
+
+
+CORE_LEVEL, WEB_LEVEL = levels(CORE_ORDER), levels(WEB_ORDER)
+
+# Beyond the order: the engine runs on ids alone.
+NEVER = {"engine.engine": {"tokenizer.bpe"}}
 # Third-party packages of gpt2core that only one module may import, lazily or not.
-ONLY_IN = {"tensorflow": "checkpoint", "requests": "download", "regex": "encoder"}
+ONLY_IN = {"tensorflow": "store.checkpoint", "requests": "store.download", "regex": "tokenizer.bpe"}
 FOREIGN_TO_CORE = {"webapp", "flask", "werkzeug", "jinja2", "htmx_flask", "django", "gunicorn"}
 # What may be loaded by importing a module alone, beside the standard library.
 LOADED_BY = {
     "errors": set(),
     "hparams": set(),
-    "encoder": {"regex"},
+    "tokenizer.bpe": {"regex"},
     "sampling": {"numpy"},
     "model": {"numpy"},
-    "engine": {"numpy"},
+    "engine.engine": {"numpy"},
     "generate": {"numpy"},
 }
 
-DECODING_MODULE = "scheduler"
-REQUEST_MODULES = {"pages", "generation", "bpe", "downloads", "api", "ops", "errors"}
+REQUEST_MODULES = {"error_handlers"}  # beside the routes
 
 
 # What a source imports
 
 
 def modules_of(package: str) -> dict[str, str]:
-    """Name -> source of every module of a package, which must be there."""
+    """Name -> source of every module of a package; ``engine`` is the package in that folder."""
     paths = sorted((ROOT / package).rglob("*.py"))
     assert paths, f"{package} has no modules"
     return {
-        ".".join(path.relative_to(ROOT / package).with_suffix("").parts): path.read_text("utf-8")
-        for path in paths
+        module_name(path.relative_to(ROOT / package)): path.read_text("utf-8") for path in paths
     }
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.with_suffix("").parts)
+    return name if name == "__init__" else name.removesuffix(".__init__")
 
 
 def imported_names(source: str, package: str) -> set[str]:
@@ -81,14 +103,23 @@ def tops(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def core_modules(source: str) -> set[str]:
-    """Modules of gpt2core that ``source``, one of them, imports; ``__init__`` for the package."""
-    parts = [name.split(".") for name in imported_names(source, "gpt2core")]
-    return {
-        name[1] if len(name) > 1 and name[1] in LAYER else "__init__"
-        for name in parts
-        if name[0] == "gpt2core"
-    }
+def imported_modules(source: str, package: str, level: dict[str, int]) -> set[str]:
+    """Modules of ``package`` that ``source``, one of them, imports; ``__init__`` for itself."""
+    found = set()
+    for name in imported_names(source, package):
+        top, *parts = name.split(".")
+        if top == package:
+            known = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+            found.add(next((module for module in known if module in level), "__init__"))
+    return found
+
+
+def imports_from_above(module: str, source: str, package: str, level: dict[str, int]) -> set[str]:
+    """Modules that ``module`` imports although they are not on a line below its own."""
+    imported = imported_modules(source, package, level)
+    return {other for other in imported if level[other] >= level[module]} | (
+        imported & NEVER.get(module, set())
+    )
 
 
 CORE = modules_of("gpt2core")
@@ -97,26 +128,17 @@ each_core_module = pytest.mark.parametrize("module", CORE)
 each_webapp_module = pytest.mark.parametrize("module", WEBAPP)
 
 
+def test_every_module_is_listed_once_and_every_listed_module_exists():
+    assert sorted(CORE) == sorted(name for line in CORE_ORDER for name in line)
+    assert sorted(WEBAPP) == sorted(name for line in WEB_ORDER for name in line)
+
+
 # gpt2core
-
-
-def test_every_module_of_the_core_has_its_layer():
-    assert set(CORE) - set(LAYER) == set(), "say in LAYERS where these stand"
-
-
-def imports_from_above(module: str, source: str) -> set[str]:
-    return {other for other in core_modules(source) if LAYER[other] > LAYER[module]} | (
-        core_modules(source) & NEVER.get(module, set())
-    )
 
 
 @each_core_module
 def test_imports_of_the_core_point_one_way(module):
-    assert imports_from_above(module, CORE[module]) == set()
-
-
-def test_no_modules_of_the_core_import_each_other_in_a_circle():
-    TopologicalSorter({name: core_modules(source) for name, source in CORE.items()}).prepare()
+    assert imports_from_above(module, CORE[module], "gpt2core", CORE_LEVEL) == set()
 
 
 @each_core_module
@@ -137,30 +159,30 @@ def test_tensorflow_requests_and_regex_are_each_imported_by_one_module(module):
 @pytest.mark.parametrize(
     ("module", "source", "found"),
     [
-        ("model", "from gpt2core.engine import Engine", {"engine"}),
-        ("model", "def f():\n    import gpt2core.engine", {"engine"}),
-        ("model", "from . import engine", {"engine"}),
-        ("model", "from .engine import Engine as E", {"engine"}),
+        ("model", "from gpt2core.engine.engine import Engine", {"engine.engine"}),
+        ("model", "def f():\n    import gpt2core.engine.engine", {"engine.engine"}),
+        ("model", "from gpt2core.engine import engine", {"engine.engine"}),
+        ("model", "from gpt2core.sampling import draw", {"sampling"}),
         ("model", "from gpt2core import gpt2", {"__init__"}),
         ("model", "import gpt2core", {"__init__"}),
-        ("engine", "from gpt2core.encoder import Encoder", {"encoder"}),
-        ("engine", "from gpt2core.model import gelu", set()),
+        ("engine.engine", "from gpt2core.tokenizer.bpe import Encoder", {"tokenizer.bpe"}),
+        ("engine.engine", "from gpt2core.model import gelu", set()),
         ("errors", "from gpt2core.hparams import HParams", {"hparams"}),
-        ("loader", "from gpt2core.encoder import Encoder\nimport json", set()),
+        ("store.loader", "from gpt2core.tokenizer.bpe import Encoder\nimport json", set()),
     ],
 )
 def test_an_import_from_above_is_noticed(module, source, found):
-    assert imports_from_above(module, source) == found
+    assert imports_from_above(module, source, "gpt2core", CORE_LEVEL) == found
 
 
 @pytest.mark.parametrize(
     ("module", "source", "found"),
     [
-        ("loader", "def f():\n    import tensorflow as tf", {"tensorflow"}),
-        ("loader", "from tensorflow.train import load_checkpoint", {"tensorflow"}),
-        ("checkpoint", "import tensorflow", set()),
-        ("encoder", "import requests.adapters", {"requests"}),
-        ("encoder", "import regex", set()),
+        ("store.loader", "def f():\n    import tensorflow as tf", {"tensorflow"}),
+        ("store.loader", "from tensorflow.train import load_checkpoint", {"tensorflow"}),
+        ("store.checkpoint", "import tensorflow", set()),
+        ("tokenizer.bpe", "import requests.adapters", {"requests"}),
+        ("tokenizer.bpe", "import regex", set()),
     ],
 )
 def test_a_misplaced_package_is_noticed(module, source, found):
@@ -170,22 +192,40 @@ def test_a_misplaced_package_is_noticed(module, source, found):
 # webapp
 
 
+@each_webapp_module
+def test_imports_of_the_page_point_one_way(module):
+    assert imports_from_above(module, WEBAPP[module], "webapp", WEB_LEVEL) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        ("routes.bpe", "from webapp.routes.pages import index", {"routes.pages"}),
+        ("routes.bpe", "from webapp.routes import pages", {"routes.pages"}),
+        ("views", "from webapp.error_handlers import register", {"error_handlers"}),
+        ("routes.bpe", "from webapp.views import N_COLOURS", set()),
+    ],
+)
+def test_a_route_that_imports_a_route_is_noticed(module, source, found):
+    assert imports_from_above(module, source, "webapp", WEB_LEVEL) == found
+
+
 def engine_touched(source: str) -> set[str]:
     """Names in ``source`` that reach for what decodes: an Engine, or a function that runs one."""
     forbidden = {
-        *("gpt2core", "gpt2core.engine", "gpt2core.generate", "gpt2core.stream"),
+        *("gpt2core", "gpt2core.engine.engine", "gpt2core.generate", "gpt2core.stream"),
         *("gpt2core.generate.stream", "gpt2core.generate.generate", "gpt2core.generate.*"),
         *("gpt2core.*", "gpt2core.model", "gpt2core.model.gpt2", "gpt2core.gpt2"),
     }
     imported = imported_names(source, "webapp")
-    words = {"Engine", "KVCache", "engine", "_engine"}
     spoken = {
         node.id if isinstance(node, ast.Name) else node.attr
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Name | ast.Attribute)
     }
-    named = {name for name in imported if words & set(name.split("."))}
-    return (imported & forbidden) | named | (spoken & words)
+    named = {name for name in imported if name.startswith("gpt2core.engine.engine")}
+    named |= {name for name in imported if name.split(".")[-1] == "Engine"}
+    return (imported & forbidden) | named | (spoken & {"Engine", "_engine"})
 
 
 def request_touched(source: str) -> set[str]:
@@ -206,24 +246,19 @@ def request_touched(source: str) -> set[str]:
     return imported | {name for name in attributes if tops({name}) & {"flask", "htmx_flask"}}
 
 
-def test_the_scheduler_is_the_one_that_decodes():
-    assert "gpt2core.engine.Engine" in imported_names(WEBAPP[DECODING_MODULE], "webapp")
+@each_webapp_module
+def test_the_page_never_touches_an_engine(module):
+    assert engine_touched(WEBAPP[module]) == set()
 
 
 @each_webapp_module
-def test_only_the_scheduler_touches_an_engine(module):
-    if module != DECODING_MODULE:
-        assert engine_touched(WEBAPP[module]) == set()
-
-
-@each_webapp_module
-def test_only_routes_and_errors_touch_the_request(module):
-    if module not in REQUEST_MODULES:
+def test_only_routes_and_error_handlers_touch_the_request(module):
+    if module not in REQUEST_MODULES and not module.startswith("routes."):
         assert request_touched(WEBAPP[module]) == set()
 
 
 def test_the_routes_do_touch_the_request():
-    assert request_touched(WEBAPP["generation"]) and request_touched(WEBAPP["pages"])
+    assert request_touched(WEBAPP["routes.stream"]) and request_touched(WEBAPP["routes.pages"])
 
 
 @each_webapp_module
@@ -235,17 +270,17 @@ def test_the_page_imports_neither_django_nor_what_only_models_files_need(module)
 @pytest.mark.parametrize(
     "source",
     [
-        "from gpt2core.engine import Engine",
-        "from gpt2core.engine import Engine as Fast",
+        "from gpt2core.engine.engine import Engine",
+        "from gpt2core.engine.engine import Engine as Fast",
+        "from gpt2core.engine.engine import PREFILL_CHUNK",
         "from gpt2core import Engine",
-        "import gpt2core.engine",
+        "import gpt2core.engine.engine",
         "import gpt2core",
         "from gpt2core import stream",
         "from gpt2core.generate import stream",
         "from gpt2core.generate import *",
-        "from webapp.scheduler import Engine",
-        "from .scheduler import Engine",
-        "def f(scheduler):\n    return scheduler._engine.new_cache()",
+        "from gpt2core.engine.scheduler import Engine",
+        "def f(scheduler):\n    return scheduler._engine.step()",
     ],
 )
 def test_a_hand_on_the_engine_is_noticed(source):
@@ -272,7 +307,8 @@ def test_a_hand_on_the_request_is_noticed(source):
 @pytest.mark.parametrize(
     "source",
     [
-        "from gpt2core.generate import GeneratedToken\nfrom webapp.scheduler import Scheduler",
+        "from gpt2core.generate import GeneratedToken",
+        "from gpt2core.engine.scheduler import Scheduler",
         "from flask import current_app\ndef f(request):\n    return request.prompt",
         "import urllib.request",
     ],
@@ -318,7 +354,8 @@ def modules_loaded_by(statements: str) -> set[str]:
 
 
 def test_a_fresh_interpreter_tells_what_was_loaded():
-    assert {"regex", "gpt2core.engine"} <= modules_loaded_by("import gpt2core.engine, regex")
+    loaded = modules_loaded_by("import gpt2core.engine.engine, regex")
+    assert {"regex", "gpt2core.engine.engine"} <= loaded
 
 
 def test_importing_the_core_loads_numpy_and_regex_only():
@@ -326,12 +363,13 @@ def test_importing_the_core_loads_numpy_and_regex_only():
     assert loaded == {"gpt2core", "numpy", "regex"}
 
 
-@pytest.mark.parametrize("module", [name for layer in LAYERS[:-1] for name in sorted(layer)])
+@pytest.mark.parametrize("module", [name for line in CORE_ORDER[:-1] for name in sorted(line)])
 def test_a_module_alone_loads_only_what_stands_below_it(module):
     loaded = modules_loaded_by(BARE_PACKAGE.format(module=module))
     assert f"gpt2core.{module}" in loaded
-    core = {name.split(".")[1] for name in loaded if name.startswith("gpt2core.")}
-    assert {other for other in core if LAYER[other] > LAYER[module]} == set()
+    core = {name.removeprefix("gpt2core.") for name in loaded if name.startswith("gpt2core.")}
+    core -= {module}
+    assert {other for other in core if CORE_LEVEL[other] >= CORE_LEVEL[module]} == set()
     assert core & NEVER.get(module, set()) == set()
     assert tops(loaded) & (FOREIGN_TO_CORE | {"tensorflow"}) == set()
     if module in LOADED_BY:

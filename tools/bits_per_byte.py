@@ -31,10 +31,10 @@ import numpy as np
 # The project is run from its checkout, and `python tools/…` does not look there.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gpt2core.encoder import Encoder, default_encoder
 from gpt2core.errors import GPT2Error, InputError
-from gpt2core.loader import Model, load_model
 from gpt2core.model import gpt2
+from gpt2core.store.loader import Model, load_model
+from gpt2core.tokenizer.bpe import Encoder, default_encoder
 
 # The newline before is part of it: a work between two of them ends with its last words.
 BETWEEN_WORKS = re.compile(r"(?m)\n?^<\|endoftext\|>$\n?")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tests.small_models import LOGIT_GOLDENS, SMALL_MODELS, SmallModel
+from tests.helpers.small_models import LOGIT_GOLDENS, SMALL_MODELS, SmallModel
 
 N_GREEDY_PROMPT = 2  # ids that the greedy continuation starts from
 MIN_LEAD = 1e-3  # by which each greedy token must win, so that rounding cannot change it

@@ -49,12 +49,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 # The project is run from its checkout, and `python tools/…` does not look there.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gpt2core.encoder import default_encoder
 from gpt2core.errors import GPT2Error, InputError
 from gpt2core.hparams import HParams
-from gpt2core.loader import load_model
 from gpt2core.model import gpt2
-from gpt2core.weights import save_params
+from gpt2core.store.loader import load_model
+from gpt2core.store.weights import save_params
+from gpt2core.tokenizer.bpe import default_encoder
 from tools.bits_per_byte import encode_works, read_works
 
 N_RAREST = 1000  # tokens whose mean stands for those that never occur

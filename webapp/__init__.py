@@ -8,9 +8,10 @@ First stop of a prompt's journey: gunicorn (or ``flask --app webapp run``) calls
 from flask import Flask
 from htmx_flask import Htmx
 
-from webapp import bpe, downloads, errors, generation, ops, pages, share
+from gpt2core.engine.scheduler import Scheduler
+from webapp import error_handlers, snippets
 from webapp.config import Settings
-from webapp.scheduler import Scheduler
+from webapp.routes import bpe, export, ops, pages, stream
 
 # Everything comes from this server, scripts and styles as files: nothing inline runs.
 SECURITY_HEADERS = {
@@ -39,16 +40,16 @@ def create_app(config: Settings | None = None) -> Flask:
     app.extensions["scheduler"] = Scheduler(
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
     )
-    for module in (pages, generation, bpe, downloads, ops):
+    for module in (pages, stream, bpe, export, ops):
         app.register_blueprint(module.blueprint)
-    errors.register(app)
+    error_handlers.register(app)
 
     app.jinja_env.globals.update(
         htmx_version=pages.HTMX_VERSION,
-        as_curl=share.as_curl,
-        as_command=share.as_command,
-        as_python=share.as_python,
-        max_link=share.MAX_LINK,
+        as_curl=snippets.as_curl,
+        as_command=snippets.as_command,
+        as_python=snippets.as_python,
+        max_link=snippets.MAX_LINK,
     )
 
     @app.context_processor

@@ -8,10 +8,10 @@ the number and limit it is about.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpt2core.encoder import Encoder
 from gpt2core.errors import GPT2Error, InputError
 from gpt2core.hparams import HParams, check_prompt
 from gpt2core.sampling import SamplingParams, fresh_seed
+from gpt2core.tokenizer.bpe import Encoder
 
 # The fields of the form, of a permalink and of JSON, as the page first shows them.
 DEFAULTS = {

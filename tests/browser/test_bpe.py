@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.web import HEROES, HEROES_IDS, ROBOT
+from tests.helpers.web import HEROES, HEROES_IDS, ROBOT
 
 MIXED = f"don't  stop\n naïve café {ROBOT} 日本語 internationalization " + "=" * 100
 

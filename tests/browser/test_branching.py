@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.test_page import done, generate, ids_in, pieces_in, type_prompt
 from tests.browser.test_token_view import PHONE, WIDE, both_sizes, bytes_of, chip, facts
-from tests.web import HEROES, HEROES_IDS, ROBOT, wait_until
+from tests.helpers.web import HEROES, HEROES_IDS, ROBOT, wait_until
 
 N_PROMPT = len(HEROES_IDS)
 
@@ -127,7 +127,7 @@ class TestNextToken:
         assert chip(page, "strip", 4).get_attribute("data-candidates")
 
     def test_a_busy_model_is_a_hint_and_no_error(self, visit, own_server):
-        with own_server(app="tests.paced:create_app()", GPT2_MAX_BATCH=1) as server:
+        with own_server(app="tests.helpers.paced:create_app()", GPT2_MAX_BATCH=1) as server:
             page = visit(server.url, **WIDE)
             settled(page)
             generate(page, prompt="Slow: and", n_tokens=200)

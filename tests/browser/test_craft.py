@@ -7,11 +7,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from gpt2core.hparams import HParams
-from gpt2core.weights import save_params
+from gpt2core.store.weights import save_params
 from tests.browser.test_page import done, fill, generate, type_prompt
 from tests.browser.test_token_view import PHONE, WIDE, both_sizes, chip, scrolls_sideways
-from tests.small_models import SmallModel
-from tests.web import HEROES, ROBOT, wait_until
+from tests.helpers.small_models import SmallModel
+from tests.helpers.web import HEROES, ROBOT, wait_until
 
 # Where everything stands that a hand may be on its way to, in the page's own coordinates.
 PLACES = """() => JSON.stringify(
@@ -45,7 +45,7 @@ def long_server(servers, tmp_path_factory):
     save_params(models / "long" / "model.safetensors", small.params())
     (models / "long" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
     settings = {"GPT2_MODEL": "long", "GPT2_MODELS_DIR": models, "TEST_PACE": 0.005}
-    return lambda: servers("long", app="tests.paced:create_app()", **settings)
+    return lambda: servers("long", app="tests.helpers.paced:create_app()", **settings)
 
 
 class TestFollowing:

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from tests.browser.test_branching import N_PROMPT, finished, written  # noqa: F401
 from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen, type_prompt
 from tests.browser.test_token_view import PHONE, WIDE
-from tests.web import HEROES, HEROES_IDS
+from tests.helpers.web import HEROES, HEROES_IDS
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 # Notes each place to which the window is scrolled.
@@ -98,7 +98,7 @@ class TestStatusLine:
         expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
     def test_a_place_in_line_is_said_once(self, visit, own_server):
-        with own_server(app="tests.paced:create_app()", GPT2_MAX_BATCH=1) as server:
+        with own_server(app="tests.helpers.paced:create_app()", GPT2_MAX_BATCH=1) as server:
             first, second, third = (visit(server.url) for _ in range(3))
             for page in (first, second, third):  # guesses while typing would want a place too
                 page.route("**/next", lambda route: route.fulfill(status=204))
@@ -128,7 +128,7 @@ class TestBrokenOff:
         assert offers(page) == ["Continue", "Regenerate"]
 
     def test_after_the_server_is_gone_one_can_go_on(self, visit, own_server):
-        with own_server(app="tests.paced:create_app()") as server:
+        with own_server(app="tests.helpers.paced:create_app()") as server:
             page = visit(server.url)
             generate(page, prompt="Slow: and", n_tokens=200)
             expect(page.locator("#strip .generated").nth(2)).to_be_attached()

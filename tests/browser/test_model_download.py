@@ -9,8 +9,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.openai_layout import Answer, ReleaseServer, small_release
-from tests.web import JSON
+from tests.helpers.openai_layout import Answer, ReleaseServer, small_release
+from tests.helpers.web import JSON
 
 DATA = "model.ckpt.data-00000-of-00001"
 IN_TIME = 180_000  # ms for a conversion, whose TensorFlow takes long to import

@@ -7,8 +7,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.paced import SLOW_PACE
-from tests.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until
+from tests.helpers.paced import SLOW_PACE
+from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until
 
 # Everything a page could trip over, typed as ordinary text.
 TRICKY = (
@@ -266,7 +266,7 @@ class TestGenerating:
     def test_a_server_that_dies_leaves_a_clear_message(self, visit, own_server, complaints):
         complaints.append(re.compile(r"ERR_(INCOMPLETE_CHUNKED_ENCODING|CONNECTION|EMPTY)|Failed"))
         complaints.append(re.compile("network error|NetworkError|htmx", re.I))
-        with own_server(app="tests.paced:create_app()") as server:
+        with own_server(app="tests.helpers.paced:create_app()") as server:
             page = visit(server.url)
             generate(page, prompt="Slow: and", n_tokens=200)
             expect(page.locator("#strip .chip").nth(8)).to_be_attached()
@@ -291,7 +291,7 @@ class TestGenerating:
 
     def test_a_waiting_reader_is_told_the_place_in_line(self, visit, own_server):
         with own_server(
-            app="tests.paced:create_app()", GPT2_MAX_BATCH=1, GPT2_MAX_QUEUE=1
+            app="tests.helpers.paced:create_app()", GPT2_MAX_BATCH=1, GPT2_MAX_QUEUE=1
         ) as server:
             first, second, third = (visit(server.url) for _ in range(3))
             for page in (first, second, third):  # guesses while typing would want a place too

@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.web import HEROES, ROBOT, ROOT, environment
+from tests.helpers.web import HEROES, ROBOT, ROOT, environment
 
 PROMPT = f"It's \"so\" {ROBOT}\n\tOnce $HOME"
 

@@ -7,12 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from gpt2core.encoder import ENDOFTEXT, VOCAB_PATH, build_vocabulary, read_merges
 from gpt2core.hparams import HParams
-from gpt2core.weights import save_params
+from gpt2core.store.weights import save_params
+from gpt2core.tokenizer.bpe import ENDOFTEXT, VOCAB_PATH, build_vocabulary, read_merges
 from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
-from tests.small_models import SmallModel
-from tests.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until
+from tests.helpers.small_models import SmallModel
+from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until
 
 WIDE = {"viewport": {"width": 1400, "height": 1000}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -101,7 +101,7 @@ def tabbable(page, strip: str) -> list[str]:
 @pytest.fixture
 def echo(servers):
     """The page with a model that takes orders, as fast as it can."""
-    return servers("echo", app="tests.paced:create_app()")
+    return servers("echo", app="tests.helpers.paced:create_app()")
 
 
 class TestCard:

@@ -1,0 +1,1 @@
+"""A model on disk: its folder, its weights, download and conversion."""

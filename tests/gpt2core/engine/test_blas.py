@@ -1,0 +1,106 @@
+"""What OpenBLAS is told before NumPy loads it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gpt2core.engine import blas
+from gpt2core.settings import SettingError
+from tests.helpers.paths import ROOT
+
+AVX512 = "flags\t\t: fpu avx avx2 avx512f avx512dq avx512cd avx512bw avx512vl\n"
+
+
+def cpuinfo(tmp_path, flags):
+    path = tmp_path / "cpuinfo"
+    path.write_text(f"processor\t: 0\n{flags}model name\t: one that nobody knows\n")
+    return path
+
+
+def settings_after(statements, **environment) -> list[str]:
+    """OPENBLAS_CORETYPE and OPENBLAS_NUM_THREADS in a new process after ``statements``."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS", "GPT2"))}
+    names = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS")
+    report = f"import os; print(*map(os.environ.get, {names}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{statements}\n{report}"],
+        cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [
+        (AVX512, True),
+        (AVX512.replace(" avx512bw", ""), False),
+        ("flags\t\t: sse2\n", False),
+        ("", False),
+    ],
+)
+def test_avx512_is_read_from_the_processors_flags(tmp_path, flags, has):
+    assert blas.has_avx512(cpuinfo(tmp_path, flags)) is has
+
+
+def test_an_unknown_system_has_no_avx512(tmp_path):
+    assert blas.has_avx512(tmp_path / "nothing") is False
+
+
+def test_importing_the_package_settles_it_before_numpy():
+    expected = ["SKYLAKEX", "None"] if blas.has_avx512() else ["None", "1"]
+    assert settings_after("import gpt2core") == expected
+
+
+def test_what_is_set_stays():
+    environment = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "3"}
+    assert settings_after("import gpt2core", **environment) == ["Haswell", "3"]
+
+
+def test_a_program_that_has_numpy_already_is_left_alone():
+    assert settings_after("import numpy, gpt2core") == ["None", "None"]
+
+
+def test_deciding_loads_no_numpy():
+    # The module without its package, which imports everything.
+    settings_after(
+        "import sys, types\n"
+        "sys.modules['gpt2core'] = package = types.ModuleType('gpt2core')\n"
+        f"package.__path__ = [{str(ROOT / 'gpt2core')!r}]\n"
+        "from gpt2core.engine import blas\n"
+        "blas.configure()\n"
+        "assert 'numpy' not in sys.modules"
+    )
+
+
+@pytest.mark.parametrize(("n_workers", "n"), [(1, 6), (2, 3), (4, 1), (100, 1), (0, 6)])
+def test_workers_share_the_processors(monkeypatch, n_workers, n):
+    monkeypatch.delenv(blas.THREADS_VARIABLE, raising=False)
+    monkeypatch.setattr(blas, "n_processors", lambda: 6)
+    assert blas.n_threads() == 6
+    monkeypatch.setenv(blas.THREADS_VARIABLE, "0")  # so that it is restored
+    monkeypatch.delenv(blas.THREADS_VARIABLE)
+    blas.share_processors(n_workers)
+    assert blas.n_threads() == n
+
+
+def test_a_number_of_threads_that_is_set_stays(monkeypatch):
+    monkeypatch.setenv(blas.THREADS_VARIABLE, "5")
+    blas.share_processors(3)
+    assert blas.n_threads() == 5
+
+
+@pytest.mark.parametrize("value", ["many", "-2", "0", "1.5"])
+def test_a_useless_number_of_threads_is_told(monkeypatch, value):
+    monkeypatch.setenv(blas.THREADS_VARIABLE, value)
+    with pytest.raises(SettingError, match=f"GPT2_THREADS is '{value}'; it must be a whole number"):
+        blas.n_threads()
+
+
+def test_an_empty_number_of_threads_counts_as_unset(monkeypatch):
+    monkeypatch.setattr(blas, "n_processors", lambda: 6)
+    monkeypatch.setenv(blas.THREADS_VARIABLE, "")
+    assert blas.n_threads() == 6
+    blas.share_processors(2)
+    assert blas.n_threads() == 3

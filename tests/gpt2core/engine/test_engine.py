@@ -1,0 +1,449 @@
+"""The fast engine says what the readable model says, and never computes a prefix again."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+import gpt2core.engine.engine
+from gpt2core.engine.engine import Engine
+from gpt2core.errors import InputError
+from gpt2core.hparams import HParams
+from gpt2core.model import gpt2
+from tests.helpers.small_models import SMALL_MODELS, SmallModel
+
+TOLERANCE = 1e-4  # of a logit
+
+# Prompt lengths that a chunked prefill, a mask or a place in the cache could get wrong;
+# -1 stands for n_ctx - 1, the longest prompt there may be.
+LENGTHS = [1, 2, 17, -1]
+each_length = pytest.mark.parametrize("length", LENGTHS, ids=["1", "2", "17", "n_ctx-1"])
+
+# Several blocks of keys, and work for several threads.
+LONG = SmallModel(
+    HParams(n_vocab=150, n_ctx=200, n_embd=48, n_head=4, n_layer=2),
+    seed=9, embedding=0.14, weight=0.14, bias=0.1, gain=0.3,
+)  # fmt: skip
+
+
+def prompt_of(small, length):
+    return small.ids()[:length]  # -1 leaves out the last of n_ctx ids
+
+
+def engine_of(small, n_slots=1, n_threads=None):
+    return Engine(small.params(), small.hparams, n_slots, n_threads=n_threads)
+
+
+def reference(small, ids):
+    return gpt2(ids, **small.params(), n_head=small.hparams.n_head)
+
+
+def assert_same_logits(logits, expected):
+    assert logits.shape == expected.shape
+    assert np.abs(logits - expected).max() <= TOLERANCE
+
+
+def prefilled(engine, ids):
+    """A newly opened slot that holds ``ids``, and the logits after them."""
+    slot = engine.open()
+    return slot, engine.prefill(slot, ids)
+
+
+def alone(engine, ids):
+    """Logits after ``ids`` from a slot that is closed again."""
+    slot, logits = prefilled(engine, ids)
+    engine.close(slot)
+    return logits
+
+
+# The same numbers as the readable model
+
+
+@each_length
+def test_prefill_gives_the_readable_models_last_logits(small, length):
+    ids = prompt_of(small, length)
+    assert_same_logits(alone(engine_of(small), ids), reference(small, ids)[-1])
+
+
+@each_length
+@pytest.mark.parametrize("chunk", [1, 2, 3, 16, 17, 64])
+def test_the_size_of_prefill_chunks_changes_nothing(small, length, chunk, monkeypatch):
+    monkeypatch.setattr(gpt2core.engine.engine, "PREFILL_CHUNK", chunk)
+    ids, engine = prompt_of(small, length), engine_of(small)
+    slot, logits = prefilled(engine, ids)
+    assert_same_logits(logits, reference(small, ids)[-1])
+    following = small.ids()[len(ids)]
+    expected = reference(small, [*ids, following])[-1]
+    assert_same_logits(engine.step([slot], [following])[0], expected)
+
+
+@each_length
+def test_greedy_ids_and_logits_equal_the_readable_models(small, length):
+    engine, written = engine_of(small), list(prompt_of(small, length))
+    slot, logits = prefilled(engine, written)
+    while True:
+        expected = reference(small, written)[-1]
+        assert_same_logits(logits, expected)
+        assert logits.argmax() == expected.argmax()
+        if len(written) == small.hparams.n_ctx:
+            break
+        written.append(int(logits.argmax()))
+        logits = engine.step([slot], [written[-1]])[0]
+
+
+def test_greedy_ids_equal_huggingfaces(small_name, small, logit_goldens):
+    engine = engine_of(small)
+    expected = logit_goldens[f"{small_name}/greedy"].tolist()
+    slot, logits = prefilled(engine, small.ids()[:2])
+    written = [int(logits.argmax())]
+    while len(written) < len(expected):
+        written.append(int(engine.step([slot], [written[-1]])[0].argmax()))
+    assert written == expected
+
+
+def test_steps_give_what_a_prefill_of_the_longer_prompt_gives(small):
+    engine, ids = engine_of(small, n_slots=2), small.ids()[:-1]
+    slot, stepped = prefilled(engine, ids[:1])
+    for end in range(1, len(ids) + 1):
+        assert_same_logits(stepped, alone(engine, ids[:end]))
+        if end < len(ids):
+            stepped = engine.step([slot], [ids[end]])[0]
+
+
+@pytest.mark.parametrize("pieces", [[60, 1, 3], [64, 64], [1, 63, 65], [130, 69], [129, 7]])
+def test_a_prompt_may_come_in_pieces(pieces):
+    engine, ids = engine_of(LONG, n_slots=2), LONG.ids()
+    slot, end = engine.open(), 0
+    for n in pieces:
+        end += n
+        logits = engine.prefill(slot, ids[end - n : end])
+        assert engine.length(slot) == end
+        assert_same_logits(logits, reference(LONG, ids[:end])[-1])
+
+
+def test_pieces_before_the_last_need_no_logits():
+    engine, ids = engine_of(LONG), LONG.ids()
+    slot = engine.open()
+    assert engine.prefill(slot, ids[:70], more_follow=True) is None
+    assert engine.length(slot) == 70
+    assert_same_logits(engine.prefill(slot, ids[70:150]), reference(LONG, ids[:150])[-1])
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array], ids=["list", "tuple", "array"])
+def test_a_prompt_may_be_a_list_or_an_array_and_is_not_changed(kind):
+    small = SMALL_MODELS["one_head"]
+    ids = kind(small.ids()[:5])
+    assert_same_logits(alone(engine_of(small), ids), reference(small, list(ids))[-1])
+    np.testing.assert_array_equal(ids, small.ids()[:5])
+
+
+# The bundled model
+
+
+@each_length
+def test_the_bundled_model_reads_a_prompt_as_the_readable_model_does(demo, length):
+    ids = text_ids(demo)[:length]
+    expected = gpt2(ids, **demo.params, n_head=demo.hparams.n_head)[-1]
+    logits = alone(demo.engine(), ids)
+    assert_same_logits(logits, expected)
+    assert logits.argmax() == expected.argmax()
+
+
+@each_length
+def test_the_bundled_model_writes_what_the_readable_model_writes(demo, length):
+    prompt, engine = text_ids(demo)[:length], demo.engine()
+    slot, logits = prefilled(engine, prompt)
+    written = list(prompt)
+    for _ in range(12):
+        written.append(int(logits.argmax()))
+        if len(written) == demo.hparams.n_ctx:
+            break
+        logits = engine.step([slot], [written[-1]])[0]
+    # One look at the whole text tells what the readable model would have written at each place.
+    expected = gpt2(written[:-1], **demo.params, n_head=demo.hparams.n_head)
+    assert written[len(prompt) :] == expected[len(prompt) - 1 :].argmax(axis=-1).tolist()
+
+
+def text_ids(demo) -> list[int]:
+    """Ids of English that fill the bundled model's context."""
+    text = "Once upon a time a fox lived in a wood, and every morning it went to the river. "
+    ids = demo.encoder.encode(text * (1 + demo.hparams.n_ctx // 15))
+    assert len(ids) >= demo.hparams.n_ctx
+    return ids[: demo.hparams.n_ctx]
+
+
+# Threads
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
+def test_any_number_of_threads_gives_the_same_numbers(n_threads, monkeypatch):
+    monkeypatch.setattr(gpt2core.engine.engine, "SHARED_LAYER", 0)  # small as it is, share it
+    engine, ids = engine_of(LONG, 2, n_threads), LONG.ids()
+    slot, logits = prefilled(engine, ids[:130])
+    np.testing.assert_array_equal(logits, alone(engine_of(LONG, n_threads=1), ids[:130]))
+    assert_same_logits(logits, reference(LONG, ids[:130])[-1])
+    assert_same_logits(engine.step([slot], [ids[130]])[0], reference(LONG, ids[:131])[-1])
+
+
+def test_threads_end_with_their_engine(monkeypatch):
+    monkeypatch.setattr(gpt2core.engine.engine, "SHARED_LAYER", 0)
+    before = set(threading.enumerate())
+    for _ in range(3):
+        alone(engine_of(LONG, n_threads=4), LONG.ids()[:3])
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert set(threading.enumerate()) <= before
+
+
+def test_no_thread_starts_before_there_is_work(monkeypatch):
+    """A worker process is forked after the engine's module is imported, or even made."""
+    monkeypatch.setattr(gpt2core.engine.engine, "SHARED_LAYER", 0)
+    before = set(threading.enumerate())
+    engine = engine_of(LONG, n_threads=4)
+    engine.open()
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_failure_in_any_thread_is_raised_and_the_engine_goes_on(broken, monkeypatch):
+    monkeypatch.setattr(gpt2core.engine.engine, "SHARED_LAYER", 0)
+    engine, ids = engine_of(LONG, n_threads=2), LONG.ids()
+    slot, _ = prefilled(engine, ids[:5])
+    share = engine._shares[broken]
+    add_up, n_left = share.add_up, 2
+
+    def failing(*args):
+        nonlocal n_left
+        n_left -= 1
+        if n_left == 0:
+            raise MemoryError("there is none")
+        add_up(*args)
+
+    share.add_up = failing
+    with pytest.raises(MemoryError, match="there is none"):
+        engine.step([slot], [ids[5]])
+    assert engine.length(slot) == 5
+    del share.add_up
+    assert_same_logits(engine.step([slot], [ids[5]])[0], reference(LONG, ids[:6])[-1])
+
+
+# Nothing is computed twice
+
+
+class CountedRows(np.ndarray):
+    """Position embeddings that tell which were looked up."""
+
+    looked_up: list = []
+
+    def __getitem__(self, key):
+        rows = super().__getitem__(key)
+        if isinstance(rows, np.ndarray):
+            CountedRows.looked_up += np.atleast_1d(key).tolist()
+            rows = rows.view(np.ndarray)
+        return rows
+
+
+def test_each_token_is_looked_up_once(small):
+    """The work of a step does not grow with the text: it begins with one token's position."""
+    engine, ids = engine_of(small), small.ids()
+    engine._layout.wpe = engine._layout.wpe.view(CountedRows)
+    CountedRows.looked_up.clear()
+    slot, _ = prefilled(engine, ids[:8])
+    assert CountedRows.looked_up == list(range(8))
+    for at, id in enumerate(ids[8:], 8):
+        CountedRows.looked_up.clear()
+        engine.step([slot], [id])
+        assert CountedRows.looked_up == [at]
+
+
+def test_a_step_reads_the_cache_and_leaves_what_it_holds(small):
+    """A forged memory stays forged, and is believed: nobody computes it again."""
+    engine, ids = engine_of(small), small.ids()
+    cache = recorded_caches(engine)
+    slot, _ = prefilled(engine, ids[:9])
+    for array in cache:
+        array *= -1.5
+    forged = [array.copy() for array in cache]
+    logits = engine.step([slot], [ids[9]])[0]
+    for array, before in zip(cache, forged, strict=True):
+        np.testing.assert_array_equal(array[before != 0], before[before != 0])
+    assert np.abs(logits - reference(small, ids[:10])[-1]).max() > 10 * TOLERANCE
+
+
+def test_one_token_more_is_one_token_more_in_the_cache(small):
+    engine, h = engine_of(small, n_slots=2), small.hparams
+    cache = recorded_caches(engine)
+    slot, _ = prefilled(engine, small.ids()[:5])
+    for made, id in enumerate(small.ids()[5:], 6):
+        engine.step([slot], [id])
+        assert sum(np.count_nonzero(array) for array in cache) == 2 * h.n_layer * h.n_embd * made
+
+
+def recorded_caches(engine) -> list[np.ndarray]:
+    """Every slot's keys and every slot's values."""
+    layer = engine._shares[0].layers[0]
+    return [layer["keys"].base, layer["values"].base]
+
+
+def test_a_step_allocates_no_more_for_a_longer_text():
+    import tracemalloc
+
+    engine, ids = engine_of(LONG), LONG.ids()
+    slot, _ = prefilled(engine, ids[:2])
+    peaks = []
+    for id in ids[2:]:
+        tracemalloc.start()
+        engine.step([slot], [id])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # A copy of the keys and values would be more than that, even of one layer's.
+    one_layer = 2 * 4 * LONG.hparams.n_ctx * LONG.hparams.n_embd
+    assert max(peaks[-8:]) - min(peaks[4:12]) < one_layer / 5
+
+
+# Slots
+
+
+def test_two_slots_taken_in_turn_do_not_disturb_each_other(small):
+    engine, ids = engine_of(small, n_slots=2), small.ids()
+    texts, starts = [ids[:12], ids[:3:-1][:11]], [5, 3]
+    slots = [engine.open(), engine.open()]
+    for text, start, slot in zip(texts, starts, slots, strict=True):
+        logits = engine.prefill(slot, text[:start])
+        assert_same_logits(logits, reference(small, text[:start])[-1])
+    for turn in range(7):
+        for text, start, slot in zip(texts, starts, slots, strict=True):
+            logits = engine.step([slot], [text[start + turn]])[0]
+            assert_same_logits(logits, reference(small, text[: start + turn + 1])[-1])
+
+
+def test_a_slot_that_is_opened_again_is_empty(small):
+    engine, ids = engine_of(small), small.ids()
+    for text in (ids[:-1], ids[5:9], ids[:1]):
+        slot, logits = prefilled(engine, text)
+        assert engine.length(slot) == len(text)
+        assert_same_logits(logits, reference(small, text)[-1])
+        engine.close(slot)
+
+
+def test_no_more_slots_than_there_are(small):
+    engine = engine_of(small, n_slots=3)
+    slots = [engine.open() for _ in range(3)]
+    assert sorted(slots) == [0, 1, 2]
+    with pytest.raises(InputError, match="All 3 slots"):
+        engine.open()
+    engine.close(1)
+    assert engine.open() == 1
+
+
+@pytest.mark.parametrize("slot", [1, 2, -1, 7])
+def test_a_slot_that_is_not_open_is_refused(slot):
+    small = SMALL_MODELS["one_head"]
+    engine = engine_of(small, n_slots=3)
+    assert engine.open() == 0
+    for use in (
+        lambda: engine.prefill(slot, [1]),
+        lambda: engine.step([0, slot], [1, 1]),
+        lambda: engine.length(slot),
+        lambda: engine.close(slot),
+    ):
+        with pytest.raises(InputError, match="not open"):
+            use()
+    assert engine.length(0) == 0
+
+
+def test_logits_that_were_given_out_are_not_written_over(small):
+    engine, ids = engine_of(small, n_slots=2), small.ids()
+    slot, logits = prefilled(engine, ids[:4])
+    given = [logits]
+    given += [engine.step([slot], [id])[0] for id in ids[4:10]]
+    alone(engine, ids[:7])
+    for end, logits in enumerate(given, 4):
+        assert_same_logits(logits, reference(small, ids[:end])[-1])
+
+
+# Weights
+
+
+def test_an_engine_changes_no_weight(small):
+    params = small.params()
+    engine = Engine(params, small.hparams)
+    slot, _ = prefilled(engine, small.ids()[:9])
+    engine.step([slot], [small.ids()[9]])
+    np.testing.assert_equal(params, small.params())
+
+
+def test_weights_may_be_read_only_as_a_memory_map_is(small):
+    params = small.params()
+
+    def lock(tree):
+        if isinstance(tree, np.ndarray):
+            tree.setflags(write=False)
+        else:
+            for branch in tree.values() if isinstance(tree, dict) else tree:
+                lock(branch)
+
+    lock(params)
+    engine = Engine(params, small.hparams)
+    expected = reference(small, small.ids()[:5])
+    slot, logits = prefilled(engine, small.ids()[:4])
+    assert_same_logits(logits, expected[3])
+    assert_same_logits(engine.step([slot], [small.ids()[4]])[0], expected[4])
+
+
+def test_everything_is_float32(small):
+    engine = engine_of(small)
+    slot, logits = prefilled(engine, small.ids()[:4])
+    assert logits.dtype == np.float32
+    assert engine.step([slot], [small.ids()[4]]).dtype == np.float32
+    held = [vars(engine._layout), *(share.buffers for share in engine._shares)]
+    arrays = [value for names in held for value in names.values() if isinstance(value, np.ndarray)]
+    arrays += recorded_caches(engine)
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+
+
+# What cannot be
+
+
+def test_a_full_context_is_told(small):
+    engine, n_ctx = engine_of(small), small.hparams.n_ctx
+    slot, _ = prefilled(engine, small.ids()[:-1])
+    engine.step([slot], [small.ids()[-1]])
+    before = [array.copy() for array in recorded_caches(engine)]
+    with pytest.raises(InputError, match=f"context of {n_ctx} tokens is full"):
+        engine.step([slot], [0])
+    assert engine.length(slot) == n_ctx
+    np.testing.assert_equal(recorded_caches(engine), before)
+
+
+@pytest.mark.parametrize("case", ["empty", "too long", "negative id", "id too large"])
+def test_an_impossible_prompt_is_told_before_anything_is_computed(case):
+    small = SMALL_MODELS["one_head"]
+    n_ctx, n_vocab = small.hparams.n_ctx, small.hparams.n_vocab
+    ids = {
+        "empty": [],
+        "too long": [1] * (n_ctx + 1),
+        "negative id": [1, -1],
+        "id too large": [n_vocab],
+    }
+    engine = engine_of(small)
+    slot = engine.open()
+    with pytest.raises(InputError) as caught:
+        engine.prefill(slot, ids[case])
+    assert caught.value.field == "prompt"
+    assert engine.length(slot) == 0
+    assert not any(array.any() for array in recorded_caches(engine))
+
+
+@pytest.mark.parametrize(
+    ("slots", "ids"), [([], []), ([0], [1, 2]), ([0, 0], [1, 2]), ([0, 1], [1, 31]), ([0], [-1])]
+)
+def test_an_impossible_step_is_told_before_anything_is_computed(slots, ids):
+    engine = engine_of(SMALL_MODELS["one_head"], n_slots=2)
+    for _ in range(2):
+        engine.open()
+    with pytest.raises(InputError):
+        engine.step(slots, ids)
+    assert [engine.length(0), engine.length(1)] == [0, 0]

@@ -1,0 +1,283 @@
+"""Safetensors files: mapped and not copied, refused by name where they are not right.
+
+``safetensors``, the format's own library, is the judge of what is written and the maker
+of what is read.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from gpt2core.errors import ModelFileError
+from gpt2core.hparams import HParams
+from gpt2core.store.weights import (
+    ALIGNMENT,
+    TEMPORARY_PREFIX,
+    load_params,
+    params_from_tensors,
+    save_params,
+    shape_tree,
+    tensor_shapes,
+    tensors_from_params,
+    write_safetensors,
+)
+from tests.helpers.openai_layout import seeded_params, seeded_tensors
+
+TINY = HParams(n_vocab=40, n_ctx=16, n_embd=6, n_head=2, n_layer=2)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def tensors() -> dict[str, np.ndarray]:
+    return seeded_tensors(TINY)
+
+
+def assert_same_params(params, expected) -> None:
+    found, wanted = tensors_from_params(params), tensors_from_params(expected)
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert found[name].dtype == np.float32, name
+        assert np.array_equal(found[name], wanted[name]), name
+
+
+# --- there and back ---------------------------------------------------------------
+
+
+def test_what_is_saved_is_loaded(path):
+    save_params(path, seeded_params(TINY))
+    assert_same_params(load_params(path, TINY), seeded_params(TINY))
+
+
+def test_the_formats_own_library_reads_what_is_saved(path, tensors):
+    save_params(path, seeded_params(TINY))
+    found = load_file(path)
+    assert found.keys() == tensors.keys()
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_float16_is_half_the_file_and_widened_on_load(path):
+    save_params(path, seeded_params(TINY), "F16")
+    assert path.stat().st_size < 2 * TINY.n_params + 5000
+    rounded = params_from_tensors(
+        {k: v.astype(np.float16).astype(np.float32) for k, v in seeded_tensors(TINY).items()},
+        TINY.n_layer,
+    )
+    assert_same_params(load_params(path, TINY), rounded)
+
+
+def test_bfloat16_is_widened_on_load(path, tensors):
+    # By hand, because NumPy has no bfloat16: the upper halves of the float32 numbers.
+    header, data = {}, b""
+    for name, array in tensors.items():
+        upper = (array.view(np.uint32) >> 16).astype("<u2").tobytes()
+        header[name] = {
+            "dtype": "BF16",
+            "shape": array.shape,
+            "data_offsets": [len(data), len(data) + len(upper)],
+        }
+        data += upper
+    write_raw(path, header, data)
+    expected = {k: (v.view(np.uint32) & 0xFFFF0000).view(np.float32) for k, v in tensors.items()}
+    assert_same_params(load_params(path, TINY), params_from_tensors(expected, TINY.n_layer))
+
+
+def test_float32_is_mapped_read_only_and_not_copied(path):
+    save_params(path, seeded_params(TINY))
+    for name, array in tensors_from_params(load_params(path, TINY)).items():
+        base = array
+        while base.base is not None and not isinstance(base, np.memmap):
+            base = base.base
+        assert isinstance(base, np.memmap), name
+        assert not array.flags.writeable and array.flags.aligned and type(array) is np.ndarray
+    with open(path, "r+b") as file:  # a change of the file is a change of the weights
+        params = load_params(path, TINY)
+        file.seek(-4, 2)
+        file.write(np.float32(42).tobytes())
+        file.flush()
+        assert params["ln_f"]["b"][-1] == 42
+
+
+def test_the_data_begins_on_a_cache_line(path):
+    save_params(path, seeded_params(TINY))
+    assert (8 + int.from_bytes(path.read_bytes()[:8], "little")) % ALIGNMENT == 0
+    assert tensors_from_params(load_params(path, TINY))["wte.weight"].ctypes.data % ALIGNMENT == 0
+
+
+def test_an_unaligned_file_is_read_all_the_same(path, tensors):
+    header, data = {}, b"\0"  # which shifts all that follows
+    for name, array in tensors.items():
+        end = len(data) + array.nbytes
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [len(data), end]}
+        data += array.tobytes()
+    write_raw(path, header, data)
+    params = load_params(path, TINY)
+    assert_same_params(params, seeded_params(TINY))
+    assert params["wte"].flags.aligned
+
+
+def test_tensors_are_asked_for_one_at_a_time(path, tensors):
+    asked = []
+    write_safetensors(
+        path,
+        {name: array.shape for name, array in tensors.items()},
+        lambda name: asked.append(name) or tensors[name],
+    )
+    assert asked == list(tensors)
+
+
+def test_a_write_that_fails_leaves_the_old_file(path, tensors):
+    path.write_bytes(b"old")
+
+    def read(name):
+        if name == "ln_f.bias":
+            raise OSError("broken")
+        return tensors[name]
+
+    with pytest.raises(OSError, match="broken"):
+        write_safetensors(path, tensor_shapes(TINY), read)
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.glob(f"{TEMPORARY_PREFIX}*")) == []
+
+
+def test_shape_tree_shows_the_nested_shapes():
+    tree = shape_tree(seeded_params(TINY))
+    assert tree["wte"] == [40, 6] and tree["wpe"] == [16, 6]
+    assert tree["ln_f"] == {"g": [6], "b": [6]}
+    assert len(tree["blocks"]) == 2
+    assert tree["blocks"][1] == {
+        "ln_1": {"g": [6], "b": [6]},
+        "attn": {"c_attn": {"w": [6, 18], "b": [18]}, "c_proj": {"w": [6, 6], "b": [6]}},
+        "ln_2": {"g": [6], "b": [6]},
+        "mlp": {"c_fc": {"w": [6, 24], "b": [24]}, "c_proj": {"w": [24, 6], "b": [6]}},
+    }
+
+
+# --- what other tools write -------------------------------------------------------
+
+
+def test_the_prefix_of_transformers(path, tensors):
+    save_file({f"transformer.{name}": array for name, array in tensors.items()}, path)
+    assert_same_params(load_params(path, TINY), seeded_params(TINY))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_, np.uint8])
+def test_mask_buffers_are_passed_over(path, tensors, dtype):
+    tensors["h.0.attn.bias"] = np.ones((1, 1, 16, 16), dtype)
+    tensors["h.1.attn.masked_bias"] = np.array(1, dtype)
+    save_file(tensors, path)
+    assert_same_params(load_params(path, TINY), seeded_params(TINY))
+
+
+def test_a_tied_head_is_passed_over_and_another_is_refused(path, tensors):
+    tensors["lm_head.weight"] = tensors["wte.weight"].copy()
+    save_file(tensors, path)
+    assert_same_params(load_params(path, TINY), seeded_params(TINY))
+    tensors["lm_head.weight"][-1, -1] += 1
+    save_file(tensors, path)
+    with pytest.raises(ModelFileError, match="'lm_head.weight' is not equal to 'wte.weight'"):
+        load_params(path, TINY)
+
+
+# --- what is refused --------------------------------------------------------------
+
+
+def refused(path: Path, hparams: HParams = TINY) -> str:
+    """The message of a file that must not load."""
+    with pytest.raises(ModelFileError) as caught:
+        load_params(path, hparams)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_tensor(path, tensors):
+    del tensors["h.1.mlp.c_fc.bias"]
+    save_file(tensors, path)
+    assert refused(path).endswith("lacks the tensor 'h.1.mlp.c_fc.bias'.")
+    del tensors["h.0.ln_1.weight"], tensors["wpe.weight"]
+    save_file(tensors, path)
+    assert refused(path).endswith("lacks the tensor 'wpe.weight' and 2 others.")
+
+
+def test_a_tensor_too_many(path, tensors):
+    tensors["h.2.ln_1.weight"] = np.ones(6, np.float32)
+    save_file(tensors, path)
+    assert "holds a tensor 'h.2.ln_1.weight', which a GPT-2 of 2 layers" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["wte.weight", "h.0.attn.c_attn.weight", "lm_head.weight"])
+def test_a_tensor_of_the_wrong_shape(path, tensors, name):
+    tensors[name] = np.ones((3, 5), np.float32)
+    save_file(tensors, path)
+    assert f"tensor '{name}' has shape [3, 5], but the hyper-parameters ask for [" in refused(path)
+
+
+def test_a_transposed_matrix(path, tensors):
+    tensors["h.0.mlp.c_fc.weight"] = np.ascontiguousarray(tensors["h.0.mlp.c_fc.weight"].T)
+    save_file(tensors, path)
+    assert "has shape [24, 6], but the hyper-parameters ask for [6, 24]." in refused(path)
+
+
+def test_a_tensor_that_is_no_float(path, tensors):
+    tensors["ln_f.bias"] = np.ones(6, np.int32)
+    save_file(tensors, path)
+    assert "tensor 'ln_f.bias' is I32; only F32, F16 and BF16 can be read." in refused(path)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, 5000])
+def test_a_file_that_is_cut_off(path, kept):
+    save_params(path, seeded_params(TINY))
+    path.write_bytes(path.read_bytes()[:kept])
+    assert "is not a readable safetensors file: " in refused(path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n",
+        b"<!DOCTYPE html><html></html>",
+        (2).to_bytes(8, "little") + b"[]" + bytes(64),
+        (4).to_bytes(8, "little") + b"oops" + bytes(64),
+    ],
+)
+def test_a_file_that_is_something_else(path, body):
+    path.write_bytes(body)
+    assert "is not a readable safetensors file: " in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"data_offsets": [0, 10**12]}, "'wte.weight' lies beyond the end: the file is cut off"),
+        ({"data_offsets": [-4, 4]}, "'wte.weight' lies beyond the end"),
+        ({"data_offsets": [8, 4]}, "'wte.weight' lies beyond the end"),
+        ({"data_offsets": [0, 956]}, "'wte.weight' has not the bytes that its shape asks for"),
+        ({"data_offsets": None}, "is not a readable safetensors file"),
+        ({"shape": None}, "is not a readable safetensors file"),
+    ],
+)
+def test_a_header_that_does_not_fit_its_data(path, tensors, change, told):
+    save_params(path, seeded_params(TINY))
+    body = path.read_bytes()
+    size = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + size])
+    header["wte.weight"] |= change
+    write_raw(path, header, body[8 + size :])
+    assert told in refused(path)
+
+
+def test_no_file_at_all(path):
+    assert "No such file" in refused(path)
+
+
+def write_raw(path: Path, header: dict, data: bytes) -> None:
+    """A safetensors file of any header and data, right or wrong."""
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)

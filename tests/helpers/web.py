@@ -1,0 +1,309 @@
+"""What tests of the web part share: a real server, a raw client, and a small HTML reader.
+
+Tests look at what a person or a client gets: texts and classes under stable ids, never
+the markup around them.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlencode
+
+from tests.helpers.paths import ROOT
+
+HEROES = "Not all heroes wear capes."
+HEROES_IDS = [3673, 477, 10281, 5806, 1451, 274, 13]
+HEROES_PIECES = ["Not", "Ġall", "Ġheroes", "Ġwear", "Ġcap", "es", "."]
+HTMX = {"HX-Request": "true"}
+JSON = {"Accept": "application/json"}
+PATIENCE = 30  # seconds for what takes a moment; the machine may be busy with other work
+ROBOT = "\N{ROBOT FACE}"  # four bytes, several tokens
+
+
+# Reading HTML
+
+VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
+
+
+@dataclass
+class Element:
+    """A node of a parsed page."""
+
+    tag: str
+    attributes: dict
+    children: list = field(default_factory=list)
+
+    def __iter__(self):
+        """This element and all inside it, in the order of the page."""
+        yield self
+        for child in self.children:
+            if isinstance(child, Element):
+                yield from child
+
+    @property
+    def text(self) -> str:
+        """Every character inside, as it stands."""
+        return "".join(c if isinstance(c, str) else c.text for c in self.children)
+
+    @property
+    def words(self) -> str:
+        """The text as a reader sees it: runs of white space are one space."""
+        return " ".join(self.text.split())
+
+    def all(self, tag: str = "", class_: str = "", **attributes) -> list["Element"]:
+        """Elements with this tag, this class and these attributes."""
+        return [
+            element
+            for element in self
+            if (not tag or element.tag == tag)
+            and (not class_ or class_ in (element.attributes.get("class") or "").split())
+            and all(element.attributes.get(k) == v for k, v in attributes.items())
+        ]
+
+    def id(self, id: str) -> "Element":
+        """The one element with this id."""
+        (found,) = self.all(id=id)
+        return found
+
+    def pieces(self) -> list[str]:
+        """The spelling on each chip inside."""
+        return [chip.all(class_="piece")[0].text for chip in self.all(class_="chip")]
+
+    def ids(self) -> list[int]:
+        """The token id on each chip inside."""
+        return [int(chip.all(class_="id")[0].text) for chip in self.all(class_="chip")]
+
+
+class _Builder(HTMLParser):
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open = [Element("document", {})]
+
+    def handle_starttag(self, tag, attrs):
+        element = Element(tag, dict(attrs))
+        self.open[-1].children.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.open[-1].children.append(Element(tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open[-1].tag == tag, f"</{tag}> closes <{self.open[-1].tag}>"
+            self.open.pop()
+
+    def handle_data(self, data):
+        self.open[-1].children.append(data)
+
+
+def parse(html: str) -> Element:
+    """The tree of a page or partial, whose tags must all be closed in order."""
+    builder = _Builder()
+    builder.feed(html)
+    builder.close()
+    assert len(builder.open) == 1, f"<{builder.open[-1].tag}> is never closed"
+    return builder.open[0]
+
+
+def textarea_value(area: Element) -> str:
+    """What a browser puts into a textarea: without the first newline of its markup."""
+    return area.text.removeprefix("\n")
+
+
+# Reading a stream
+
+def messages(lines) -> list[str]:
+    """The data of each message of server-sent events; comments are left out."""
+    found, data = [], []
+    for line in lines:
+        line = line.rstrip("\n")
+        assert "\r" not in line
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            found.append("\n".join(data))
+            data = []
+        else:
+            assert not line or line.startswith(":"), f"neither data nor comment: {line!r}"
+    assert not data, "the last message is cut off"
+    return found
+
+
+@dataclass
+class Shown:
+    """What a reader of the streamed messages has on the page in the end."""
+
+    parts: dict  # id of the target -> elements swapped or appended, in order
+    loose: list  # what is swapped into the form's own target
+
+    def text(self, id: str) -> str:
+        return "".join(part.text for part in self.parts.get(id, []))
+
+    def words(self, id: str) -> str:
+        return " ".join(self.text(id).split())
+
+    def chips(self) -> list[int]:
+        return [id for part in self.parts.get("strip", []) for id in part.ids()]
+
+
+def shown(messages: list[str]) -> Shown:
+    """Apply partials as htmx does: ``innerHTML`` replaces, ``beforeend`` appends."""
+    page = Shown({}, [])
+    for message in messages:
+        document = parse(message)
+        partials = document.all("hx-partial")
+        for partial in partials:
+            target = partial.attributes["hx-target"].removeprefix("#")
+            if partial.attributes.get("hx-swap") == "beforeend":
+                page.parts.setdefault(target, []).append(partial)
+            else:
+                page.parts[target] = [partial]
+        if not partials:
+            page.loose.append(document)
+    return page
+
+
+# A real server
+
+class Server:
+    """gunicorn in a process of its own, on a free port."""
+
+    def __init__(self, process: subprocess.Popen, port: int, log: Path):
+        self.process, self.port, self._log = process, port, log
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @contextmanager
+    def request(self, method: str, path: str, body=None, headers=None):
+        """An answer whose body is still on its way; leaving the block hangs up.
+
+        ``response.hang_up()`` does so at once.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        if isinstance(body, dict):
+            body = urlencode(body)
+            headers = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            response.hang_up = connection.close  # response.close() leaves the socket open
+            try:
+                yield response
+            finally:
+                response.close()
+        finally:
+            connection.close()
+
+    def generate(self, headers=None, **fields):
+        """POST /generate with these fields as a form."""
+        return self.request("POST", "/generate", fields, headers)
+
+    def generate_json(self, **fields) -> dict:
+        """The finished generation as JSON."""
+        with self.generate(JSON, **fields) as response:
+            assert response.status == 200, response.read()
+            return json.load(response)
+
+    def healthz(self) -> dict:
+        with self.request("GET", "/healthz") as response:
+            return json.load(response)
+
+    def wait_for_load(self, running: int, waiting: int = 0, timeout: float = PATIENCE) -> None:
+        """Until so many generations run and wait."""
+        def there():
+            health = self.healthz()
+            return (health["running"], health["waiting"]) == (running, waiting)
+
+        wait_until(there, f"{running} running and {waiting} waiting", timeout)
+
+    def stop(self) -> int:
+        """Ask the server to end, as a platform does, and wait; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=PATIENCE)
+
+    def kill(self) -> None:
+        """The machine breaks down: master and workers are gone at once."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(timeout=PATIENCE)
+
+
+def wait_until(condition, what: str, timeout: float = PATIENCE) -> None:
+    """Poll ``condition`` until it holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def environment(**settings) -> dict[str, str]:
+    """This process's environment with only these settings of the app and the server."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GPT2_", "GUNICORN_", "TEST_PACE"))
+        and name not in ("PORT", "WEB_CONCURRENCY")
+    }
+    path = os.pathsep.join([str(Path(sys.executable).parent), ours.get("PATH", os.defpath)])
+    return {**ours, "PATH": path, **{name: str(value) for name, value in settings.items()}}
+
+
+@contextmanager
+def serving(
+    log: Path, app: str = "webapp:create_app()", command=None, ready=("ok",), **settings
+):
+    """A :class:`Server` whose health is one of ``ready``; it is gone when the block ends.
+
+    ``settings`` are environment variables. ``command`` is a shell command line in place
+    of gunicorn's usual one.
+    """
+    settings.setdefault("PORT", free_port())
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command or [sys.executable, "-m", "gunicorn", app],
+            shell=bool(command),
+            cwd=ROOT,
+            env=environment(**settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(process, int(settings["PORT"]), log)
+    try:
+        wait_until(lambda: is_ready(server, ready), "a server that is ready")
+        yield server
+    finally:
+        server.kill()
+
+
+def is_ready(server: Server, ready) -> bool:
+    assert server.process.poll() is None, server.log
+    try:
+        return server.healthz()["status"] in ready
+    except (OSError, http.client.HTTPException):
+        return False

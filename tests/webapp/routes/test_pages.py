@@ -1,0 +1,128 @@
+"""GET /: the page, permalinks, and the files it needs."""
+
+import re
+from importlib import metadata
+
+import pytest
+
+from tests.helpers.web import HEROES, HEROES_IDS, ROOT, parse, textarea_value
+
+FIELDS = ["n_tokens", "temperature", "top_k", "top_p", "seed"]
+
+
+def page(client, **query):
+    answer = client.get("/", query_string=query)
+    assert answer.status_code == 200
+    return parse(answer.text)
+
+
+def test_the_page_has_all_that_tests_scripts_and_readers_look_for(client):
+    root = page(client)
+    for id in ("form", "prompt", "generate", "stop", "status", "progress", "text", "prompt-text",
+               "continuation", "strip", "prompt-strip", "counts", "candidates", "problem",
+               "error-prompt", *(f"error-{field}" for field in FIELDS)):  # fmt: skip
+        assert root.id(id), id
+    ids = [e.attributes["id"] for e in root if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_says_which_model_is_talking(client):
+    assert "demo" in page(client).id("model").words
+    assert "not OpenAI" in page(client).id("model").words
+
+
+def test_a_first_visit_has_something_to_look_at(client):
+    root = page(client)
+    assert textarea_value(root.id("prompt")).startswith("Alan Turing theorized")
+    assert len(root.id("prompt-strip").ids()) == 10
+
+
+def test_a_permalink_fills_the_form_and_cuts_the_prompt(client):
+    root = page(client, prompt=HEROES, n_tokens="7", temperature="0.5", seed="9", top_k="3")
+    assert textarea_value(root.id("prompt")) == HEROES
+    assert root.id("prompt-strip").ids() == HEROES_IDS
+    values = {name: root.id(name).attributes["value"] for name in FIELDS}
+    assert values == values | {"n_tokens": "7", "temperature": "0.5", "seed": "9", "top_k": "3"}
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "\n\nlead", "\t<b>&amp;\"'</textarea><script>", " ", "\0", "日本\N{ROBOT FACE}"]
+)
+def test_a_permalink_holds_any_text(client, prompt):
+    assert textarea_value(page(client, prompt=prompt).id("prompt")) == prompt
+
+
+@pytest.mark.parametrize("field", [*FIELDS, "kept", "unknown"])
+@pytest.mark.parametrize("value", ['"><script>', "x", "", "\ufffd", "9" * 3000])
+def test_a_strange_permalink_is_still_a_page(client, field, value):
+    root = page(client, prompt="a", **{field: value})
+    assert not [s for s in root.all("script") if "src" not in s.attributes]
+
+
+def test_invalid_bytes_in_an_address_are_no_error(client):
+    assert client.get("/?prompt=%ff%ed%a0%80%00").status_code == 200
+
+
+def test_every_file_that_the_page_names_is_served_by_this_server(client):
+    root = page(client)
+    named = [e.attributes["src"] for e in root.all("script")]
+    named += [e.attributes["href"] for e in root.all("link")]
+    assert len(named) >= 4
+    for address in named:
+        assert address.startswith("/"), address
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        answer.close()
+
+
+def test_a_newer_htmx_has_another_address(client):
+    addresses = [e.attributes.get("src", "") for e in page(client).all("script")]
+    htmx = [address for address in addresses if address.startswith("/htmx/")]
+    assert len(htmx) == 2
+    version = metadata.version("django-htmx")
+    for address in htmx:  # which browsers keep for a day without asking
+        assert address.endswith(f"?v={version}")
+        answer = client.get(address)
+        assert answer.cache_control.max_age >= 86_400
+        answer.close()
+
+
+def test_forms_post_to_this_server_only(client):
+    assert "form-action 'self'" in client.get("/").headers["Content-Security-Policy"]
+
+
+def test_what_is_true_with_scripts_only_is_marked_so(client):
+    root = page(client, prompt="")
+    marked = " ".join(e.words for e in root.all(class_="scripted"))
+    for words in ("Ctrl", "when you pause typing", "Type, and the tokens appear"):
+        assert words in marked
+    css = (ROOT / "static" / "app.css").read_text(encoding="utf-8")
+    assert re.search(r"@media \(scripting: none\) \{ \.scripted \{ display: none; \} \}", css)
+
+
+def test_labels_name_every_field(client):
+    root = page(client)
+    labelled = {label.attributes.get("for") for label in root.all("label")}
+    assert {"prompt", *FIELDS} <= labelled
+    for name in ("prompt", *FIELDS):
+        assert f"error-{name}" in root.id(name).attributes["aria-describedby"].split()
+
+
+TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_template_holds_a_script_or_style_of_its_own(template):
+    # The content security policy would stop them, silently for the reader.
+    source = re.sub(r"\{#.*?#\}", "", template.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not re.search(r"<style|\sstyle\s*=", source)
+    assert not re.search(r"<script(?![^>]*\bsrc=)", source)
+    assert not re.search(r"\s(hx-on|on[a-z]+)[:\w-]*\s*=", source)
+    assert "javascript:" not in source
+    assert "|safe" not in source.replace(" ", "")
+    assert not re.search(r"(?:src|href)=\"(?:https?:)?//(?=[^\"]*\.(?:js|css|woff))", source)
+
+
+def test_a_link_made_with_another_model_says_so(client):
+    assert "made with the model 355M" in client.get("/?prompt=a&model=355M").text
+    assert "made with the model" not in client.get("/?prompt=a&model=demo").text

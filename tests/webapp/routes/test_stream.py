@@ -1,0 +1,277 @@
+"""POST /tokenize and POST /generate, without a socket: three kinds of answer, one truth."""
+
+import socket
+import ssl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2core.engine.scheduler import Generation, Unavailable
+from gpt2core.sampling import SamplingParams
+from tests.helpers.web import (
+    HEROES,
+    HEROES_IDS,
+    HEROES_PIECES,
+    HTMX,
+    JSON,
+    ROBOT,
+    messages,
+    parse,
+    shown,
+    textarea_value,
+)
+from webapp.forms import GenerationRequest
+from webapp.routes import stream as generation
+
+
+def generate_json(client, **fields) -> dict:
+    answer = client.post("/generate", data=fields, headers=JSON)
+    assert answer.status_code == 200, answer.text
+    return answer.json
+
+
+def stream(client, **fields):
+    answer = client.post("/generate", data=fields, headers=HTMX)
+    assert answer.status_code == 200, answer.text
+    assert answer.mimetype == "text/event-stream"
+    return shown(messages(answer.text.split("\n")[:-1]))
+
+
+class TestTokenize:
+    def test_json_has_each_token_with_its_bytes_and_place(self, client):
+        answer = client.post("/tokenize", json={"prompt": HEROES}, headers=JSON).json
+        assert answer["n_tokens"] == 7
+        assert [token["id"] for token in answer["tokens"]] == HEROES_IDS
+        assert [token["piece"] for token in answer["tokens"]] == HEROES_PIECES
+        first = answer["tokens"][0]
+        assert (first["bytes"], first["start"], first["end"]) == ("4e6f74", 0, 3)
+        assert "".join(HEROES[t["start"] : t["end"]] for t in answer["tokens"]) == HEROES
+
+    def test_tokens_of_one_character_all_point_at_it(self, client):
+        tokens = client.post("/tokenize", data={"prompt": f"a{ROBOT}"}, headers=JSON).json["tokens"]
+        assert len(tokens) > 2
+        assert {(token["start"], token["end"]) for token in tokens[1:]} == {(1, 2)}
+        assert "".join(token["bytes"] for token in tokens) == f"a{ROBOT}".encode().hex()
+
+    def test_htmx_gets_the_strip_and_the_counts(self, client):
+        page = parse(client.post("/tokenize", data={"prompt": HEROES}, headers=HTMX).text)
+        assert page.id("prompt-strip").ids() == HEROES_IDS
+        assert page.id("prompt-strip").pieces() == HEROES_PIECES
+        assert "7 tokens" in page.id("counts").words
+
+    def test_nothing_typed_is_no_error(self, client):
+        assert client.post("/tokenize", data={"prompt": ""}, headers=JSON).json["n_tokens"] == 0
+        assert client.post("/tokenize", data={}, headers=HTMX).status_code == 200
+
+    def test_a_browser_without_scripts_gets_the_whole_page_with_all_that_was_typed(self, client):
+        text = "two\r\nlines " + "é" * 9_000  # more than an address can hold
+        fields = {"prompt": text, "n_tokens": "x", "seed": " 7", "kept": "262"}
+        answer = client.post("/tokenize", data=fields)
+        assert answer.status_code == 200
+        assert answer.text.startswith("<!doctype html>")
+        page = parse(answer.text)
+        assert textarea_value(page.id("prompt")) == text.replace("\r\n", "\n")
+        assert page.id("prompt-strip").pieces()[:3] == ["two", "Ċ", "lines"]
+        assert [page.id(name).attributes["value"] for name in ("n_tokens", "seed")] == ["x", " 7"]
+        assert page.all("input", name="kept")[0].attributes["value"] == "262"
+
+    def test_a_button_without_scripts_posts_there(self, client):
+        (noscript,) = parse(client.get("/").text).all("noscript")
+        (button,) = noscript.all("button")
+        assert button.attributes["formaction"] == "/tokenize"
+        assert button.attributes.get("formmethod", "post") == "post"
+
+    @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+    def test_the_bytes_of_the_tokens_are_the_text(self, app, text):
+        answer = app.test_client().post("/tokenize", json={"prompt": text}, headers=JSON).json
+        joined = bytes.fromhex("".join(token["bytes"] for token in answer["tokens"]))
+        assert joined.decode() == text
+        covered = {i for t in answer["tokens"] for i in range(t["start"], t["end"])}
+        assert covered == set(range(len(text)))
+
+    def test_long_texts_are_counted_whole_and_drawn_in_part(self, client):
+        answer = client.post("/tokenize", data={"prompt": " a" * 20_000}, headers=HTMX)
+        page = parse(answer.text)
+        assert "20,000 tokens" in page.id("counts").words
+        assert len(page.id("prompt-strip").ids()) < 5_000
+
+
+class TestGenerate:
+    FIELDS = {"prompt": HEROES, "n_tokens": 12, "temperature": 1, "top_k": 0, "seed": 42}
+
+    def test_the_three_answers_tell_the_same_tokens(self, client):
+        answer = generate_json(client, **self.FIELDS)
+        made = [token["id"] for token in answer["tokens"]]
+        streamed = stream(client, **self.FIELDS)
+        page = parse(client.post("/generate", data=self.FIELDS).text)
+        assert streamed.chips() == page.id("strip").ids() == HEROES_IDS + made
+        assert streamed.text("continuation") == page.id("continuation").text == answer["text"]
+        assert page.id("text").text == HEROES + answer["text"]
+
+    def test_a_seed_makes_a_text_repeatable(self, client):
+        texts = {generate_json(client, **self.FIELDS)["text"] for _ in range(3)}
+        assert len(texts) == 1
+        others = {generate_json(client, **{**self.FIELDS, "seed": n})["text"] for n in range(6)}
+        assert len(others) > 1
+
+    def test_a_seed_that_was_drawn_is_told_and_gives_the_text_again(self, client):
+        fields = {**self.FIELDS, "seed": ""}
+        first = generate_json(client, **fields)
+        assert generate_json(client, **{**fields, "seed": first["seed"]})["text"] == first["text"]
+
+    def test_a_page_keeps_the_seed_as_it_was_typed(self, client):
+        for typed in ("", " 7"):
+            page = parse(client.post("/generate", data={**self.FIELDS, "seed": typed}).text)
+            assert page.id("seed").attributes["value"] == typed
+        assert "seed 7" in page.id("progress").words
+
+    def test_temperature_zero_takes_the_likeliest_whatever_the_seed(self, client):
+        fields = {**self.FIELDS, "temperature": 0}
+        texts = {generate_json(client, **{**fields, "seed": n})["text"] for n in range(4)}
+        assert len(texts) == 1
+        again = {**fields, "temperature": 1, "top_k": 1}
+        assert generate_json(client, **again)["text"] == texts.pop()
+
+    def test_the_number_of_tokens_is_honoured(self, client):
+        for n in (1, 2, 7):
+            answer = generate_json(client, **{**self.FIELDS, "n_tokens": n})
+            assert len(answer["tokens"]) == n or answer["finish_reason"] == "endoftext"
+
+    def test_a_full_context_is_said_in_words(self, client):
+        fields = {**self.FIELDS, "prompt": "a" + " a" * 252, "n_tokens": 50}
+        answer = generate_json(client, **fields)
+        assert answer["finish_reason"] in ("context", "endoftext")
+        assert len(answer["tokens"]) <= 3
+        if answer["finish_reason"] == "context":
+            assert "context" in stream(client, **fields).words("status")
+
+    def test_the_stream_speaks_of_its_progress(self, client):
+        page = stream(client, **{**self.FIELDS, "n_tokens": 5})
+        assert "5" in page.words("progress")
+        assert page.words("status").startswith("Done")
+
+    def test_script_and_fetch_libraries_get_json(self, client):
+        for accept in ("application/json", "application/json, text/plain, */*"):
+            answer = client.post("/generate", data=self.FIELDS, headers={"Accept": accept})
+            assert answer.is_json
+
+    def test_one_address_with_several_answers_is_told_to_caches(self, client):
+        vary = client.post("/generate", data=self.FIELDS, headers=JSON).headers["Vary"]
+        assert "Accept" in vary and "HX-Request" in vary
+
+    def test_line_ends_of_a_form_without_javascript_are_what_was_typed(self, client):
+        fields = {**self.FIELDS, "prompt": "two\r\nlines", "n_tokens": 1}
+        page = parse(client.post("/generate", data=fields).text)
+        assert page.id("strip").pieces()[:3] == ["two", "Ċ", "lines"]
+
+    def test_line_ends_of_a_script_are_what_it_sent(self, client):
+        fields = {**self.FIELDS, "prompt": "two\r\nlines", "n_tokens": 1}
+        answer = client.post("/generate", json=fields, headers=JSON).json
+        assert answer["prompt"] == "two\r\nlines"
+        assert answer["prompt_tokens"] == 4
+
+    def test_endoftext_typed_by_a_person_is_ordinary_text(self, client):
+        fields = {**self.FIELDS, "prompt": "<|endoftext|>", "n_tokens": 1}
+        assert generate_json(client, **fields)["prompt_tokens"] > 1
+
+    @pytest.mark.parametrize("prompt", ["\n\t<b>&\"'</span></hx-partial>", "<hx-partial>x", " \n "])
+    def test_markup_in_a_prompt_stays_text(self, client, prompt):
+        fields = {**self.FIELDS, "prompt": prompt, "n_tokens": 1}
+        page = stream(client, **fields)  # which checks that every tag is closed in order
+        assert page.text("text").startswith(prompt) or page.text("prompt-text") == prompt
+        whole = parse(client.post("/generate", data=fields).text)
+        assert whole.id("prompt-text").text == prompt
+
+
+class TestWhoeverSendsJson:
+    """... and takes anything, as ``fetch`` and ``requests`` do, gets JSON."""
+
+    @pytest.mark.parametrize("accept", [None, "*/*", "application/json, text/plain, */*"])
+    @pytest.mark.parametrize("path", ["/tokenize", "/generate"])
+    def test_an_answer_and_an_error_are_json(self, client, path, accept):
+        headers = {"Accept": accept} if accept else {}
+        answer = client.post(path, json={"prompt": HEROES, "n_tokens": 1}, headers=headers)
+        assert answer.status_code == 200 and answer.json["tokens"]
+        answer = client.post(path, json={"prompt": 5}, headers=headers)
+        assert answer.status_code == 422 and answer.json["error"]["field"] == "prompt"
+        answer = client.post(path, data="{", content_type="application/json", headers=headers)
+        assert answer.status_code == 415 and answer.json["error"]
+
+    @pytest.mark.parametrize("accept", ["text/html", "text/html, */*;q=0.8"])
+    def test_unless_html_is_preferred(self, client, accept):
+        fields = {"prompt": HEROES, "n_tokens": 1, "kept": [262]}
+        for path in ("/tokenize", "/generate"):
+            answer = client.post(path, json=fields, headers={"Accept": accept})
+            page = parse(answer.text)
+            assert textarea_value(page.id("prompt")) == HEROES
+            assert page.id("n_tokens").attributes["value"] == "1"
+
+    def test_a_form_that_takes_anything_still_gets_the_page(self, client):
+        fields = {"prompt": HEROES, "n_tokens": 1}
+        answer = client.post("/generate", data=fields, headers={"Accept": "*/*"})
+        assert answer.mimetype == "text/html"
+
+
+class TestNotNow:
+    FIELDS = {"prompt": "two\r\nlines", "n_tokens": "12", "temperature": "0.5", "kept": "262"}
+
+    @pytest.fixture
+    def busy(self, app, monkeypatch):
+        def submit(*args):
+            raise Unavailable("8 texts are being <written>.", retry_after=5)
+
+        monkeypatch.setattr(app.extensions["scheduler"], "submit", submit)
+
+    def test_the_page_has_the_reason_and_all_that_was_typed(self, client, busy):
+        answer = client.post("/generate", data=self.FIELDS)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        page = parse(answer.text)
+        assert page.id("problem").words == "8 texts are being <written>."
+        assert textarea_value(page.id("prompt")) == "two\nlines"
+        assert page.all("input", name="kept")[0].attributes["value"] == "262"
+        values = {name: page.id(name).attributes["value"] for name in ("n_tokens", "temperature")}
+        assert values == {"n_tokens": "12", "temperature": "0.5"}
+        assert page.id("prompt-strip").ids()
+
+    @pytest.mark.parametrize("headers", [HTMX, JSON])
+    def test_others_get_the_reason_alone(self, client, busy, headers):
+        answer = client.post("/generate", data=self.FIELDS, headers=headers)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert not answer.text.startswith("<!doctype")
+
+
+class TestReaders:
+    @pytest.fixture
+    def pair(self):
+        """Two ends of a connection."""
+        here, there = socket.socketpair()
+        with here, there:
+            yield here, there
+
+    def left(self, app, client_socket) -> bool:
+        with app.test_request_context(environ_overrides={"gunicorn.socket": client_socket}):
+            return generation.reader_left()
+
+    def test_a_closed_connection_is_noticed(self, app, pair):
+        here, there = pair
+        assert not self.left(app, here)
+        there.send(b"more")
+        assert not self.left(app, here)
+        here.recv(4)
+        there.close()
+        assert self.left(app, here)
+
+    def test_of_an_encrypted_connection_nothing_can_be_told(self, app, pair):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        here = context.wrap_socket(pair[0], server_side=True, do_handshake_on_connect=False)
+        with here:
+            assert not self.left(app, here)
+
+    def test_a_stream_that_cannot_begin_frees_the_work(self, app, monkeypatch):
+        asked = GenerationRequest(HEROES, HEROES_IDS, [], 5, SamplingParams(seed=1))
+        running = Generation(asked.ids, asked.n_tokens, asked.sampling)
+        monkeypatch.setattr(generation, "new_result", lambda asked: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            next(generation.stream_messages(asked, running))
+        assert running.cancelled

@@ -1,0 +1,134 @@
+"""A form, permalink or JSON object becomes a request, or every error at once."""
+
+import pytest
+
+from gpt2core.hparams import HParams
+from tests.helpers.web import HEROES, HEROES_IDS, JSON
+from webapp.forms import FormErrors, parse_request
+
+SHAPE = HParams(n_vocab=50257, n_ctx=64, n_embd=8, n_head=1, n_layer=1)
+
+
+@pytest.fixture
+def parse(encoder):
+    """``parse(**fields)`` as the routes call it."""
+    return lambda **fields: parse_request(fields, encoder, SHAPE, max_chars=1000)
+
+
+@pytest.fixture
+def errors(parse):
+    """``errors(**fields)``: the messages by field."""
+
+    def errors(**fields):
+        with pytest.raises(FormErrors) as found:
+            parse(**fields)
+        return found.value.by_field()
+
+    return errors
+
+
+def test_a_prompt_alone_is_enough(parse):
+    asked = parse(prompt=HEROES)
+    assert asked.ids == HEROES_IDS
+    assert asked.prompt == HEROES
+    assert asked.n_tokens >= 1
+    assert asked.sampling.seed is not None
+
+
+def test_text_and_numbers_say_the_same(parse):
+    text = parse(prompt="a", n_tokens="5", temperature="0.5", top_k="3", top_p=".9", seed="1")
+    numbers = parse(prompt="a", n_tokens=5, temperature=0.5, top_k=3, top_p=0.9, seed=1)
+    assert text == numbers
+    assert (text.n_tokens, text.sampling.temperature, text.sampling.top_k) == (5, 0.5, 3)
+    assert (text.sampling.top_p, text.sampling.seed) == (0.9, 1)
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None])
+def test_empty_fields_take_their_defaults(parse, empty):
+    fields = dict.fromkeys(("n_tokens", "temperature", "top_k", "top_p"), empty)
+    assert parse(prompt="a", seed=1, **fields) == parse(prompt="a", seed=1)
+
+
+def test_without_a_seed_each_run_gets_its_own(parse):
+    assert len({parse(prompt="a").sampling.seed for _ in range(8)}) > 1
+
+
+def test_a_seed_is_honoured(parse):
+    assert parse(prompt="a", seed="0").sampling.seed == 0
+    assert parse(prompt="a", seed=str(2**32 - 1)).sampling.seed == 2**32 - 1
+
+
+def test_every_bad_field_is_found_in_one_go(errors):
+    found = errors(prompt="", n_tokens="x", temperature="9", top_k="-1", top_p="0", seed="-3")
+    assert set(found) == {"prompt", "n_tokens", "temperature", "top_k", "top_p", "seed"}
+    assert "empty" in found["prompt"]
+
+
+@pytest.mark.parametrize("n_tokens", ["0", "-1", "65", "1000000", 0])
+def test_the_number_of_tokens_is_bounded_by_the_context(errors, n_tokens):
+    found = errors(prompt="a", n_tokens=n_tokens)
+    assert set(found) == {"n_tokens"}
+    assert f"{int(n_tokens):,}" in found["n_tokens"] and "64" in found["n_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_tokens", "1.5"), ("n_tokens", "ten"), ("n_tokens", True), ("n_tokens", [3]),
+        ("temperature", "nan"), ("temperature", "inf"), ("temperature", "-0.1"),
+        ("temperature", "1e999"), ("temperature", {}), ("temperature", "0,8"),
+        ("top_k", "-1"), ("top_k", "1.5"), ("top_k", False),
+        ("top_p", "0"), ("top_p", "1.01"), ("top_p", "nan"), ("top_p", "-1"),
+        ("seed", "-1"), ("seed", str(2**32)), ("seed", "1.0"), ("seed", "seed"),
+        ("seed", "9" * 10_000), ("temperature", "\0"),
+    ],
+)  # fmt: skip
+def test_a_bad_number_is_named_beside_its_field(errors, field, value):
+    found = errors(prompt="a", **{field: value})
+    assert set(found) == {field}
+    assert len(found[field]) < 200
+
+
+def test_a_prompt_that_fills_the_context_but_for_one_token_is_taken(parse, errors):
+    assert len(parse(prompt="a" + " a" * 62).ids) == 63
+    message = errors(prompt="a" + " a" * 63)["prompt"]
+    assert "64" in message
+
+
+def test_a_text_too_long_is_refused_before_it_is_cut(errors):
+    message = errors(prompt="a" * 1001)["prompt"]
+    assert "1,001" in message and "1,000" in message
+
+
+@pytest.mark.parametrize("prompt", [None, 5, ["a"], {"a": 1}, True])
+def test_a_prompt_that_is_no_text_is_refused(errors, prompt):
+    assert set(errors(prompt=prompt)) == {"prompt"}
+
+
+def test_errors_keep_what_was_typed(parse):
+    with pytest.raises(FormErrors) as found:
+        parse(prompt="mine", n_tokens="x")
+    assert found.value.values["prompt"] == "mine"
+    assert found.value.values["n_tokens"] == "x"
+
+
+@pytest.mark.parametrize(
+    "kept", [[1e400], [1.7], {"5": 1}, [True], "1;2", [-1], ["x"], [50257], "1,,2", [7] * 300]
+)
+def test_kept_tokens_that_cannot_be_are_refused(client, kept):
+    answer = client.post("/generate", json={"prompt": "hi", "kept": kept}, headers=JSON)
+    assert answer.status_code == 422
+    assert answer.json["error"]["field"] == "kept"
+
+
+def test_digits_with_underscores_are_no_number(client):
+    answer = client.post("/generate", json={"prompt": "hi", "n_tokens": "1_0"}, headers=JSON)
+    assert answer.status_code == 422
+
+
+def test_another_try_keeps_what_was_kept(client):
+    fields = {"prompt": "hi", "n_tokens": 2, "seed": 7, "regenerate": "262,749"}
+    answer = client.post("/generate", json=fields, headers=JSON)
+    plain = client.post("/generate", json={**fields, "regenerate": "1"}, headers=JSON)
+    assert answer.status_code == plain.status_code == 200
+    assert answer.json["seed"] != 7  # a fresh one, but for one chance in 4 thousand million

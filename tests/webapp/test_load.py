@@ -1,0 +1,137 @@
+"""A crowd, and what crowds do: many at once, tabs closed, readers asleep, workers killed.
+
+Real gunicorn, real sockets. The small sizes run always; the full ones are marked slow.
+"""
+
+import os
+import random
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.helpers.web import HTMX, PATIENCE, messages, shown, wait_until
+
+PROMPTS = ["Once upon a time", "Not all heroes", "naïve café 🤖", "The old king said", "1 2 3"]
+
+
+def small_and_full(small, full):
+    return pytest.mark.parametrize("n", [small, pytest.param(full, marks=pytest.mark.slow)])
+
+
+def fields_of(reader: int, n_tokens: int = 12) -> dict:
+    """A request that only this reader makes."""
+    prompt = PROMPTS[reader % len(PROMPTS)]
+    return {"prompt": prompt, "n_tokens": n_tokens, "temperature": 1, "seed": reader}
+
+
+def streamed_text(server, fields: dict) -> str:
+    """The continuation as a page shows it; a stream that does not end as it should fails."""
+    with server.generate(HTMX, **fields) as response:
+        assert response.status == 200
+        page = shown(messages(line.decode() for line in response))
+    assert "Done" in page.words("status"), page.words("status")
+    return page.text("continuation")
+
+
+def workers(server) -> list[int]:
+    """Process ids of the server's workers."""
+    pid = server.process.pid
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def resources(pid: int) -> tuple[int, int, int]:
+    """Threads, open files and resident bytes of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = int(status.partition("VmRSS:")[2].split()[0]) * 1024
+    return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd")), resident
+
+
+@small_and_full(10, 32)
+def test_everybody_in_a_crowd_gets_the_text_they_would_get_alone(own_server, n):
+    with own_server(GPT2_MAX_BATCH=8) as server:
+        alone = [server.generate_json(**fields_of(reader))["text"] for reader in range(n)]
+        with ThreadPoolExecutor(n) as crowd:
+            together = list(crowd.map(lambda r: streamed_text(server, fields_of(r)), range(n)))
+        assert together == alone
+        server.wait_for_load(0)
+
+
+@small_and_full(24, 200)
+def test_closed_tabs_leave_nothing_behind(own_server, n):
+    rng = random.Random(7)
+
+    def open_and_close(patience: float):
+        with server.generate(HTMX, **fields_of(int(patience * 1000), 200)) as response:
+            response.read1(1)
+            time.sleep(patience)
+
+    with own_server(GPT2_MAX_BATCH=4, GPT2_MAX_QUEUE=64) as server:
+        (pid,) = workers(server)
+        with ThreadPoolExecutor(24) as tabs:
+            list(tabs.map(open_and_close, [0.2] * 24))
+        server.wait_for_load(0)
+        before = resources(pid)
+        with ThreadPoolExecutor(24) as tabs:
+            list(tabs.map(open_and_close, [rng.uniform(0, 0.6) for _ in range(n)]))
+        server.wait_for_load(0)
+
+        def as_before():
+            threads, files, _ = resources(pid)
+            # gunicorn's pool (batch + queue + 24, see its conf) grows as it needs, and stays.
+            return threads <= 4 + 64 + 24 + 8 and files <= before[1] + 1
+
+        wait_until(as_before, "threads and files given back")
+        assert resources(pid)[2] < before[2] + 40e6
+        assert streamed_text(server, fields_of(1))
+
+
+def test_a_reader_who_stops_reading_does_not_stop_the_others(server):
+    expected = server.generate_json(**fields_of(3))["text"]
+    asleep = socket.socket()
+    asleep.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    asleep.settimeout(PATIENCE)
+    asleep.connect(("127.0.0.1", server.port))
+    body = urlencode(fields_of(9, 200)).encode()
+    asleep.sendall(
+        b"POST /generate HTTP/1.1\r\nHost: x\r\nHX-Request: true\r\nConnection: close\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    with asleep:
+        assert asleep.recv(200).startswith(b"HTTP/1.1 200")
+        assert streamed_text(server, fields_of(3)) == expected
+        server.wait_for_load(0)  # its text is made, whether it is read or not
+        rest = b"".join(iter(lambda: asleep.recv(65536), b""))
+        assert b"Done" in rest
+
+
+@small_and_full(4, 16)
+def test_sigterm_lets_those_who_read_finish(own_server, n):
+    with own_server(app="tests.helpers.paced:create_app()", TEST_PACE=0.01) as server:
+        with ThreadPoolExecutor(n) as crowd:
+            fields = {"prompt": "Echo: word", "n_tokens": 30}
+            texts = [crowd.submit(streamed_text, server, fields) for _ in range(n)]
+            wait_until(lambda: sum(server.healthz()[k] for k in ("running", "waiting")) == n, "all")
+            assert server.stop() == 0
+            assert [text.result() for text in texts] == [" word" * 30] * n
+
+
+def test_a_killed_worker_is_replaced_and_the_others_go_on(own_server):
+    with own_server(WEB_CONCURRENCY=2) as server:
+        wait_until(lambda: len(workers(server)) == 2, "two workers")
+        killed, kept = workers(server)
+        os.kill(killed, signal.SIGKILL)
+
+        def replaced():
+            now = workers(server)
+            return len(now) == 2 and killed not in now
+
+        wait_until(replaced, "a new worker")
+        assert kept in workers(server)
+        texts = {streamed_text(server, fields_of(5)) for _ in range(6)}
+        assert len(texts) == 1

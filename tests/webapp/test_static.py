@@ -1,0 +1,57 @@
+"""The stylesheet's colours can be told apart by people who see little contrast."""
+
+import re
+
+import pytest
+
+from tests.helpers.web import ROOT
+
+CSS = (ROOT / "static" / "app.css").read_text(encoding="utf-8")
+
+
+def colours() -> dict[str, dict[str, str]]:
+    """The custom properties that are colours, for light and for dark."""
+    blocks = re.findall(r":root\s*\{([^}]*)\}", CSS)
+    light, dark = (dict(re.findall(r"--([\w-]+):\s*(#[0-9a-fA-F]{6})\b", b)) for b in blocks[:2])
+    return {"light": light, "dark": {**light, **dark}}
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as WCAG 2.2 defines it."""
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_what_wcag_says():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_chip_can_be_read(scheme):
+    named = colours()[scheme]
+    chips = {name: colour for name, colour in named.items() if re.fullmatch(r"c\d+", name)}
+    assert len(chips) >= 6
+    low = {n: c for n, c in chips.items() if contrast(named["chip-ink"], c) < 4.5}
+    assert not low
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("ink", ["ink", "soft", "bad", "accent"])
+@pytest.mark.parametrize("ground", ["ground", "panel"])
+def test_every_text_can_be_read(scheme, ink, ground):
+    named = colours()[scheme]
+    assert contrast(named[ink], named[ground]) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_buttons_and_problems_can_be_read(scheme):
+    named = colours()[scheme]
+    assert contrast(named["accent-ink"], named["accent"]) >= 4.5
+    assert contrast(named["bad"], named["bad-ground"]) >= 4.5
