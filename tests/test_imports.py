@@ -31,12 +31,13 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes"},
-    {"config", "sse", "snippets", "forms"},
+    {"assets", "config", "sse", "snippets", "forms"},
     {"views"},
     {"error_handlers"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe"},
     {"routes.export"},
     {"__init__"},
+    {"command"},
 ]
 
 

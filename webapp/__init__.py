@@ -10,6 +10,7 @@ from htmx_flask import Htmx
 
 from gpt2core.engine.scheduler import Scheduler
 from webapp import error_handlers, snippets
+from webapp.assets import asset
 from webapp.config import Settings
 from webapp.routes import bpe, export, ops, pages, stream
 
@@ -29,7 +30,7 @@ def create_app(config: Settings | None = None) -> Flask:
     Raises SettingError for a variable that cannot be used.
     """
     settings = config or Settings.from_environment()
-    app = Flask(__name__, template_folder="../templates", static_folder="../static")
+    app = Flask(__name__, template_folder=asset("templates"), static_folder=asset("static"))
     app.config["SETTINGS"] = settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_chars * BYTES_A_CHAR + 10_000
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
