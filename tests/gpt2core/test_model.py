@@ -24,6 +24,8 @@ from gpt2core.model import (
     linear,
     mha,
     softmax,
+    transformer_block,
+    unembed,
 )
 from tests.helpers.small_models import SMALL_MODELS
 
@@ -168,13 +170,17 @@ def test_gelu_is_zero_far_below_and_the_number_itself_far_above():
     assert gelu(x).tolist() == [0, 0, 0, 100, 1e4]
 
 
-rows_of_floats = st.integers(1, 6).flatmap(
-    lambda width: st.lists(
-        st.lists(st.floats(-1e4, 1e4, width=32), min_size=width, max_size=width),
-        min_size=1,
-        max_size=4,
+rows_of_floats = (
+    st.integers(1, 6)
+    .flatmap(
+        lambda width: st.lists(
+            st.lists(st.floats(-1e4, 1e4, width=32), min_size=width, max_size=width),
+            min_size=1,
+            max_size=4,
+        )
     )
-).map(lambda rows: np.array(rows, dtype=np.float32))
+    .map(lambda rows: np.array(rows, dtype=np.float32))
+)
 
 
 @given(rows_of_floats)
@@ -248,6 +254,24 @@ def test_the_order_of_tokens_matters(small):
     assert largest_difference(logits_of(small, ids[:8])[-1], logits_of(small, swapped)[-1]) > 1e-3
 
 
+def test_unembed_multiplies_the_normalised_row_with_every_embedding(small):
+    params, h = small.params(), small.hparams
+    x = np.random.RandomState(1).standard_normal((3, h.n_embd)).astype(np.float32)
+    normed = layer_norm(x.astype(np.float64), **params["ln_f"])  # [3, n_embd]
+    expected = [[float(np.sum(row * embedding)) for embedding in params["wte"]] for row in normed]
+    np.testing.assert_allclose(unembed(x, params["wte"], params["ln_f"]), expected, atol=1e-3)
+
+
+def test_the_logits_are_unembed_of_the_last_blocks_output(small):
+    """So the logit lens after the last block is the model's own prediction."""
+    params, ids, n_head = small.params(), small.ids(), small.hparams.n_head
+    x = params["wte"][ids] + params["wpe"][: len(ids)]
+    for block in params["blocks"]:
+        x = transformer_block(x, **block, n_head=n_head)
+    logits = unembed(x, params["wte"], params["ln_f"])
+    np.testing.assert_array_equal(logits, logits_of(small, ids))
+
+
 # float32 stays float32, and arguments stay as they are
 
 
@@ -268,6 +292,7 @@ def calls_of_every_function(small):
         "attention": {"q": q, "k": k, "v": v, "mask": mask},
         "mha": {"x": x, **block["attn"], "n_head": h.n_head},
         "transformer_block": {"x": x, **block, "n_head": h.n_head},
+        "unembed": {"x": x, "wte": params["wte"], "ln_f": params["ln_f"]},
         "gpt2": {"inputs": small.ids(), **params, "n_head": h.n_head},
     }
 
