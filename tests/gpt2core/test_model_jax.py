@@ -1,6 +1,6 @@
 """The readable model under jax.numpy: the same logits, compiled, batched, differentiated.
 
-This is what ``tools/train_demo.py`` and ``docs/hacking.md`` rely on.
+This is what ``tools/train_demo.py`` and ``docs/training.md`` rely on.
 """
 
 import os
@@ -93,8 +93,8 @@ def test_a_few_steps_against_the_gradient_learn_a_text():
 
 
 def test_the_loop_of_the_docs_learns_its_sentence(capsys):
-    """Every Python block of docs/hacking.md runs, and the first does what the text says."""
-    text = ROOT.joinpath("docs", "hacking.md").read_text(encoding="utf-8")
+    """Every Python block of docs/training.md runs, and the first does what the text says."""
+    text = ROOT.joinpath("docs", "training.md").read_text(encoding="utf-8")
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(block, names)
