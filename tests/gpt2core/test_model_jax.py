@@ -1,6 +1,6 @@
 """The readable model under jax.numpy: the same logits, compiled, batched, differentiated.
 
-This is what ``tools/train_demo.py`` and ``docs/training.md`` rely on.
+``tools/train_demo.py``, ``docs/training.md`` and ``docs/array_libraries.md`` rely on it.
 """
 
 import os
@@ -92,14 +92,33 @@ def test_a_few_steps_against_the_gradient_learn_a_text():
     assert losses[-1] < 0.5 * losses[0]
 
 
+def python_blocks(page):
+    """The Python code of a page of the docs, block by block."""
+    text = ROOT.joinpath("docs", page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
 def test_the_loop_of_the_docs_learns_its_sentence(capsys):
     """Every Python block of docs/training.md runs, and the first does what the text says."""
-    text = ROOT.joinpath("docs", "training.md").read_text(encoding="utf-8")
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    for block in python_blocks("training.md"):
         exec(block, names)
     *steps, said = capsys.readouterr().out.splitlines()
     losses = [float(line.split()[1]) for line in steps]
     assert losses[0] > 3 and losses[-1] < 0.5
     assert said == names["model"].encoder.decode(names["ids"][3:13])
     assert names["logits"].shape == (2, len(names["ids"]), names["model"].hparams.n_vocab)
+
+
+@pytest.mark.parametrize("library, array", [("jax.numpy", jax.Array), ("numpy", np.ndarray)])
+def test_the_lines_of_the_docs_run_under_any_library(library, array, capsys):
+    """docs/array_libraries.md: only the first import changes, and the next token is NumPy's."""
+    [lines] = python_blocks("array_libraries.md")
+    assert lines.startswith("import jax.numpy as xp")
+    names: dict = {}
+    exec(lines.replace("jax.numpy", library, 1), names)
+    model, ids, logits = names["model"], names["ids"], names["logits"]
+    expected = gpt2(ids, **model.params, n_head=model.hparams.n_head)
+    assert isinstance(logits, array)
+    assert largest_difference(logits, expected) <= TOLERANCE
+    assert capsys.readouterr().out == model.encoder.decode([int(expected[-1].argmax())]) + "\n"

@@ -6,10 +6,13 @@ cuPyNumeric has ``transpose(x, axes)``, but its ``x.transpose`` takes no four nu
 checked where no other library than NumPy is installed.
 """
 
+import re
+
 import numpy as np
 import pytest
 
 from gpt2core.model import gpt2
+from tests.helpers.paths import ROOT
 from tests.helpers.small_models import SMALL_MODELS
 
 OPERATORS = ["add", "sub", "mul", "truediv", "pow", "matmul"]
@@ -52,7 +55,11 @@ for operator in OPERATORS:
 class BareNamespace:
     """NumPy's functions, taking and giving BareArray; NumPy's arrays are refused."""
 
+    def __init__(self):
+        self.used = set()  # names of the functions
+
     def __getattr__(self, name):
+        self.used.add(name)
         function = getattr(np, name)
 
         def call(*args, **kwargs):
@@ -81,6 +88,14 @@ def test_a_namespace_of_functions_only_gives_numpys_logits(small):
     logits = gpt2(ids, **wrap(params), n_head=n_head, xp=BareNamespace())
     assert isinstance(logits, BareArray)
     np.testing.assert_array_equal(unwrap(logits), gpt2(ids, **params, n_head=n_head))
+
+
+def test_the_docs_list_the_functions_that_a_library_must_offer():
+    docs = ROOT / "docs" / "array_libraries.md"
+    [listed] = re.findall(r"```text\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
+    small, xp = SMALL_MODELS["one_head"], BareNamespace()
+    gpt2(small.ids(), **wrap(small.params()), n_head=small.hparams.n_head, xp=xp)
+    assert listed.split() == sorted(xp.used)
 
 
 @pytest.mark.parametrize("name", ["transpose", "reshape", "T", "sum", "astype", "__array__"])
