@@ -154,5 +154,14 @@ def draw(ids: np.ndarray, probabilities: np.ndarray, rng: np.random.Generator) -
     """One of ``ids [n_kept]``, each with its probability ``[n_kept]``."""
     # A float64 sum, because fifty thousand float32 steps would round the tail away.
     reached = np.cumsum(probabilities, dtype=np.float64)  # [n_kept]
-    at = np.searchsorted(reached, rng.random() * reached[-1], side="right")
-    return int(ids[min(at, len(ids) - 1)])
+    return int(ids[index_at(reached, rng.random())])
+
+
+def index_at(reached: np.ndarray, number: float) -> int:
+    """Index of the token that ``number``, from 0 to 1, falls on.
+
+    The tokens' probabilities lie end to end on a line; ``reached [n_kept]``, float64, is
+    their running sum, whose last entry need not be exactly 1.
+    """
+    at = np.searchsorted(reached, number * reached[-1], side="right")
+    return min(int(at), len(reached) - 1)
