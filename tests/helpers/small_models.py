@@ -16,6 +16,7 @@ from gpt2core.hparams import HParams
 from tests.helpers.paths import GOLDEN
 
 LOGIT_GOLDENS = GOLDEN / "logits.npz"
+INSIDE_GOLDENS = GOLDEN / "inside.npz"
 
 
 @dataclass(frozen=True)
