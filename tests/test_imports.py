@@ -21,8 +21,10 @@ CORE_ORDER = [
     {"errors", "engine", "inside", "store", "tokenizer"},
     {"settings", "engine.team", "hparams", "sampling", "model"},
     # Below engine, store and tokenizer, because inside runs on ids and arrays alone.
-    {"inside.recorder"},
+    {"inside.recorder", "inside.funnel"},
     {"inside.recording"},
+    {"inside.attribution", "inside.lens"},
+    {"inside.heads"},
     {"engine.blas", "store.folder", "store.weights"},
     {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"},
     {"engine.engine", "store.preparation"},
@@ -62,7 +64,7 @@ LOADED_BY = {
     "tokenizer.bpe": {"regex"},
     "sampling": {"numpy"},
     "model": {"numpy"},
-    "inside.recording": {"numpy"},
+    "inside.heads": {"numpy"},
     "engine.engine": {"numpy"},
     "generate": {"numpy"},
 }
