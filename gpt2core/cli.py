@@ -18,6 +18,7 @@ from pathlib import Path
 from gpt2core.errors import GPT2Error
 from gpt2core.generate import check_n_tokens, stream
 from gpt2core.hparams import MODEL_SIZES, check_prompt
+from gpt2core.inside.command import DESCRIPTION, add_options, look_inside
 from gpt2core.sampling import SamplingParams, fresh_seed
 from gpt2core.store.checkpoint import convert_checkpoint
 from gpt2core.store.folder import WEIGHTS_FILE, file_size, format_bytes, read_hparams
@@ -42,6 +43,7 @@ A first word that is exactly one of these is a command, anything else the prompt
 
   generate [PROMPT]     the same as above; for a prompt that is a command's name
   tokenize [TEXT]       how GPT-2 cuts a text: piece, id and bytes of each token
+  inside [TEXT]         how a model computes its next token: lens, attribution, attention
   download SIZE         make one of OpenAI's models ready: 124M, 355M, 774M or 1558M
   convert MODEL         turn a folder's TensorFlow checkpoint into model.safetensors
   models                what is here, its size and state
@@ -276,6 +278,25 @@ def print_tokens(encoder, ids: list[int]) -> None:
         print(f"{shown}{padding}  {id:5}  {encoder.token_bytes(id).hex(' ')}")
 
 
+# --- inside -----------------------------------------------------------------------
+
+
+def inside_command(parser: argparse.ArgumentParser):
+    """Show how a model computes its next token."""
+    parser.description = DESCRIPTION
+    parser.add_argument("text", nargs="?", metavar="TEXT")
+    add_options(parser)
+    add_model_options(parser)
+
+    def run(args: argparse.Namespace) -> None:
+        text = read_text(args.text, parser)
+        with ProgressBar() as bar:
+            prepare_model(args.model_size, args.models_dir, bar)
+        print(look_inside(load_model(args.model_size, args.models_dir), text, args))
+
+    return run
+
+
 # --- models -----------------------------------------------------------------------
 
 
@@ -375,6 +396,7 @@ def describe_model(name: str, models_dir: str) -> dict:
 COMMANDS = {
     "generate": generate_command,
     "tokenize": tokenize_command,
+    "inside": inside_command,
     "download": download_command,
     "convert": convert_command,
     "models": models_command,

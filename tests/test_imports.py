@@ -24,11 +24,13 @@ CORE_ORDER = [
     {"inside.recorder", "inside.funnel"},
     {"inside.recording"},
     {"inside.attribution", "inside.lens"},
-    {"inside.heads"},
+    {"inside.document", "inside.heads"},
+    {"inside.report"},
     {"engine.blas", "store.folder", "store.weights"},
     {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"},
     {"engine.engine", "store.preparation"},
     {"generate", "store.loader"},
+    {"inside.command"},
     {"engine.scheduler"},
     {"cli"},
     {"__init__", "__main__"},  # the public names, the command line's entry
@@ -64,7 +66,7 @@ LOADED_BY = {
     "tokenizer.bpe": {"regex"},
     "sampling": {"numpy"},
     "model": {"numpy"},
-    "inside.heads": {"numpy"},
+    "inside.document": {"numpy"},
     "engine.engine": {"numpy"},
     "generate": {"numpy"},
 }

@@ -2,7 +2,7 @@
 
 ``recorder`` records ``model.py`` line by line. ``recording`` keeps what the views need of a
 pass, and runs single layers again. ``lens``, ``attribution``, ``heads`` and ``funnel`` are pure
-functions on that.
+functions on that. ``document`` makes JSON of it, ``report`` text, ``command`` a command.
 
-Invariant: nothing here imports engine, store or tokenizer.
+Invariant: except for ``command``, nothing here imports engine, store or tokenizer.
 """

@@ -1,0 +1,54 @@
+"""The command ``inside``: its options and its output.
+
+``cli.py`` reads the text and loads the model; the other modules of this package compute.
+"""
+
+import argparse
+import json
+
+from gpt2core.inside.document import document, select
+from gpt2core.inside.recording import record_pass
+from gpt2core.inside.report import report
+from gpt2core.store.loader import Model
+from gpt2core.tokenizer.bpe import token_spans
+
+DESCRIPTION = (
+    "Show how a model computes its next token: the logit lens, direct logit attribution, and "
+    "the attention of one head."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select what is shown."""
+    parser.add_argument("--at", type=int, metavar="N", help="token, from 1 (default: the last)")
+    parser.add_argument("--layer", type=int, metavar="N", help="from 0 (default: the last)")
+    parser.add_argument("--head", type=int, metavar="N", help="from 0 (default: 0)")
+    parser.add_argument(
+        "--for",
+        dest="token",
+        type=int,
+        metavar="ID",
+        help="id of the token whose logit is explained (default: the likeliest)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def look_inside(model: Model, text: str, args: argparse.Namespace) -> str:
+    """The output of the command. Raises InputError."""
+    encoder = model.encoder
+    ids = encoder.encode(text)
+    recording = record_pass(ids, model.params, model.hparams.n_head)
+    selection = select(recording, args.at, args.layer, args.head, args.token)
+    spans = token_spans(text, [encoder.token_bytes(id) for id in ids])
+    tokens = [
+        {
+            "id": id,
+            "piece": encoder.decoder[id],
+            "bytes": encoder.token_bytes(id).hex(),
+            "start": start,
+            "end": end,
+        }
+        for id, (start, end) in zip(ids, spans, strict=True)
+    ]
+    found = document(recording, selection, model.name, tokens, encoder.decoder.__getitem__)
+    return json.dumps(found, ensure_ascii=False) if args.json else report(found)
