@@ -1,7 +1,8 @@
 """This project and its peers on the same weights: ``python -m bench COMMAND``.
 
 ``decode`` one sequence, ``batch`` several, ``prefill`` a long prompt, ``server`` all of
-it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes.
+it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes,
+``inside`` what the inside views compute.
 ``--shape`` draws seeded random weights; nothing is downloaded. Peers that are not
 installed are left out (``requirements-bench.txt`` has them); one that writes other texts
 is not timed.
@@ -16,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import memory, server, shapes, tokenizers
+from bench import inside, memory, server, shapes, tokenizers
 from bench.arena import Arena, Result, installed
 from bench.child import ProcessEnded
 from bench.peers import PEERS
@@ -179,6 +180,13 @@ def weigh(args) -> list[dict]:
     return [{"workers": args.workers, "weights_mb": weights, **row} for row in rows]
 
 
+def look_inside(args) -> list[dict]:
+    """A recorded pass, a layer opened, the logit lens, attribution."""
+    shapes.write_model(args.directory, shapes.SHAPES[args.shape])
+    [ids] = prompts(args, 1, args.prompt_tokens or 64)
+    return inside.measure(args.directory, ids, args.rounds)
+
+
 def print_table(rows: list[dict]) -> None:
     """Rows as a Markdown table."""
     print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
@@ -205,6 +213,7 @@ COMMANDS = {
     "server": serve,
     "tokenizer": tokenizer,
     "memory": weigh,
+    "inside": look_inside,
 }
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from bench import __main__ as bench
-from bench import arena, memory, peers, shapes
+from bench import arena, inside, memory, peers, shapes
 from bench.child import Child, ProcessEnded
 from gpt2core.hparams import HParams
 
@@ -204,3 +204,15 @@ def test_a_ctranslate2_folder_interrupted_is_written_anew(monkeypatch, model):
     assert shapes.write_ctranslate2(model) == model / "ctranslate2"
     assert names(model / "ctranslate2") == ["model.bin"]
     assert names(model) == sorted([*before, "ctranslate2"])
+
+
+# Inside views
+
+
+def test_each_part_of_the_inside_views_is_timed_on_a_text_of_any_length(tmp_path):
+    shapes.write_model(tmp_path, SMALL)
+    for ids in ([1], [1, 2, 3, 4]):
+        rows = inside.measure(tmp_path, ids, rounds=2)
+        assert {row["tokens"] for row in rows} == {len(ids)}
+        assert all(row["ms"] > 0 for row in rows)
+        assert f"lens of {len(ids)} tokens" in {row["part"] for row in rows}
