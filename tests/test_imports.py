@@ -28,7 +28,7 @@ CORE_ORDER = [
     {"inside.report"},
     {"engine.blas", "store.folder", "store.weights"},
     {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"},
-    {"engine.engine", "store.preparation"},
+    {"engine.engine", "engine.sequence", "store.preparation"},
     {"generate", "store.loader"},
     {"inside.command"},
     {"engine.scheduler"},
@@ -316,7 +316,7 @@ def test_a_hand_on_the_request_is_noticed(source):
 @pytest.mark.parametrize(
     "source",
     [
-        "from gpt2core.generate import GeneratedToken",
+        "from gpt2core.engine.sequence import GeneratedToken",
         "from gpt2core.engine.scheduler import Scheduler",
         "from flask import current_app\ndef f(request):\n    return request.prompt",
         "import urllib.request",

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2core.engine.engine import PREFILL_CHUNK, Engine
+from gpt2core.engine.sequence import GeneratedToken, Sequence
 from gpt2core.errors import GPT2Error, ModelFileError
-from gpt2core.generate import GeneratedToken, Sequence
 from gpt2core.hparams import MODEL_SIZES, HParams, check_prompt
 from gpt2core.sampling import SamplingParams
 from gpt2core.store.folder import WEIGHTS_FILE

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from gpt2core.engine.engine import Engine
+from gpt2core.engine.sequence import ENDOFTEXT_ID, Candidate
 from gpt2core.errors import GPT2Error, InputError
-from gpt2core.generate import ENDOFTEXT_ID, Candidate, generate, stream
+from gpt2core.generate import generate, stream
 from gpt2core.model import gpt2
 from gpt2core.sampling import SamplingParams
 from gpt2core.tokenizer.bpe import ENDOFTEXT

@@ -19,7 +19,7 @@ from itertools import chain, cycle, repeat
 
 import gpt2core.engine.scheduler
 import webapp
-from gpt2core.generate import ENDOFTEXT_ID, Sequence
+from gpt2core.engine.sequence import ENDOFTEXT_ID, Sequence
 from gpt2core.tokenizer.bpe import default_encoder
 
 PACE = float(os.environ.get("TEST_PACE", "0"))
@@ -28,7 +28,7 @@ encode, decode = default_encoder().encode, default_encoder().decode
 
 
 class PacedSequence(Sequence):
-    """Like ``gpt2core.generate.Sequence``, but slow and obedient."""
+    """Like ``gpt2core.engine.sequence.Sequence``, but slow and obedient."""
 
     def __init__(self, ids, n_tokens, n_ctx, sampling, endoftext=ENDOFTEXT_ID):
         order, _, rest = decode(ids).partition(":")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2core.generate import ENDOFTEXT_ID, Candidate, GeneratedToken
+from gpt2core.engine.sequence import ENDOFTEXT_ID, Candidate, GeneratedToken
 from gpt2core.sampling import SamplingParams
 from gpt2core.tokenizer.bpe import default_encoder
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, JSON, ROBOT

@@ -9,8 +9,8 @@ import pytest
 
 from gpt2core.engine import scheduler
 from gpt2core.engine.scheduler import Failed, Queued, Reading, Scheduler, Unavailable
+from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.errors import InputError
-from gpt2core.generate import GeneratedToken
 from gpt2core.sampling import SamplingParams
 from gpt2core.store.loader import DEMO_DIRECTORY
 from gpt2core.tokenizer.bpe import default_encoder
