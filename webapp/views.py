@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from flask import current_app, render_template
 
-from gpt2core.generate import GeneratedToken
+from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder, StreamDecoder, is_utf8, replace_surrogates, token_spans
 from webapp.forms import DEFAULTS, FormErrors, GenerationRequest, parse_request
 

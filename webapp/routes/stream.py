@@ -24,7 +24,7 @@ from flask import (
 from werkzeug.exceptions import ClientDisconnected, UnsupportedMediaType
 
 from gpt2core.engine.scheduler import Failed, Generation, Queued, Reading, Unavailable
-from gpt2core.generate import GeneratedToken
+from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.tokenizer.bpe import replace_surrogates
 from webapp import sse
 from webapp.error_handlers import response_kind
