@@ -1,13 +1,15 @@
 """Prompt ids in, generated tokens out, one at a time.
 
-The loop that everybody means by "GPT-2 writes": run the engine, choose a token, feed
-it back. The page, the command line and :func:`generate` all go through :func:`stream`.
+The loop that makes GPT-2 write: run the model, sample a token, feed the token back. The
+command line and :func:`generate` go through :func:`stream`, which decodes one sequence. The
+page decodes many together with the same steps, in ``engine/scheduler.py``.
 
-Invariants: the prompt is read once and no prefix is ever computed again; the caller's
-ids are not changed; a stream ends with exactly one token that says why.
+Invariants: the prompt is read once, and no prefix is computed again. The caller's list of
+ids is not changed. The last token of a stream, and no other, has a finish reason.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from gpt2core.engine.engine import Engine
 from gpt2core.engine.sequence import ENDOFTEXT_ID, GeneratedToken, Sequence
@@ -23,21 +25,24 @@ def stream(
     sampling: SamplingParams | None = None,
     endoftext: int | None = ENDOFTEXT_ID,
 ) -> Iterator[GeneratedToken]:
-    """Continue ``ids`` by up to ``n_tokens`` tokens, yielding each as it is made.
+    """Continue ``ids`` by up to ``n_tokens`` tokens and yield each when it is generated.
 
-    Greedy unless ``sampling`` says otherwise. Takes a slot of the engine from the first
-    token to the last, or until the iterator is closed, which ends the work.
-    Raises InputError, before any computing, for a prompt or number that cannot be.
+    Decoding is greedy without ``sampling``. The stream holds a slot of the engine from its
+    first token to its last, or until the iterator is closed, which ends the generation.
+    Raises InputError at the call, before any computing, for an invalid prompt or number.
     """
     check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx)
     check_n_tokens(n_tokens)
-    n_ctx, sampling = engine.hparams.n_ctx, sampling or SamplingParams()
-    # A list of its own: callers append what comes to theirs, and the prompt must not grow.
-    return _stream(engine, Sequence(list(ids), n_tokens, n_ctx, sampling, endoftext))
+    # Copy the list: a caller may append the new tokens to it while the stream runs.
+    prompt = list(ids)
+    sequence = Sequence(
+        prompt, n_tokens, engine.hparams.n_ctx, sampling or SamplingParams(), endoftext
+    )
+    return _decode(engine, sequence)
 
 
 def check_n_tokens(n_tokens: int) -> None:
-    """Raise InputError unless ``n_tokens`` is a number of tokens that can be asked for."""
+    """Raise InputError unless ``n_tokens`` is a whole number of at least 1."""
     if not (is_whole(n_tokens) and n_tokens >= 1):
         raise InputError(
             f"Tokens to generate is {n_tokens}; ask for a whole number of at least 1.",
@@ -46,25 +51,35 @@ def check_n_tokens(n_tokens: int) -> None:
         )
 
 
-def _stream(engine, sequence):
-    # A generator of its own, so that stream() checks at the call, not at the first token.
+def _decode(engine: Engine, sequence: Sequence) -> Iterator[GeneratedToken]:
+    # Trap: a generator function runs nothing before the first next(). The checks are in
+    # stream(), an ordinary function, so that they run at the call.
     slot = engine.open()
     try:
-        token = sequence.choose(engine.prefill(slot, sequence.ids))
+        # Prefill: the whole prompt in one go. Its last position predicts the first new token.
+        logits = engine.prefill(slot, sequence.ids)  # [n_vocab]
+        token = sequence.sample_next(logits)
+        # Decode: feed each token back and get the logits of the one after it. The last token
+        # is not fed back, because nothing follows it.
         while token.finish_reason is None:
             yield token
-            token = sequence.choose(engine.step([slot], [token.id])[0])
+            logits = engine.step([slot], [token.id])[0]  # [n_vocab]
+            token = sequence.sample_next(logits)
     finally:
-        engine.close(slot)
-    yield token  # the last, when the slot is already somebody else's to take
+        engine.close(slot)  # also if the caller closes the iterator early
+    # Yielded after the slot is closed, so that it is free while the caller handles the token.
+    yield token
 
 
-def generate(inputs, params: dict, n_head: int, n_tokens_to_generate: int) -> list[int]:
-    """Greedy continuation of the ids ``inputs``, as a list of new ids.
+def generate(
+    inputs: Iterable[int], params: dict[str, Any], n_head: int, n_tokens_to_generate: int
+) -> list[int]:
+    """Greedy continuation of the ids ``inputs``, as a list of the new ids.
 
-    The call that picoGPT's readers know, but ``inputs`` is left as it was and nothing is
-    recomputed. Ends early after ``<|endoftext|>`` or when the context is full. Lays the
-    weights out anew at each call (124M: about a second); an Engine does that once.
+    The signature is picoGPT's, but ``inputs`` is not changed and no prefix is computed
+    again. Ends early after ``<|endoftext|>`` or when the context is full. Each call prepares
+    the weights for an :class:`Engine` (124M: about a second); for several calls, make one
+    engine and use :func:`stream`.
     """
     if n_tokens_to_generate == 0:
         return []

@@ -1,38 +1,47 @@
 """From logits to the next token: temperature, top-k, top-p, seed.
 
-After every forward pass ``generate`` calls :func:`sample` with the last row of logits;
-the page draws its bars from :func:`most_likely` and :func:`distribution`.
+A forward pass ends with a row of logits, one number for each token of the vocabulary.
+:func:`distribution` turns the row into token ids and probabilities, and :func:`draw` picks
+one id. ``engine/sequence.py`` calls both after every pass, and :func:`most_likely` for the
+candidates that are shown beside the token.
 
-Invariants: the same logits, parameters and generator state give the same token;
-``temperature=0`` is greedy whatever the rest says; ``top_k=0`` is off; equal logits are
-ranked by id, lowest first.
+Invariants: the same logits, parameters and generator state give the same token.
+``temperature=0`` is greedy, whatever the other parameters are. ``top_k=0`` is off. Equal
+logits are ranked by id, lowest first.
 
-Sources: Fan et al. (2018) for top-k, Holtzman et al. (2020) for top-p (nucleus).
+Sources: Fan et al. (2018) for top-k, Holtzman et al. (2020) for top-p (nucleus sampling).
 """
 
 import secrets
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2core.errors import InputError
 
 MAX_TEMPERATURE = 5.0
 MAX_SEED = 2**32 - 1
-N_CANDIDATES = 10
-GROUP_SIZE = 64  # scores of which only the highest is looked at first
-SMALLEST = float(np.finfo(np.float32).tiny)
+N_CANDIDATES = 10  # tokens that are reported with each generated token
+GROUP_SIZE = 64  # scores that most_likely first reduces to their maximum
+FIRST_NUCLEUS_SIZE = 256  # tokens that nucleus sorts first; mostly they are enough
+SMALLEST_FLOAT32 = float(np.finfo(np.float32).tiny)  # the smallest normal number, 1.2e-38
+
+FloatArray = NDArray[np.floating[Any]]
+IdArray = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to choose among the next tokens. Raises InputError, naming the field.
+    """How the next token is chosen. Raises InputError, which names the invalid field.
 
-    ``temperature`` divides the logits (0 takes the likeliest token, 1 samples as the
-    model believes); ``top_k`` keeps the k likeliest (0: all); ``top_p`` keeps the
-    smallest set of likeliest tokens whose probabilities reach p, after temperature and
-    top-k (1: all); ``seed`` makes the draw repeatable (None: each run differs).
+    ``temperature`` divides the logits: 0 takes the likeliest token, 1 samples from the
+    model's own probabilities. ``top_k`` keeps the k likeliest tokens (0: all). ``top_p``
+    keeps the smallest set of likeliest tokens whose probabilities add up to at least p,
+    after temperature and top-k (1: all). ``seed`` makes a run repeatable (None: each run
+    differs).
     """
 
     temperature: float = 0.0
@@ -40,7 +49,7 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (is_number(self.temperature) and 0 <= self.temperature <= MAX_TEMPERATURE):
             raise InputError(
                 f"Temperature is {self.temperature}; it must be from 0 (always the likeliest "
@@ -72,96 +81,119 @@ class SamplingParams:
         return np.random.default_rng(self.seed)
 
 
-def is_whole(value) -> bool:
-    """Whether ``value`` is a whole number (Python's or NumPy's); True and False are not."""
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether ``value`` is a whole number, Python's or NumPy's; True and False are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def is_number(value) -> bool:
-    """Whether ``value`` is a real number; True and False are not. NaN is, but fits no range."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether ``value`` is a real number; True and False are not. NaN is, but is in no range."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def fresh_seed() -> int:
-    """A seed for a run that was given none, so that it can still be repeated."""
+    """A random seed for a run without one: it can be shown, so that the run is repeatable."""
     return secrets.randbelow(MAX_SEED + 1)
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: FloatArray) -> FloatArray:
     """Log-probabilities of a row of logits, same dtype: ``[n_vocab] -> [n_vocab]``."""
+    # Subtracting the maximum changes no probability, and exp() cannot overflow.
     shifted = logits - logits.max()  # [n_vocab]
-    return shifted - np.log(np.exp(shifted).sum())  # [n_vocab]
+    log_probabilities: FloatArray = shifted - np.log(np.exp(shifted).sum())  # [n_vocab]
+    return log_probabilities
 
 
-def most_likely(scores: np.ndarray, n: int) -> np.ndarray:
-    """Ids of the ``n`` highest scores, highest first: ``[n_vocab] -> [min(n, n_vocab)]``."""
-    n = min(n, scores.size)
-    # Partitioning fifty thousand scores is slow. Of the groups' highest scores n reach the
-    # n-th highest of these, so nothing below that one can be among the n highest of all.
-    n_groups = scores.size // GROUP_SIZE
-    if n <= n_groups:
-        highest = scores[: GROUP_SIZE * n_groups].reshape(GROUP_SIZE, n_groups).max(axis=0)
-        ids = np.flatnonzero(scores >= np.partition(highest, -n)[-n])  # ascending
-    else:
-        ids = np.arange(scores.size)
-    few = scores[ids]
-    # Everything that reaches the n-th highest score, ties at the border included, so
-    # that the order never depends on how a partition happens to place equal numbers.
-    ids = ids[few >= np.partition(few, -n)[-n]]
-    return ids[np.argsort(-scores[ids], kind="stable")][:n]  # stable: ranks ties by id
-
-
-def distribution(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`sample` draws from: token ids and their probabilities.
+def distribution(logits: FloatArray, params: SamplingParams) -> tuple[IdArray, FloatArray]:
+    """The tokens that may come next and the probability with which each is drawn.
 
     ``logits`` is ``[n_vocab]`` float32. Returns ``ids [n_kept]`` and ``probabilities
-    [n_kept]`` float32 adding up to 1, after temperature, then top-k, then top-p;
-    likeliest first where top-k or top-p cut, else in the order of the ids.
+    [n_kept]``, float32, which add up to 1. The likeliest is first if top-k or top-p
+    is on; otherwise the ids are in ascending order.
     """
+    # Temperature 0 is greedy: one token, with certainty.
     if params.temperature == 0:
-        return np.array([logits.argmax()]), np.ones(1, dtype=logits.dtype)
-    ids = most_likely(logits, params.top_k) if params.top_k else np.arange(logits.size)  # [n_kept]
-    # The maximum is subtracted before dividing, so that a tiny temperature sends all but
-    # the likeliest to -inf, a weight of 0, and nothing to +inf. float32 holds no number
-    # below SMALLEST but 0, and 0 / 0 is NaN.
+        return np.array([logits.argmax()]), np.ones(1, dtype=logits.dtype)  # [1], [1]
+    # Top-k: keep the k likeliest.
+    if params.top_k:
+        ids = most_likely(logits, params.top_k)  # [n_kept]
+    else:
+        ids = np.arange(logits.size)  # [n_vocab]
+    # Softmax with a temperature. Trap: subtract the maximum before dividing. A tiny
+    # temperature then gives the likeliest token exp(0) = 1 and all others exp(-inf) = 0;
+    # divided first, the logits would overflow to +inf. A temperature below the smallest
+    # float32 would be rounded to 0, and 0 / 0 is NaN.
+    temperature = max(float(params.temperature), SMALLEST_FLOAT32)
     shifted = logits[ids] - logits.max()  # [n_kept]
-    with np.errstate(over="ignore"):
-        weights = np.exp(shifted / max(float(params.temperature), SMALLEST))  # [n_kept]
+    with np.errstate(over="ignore"):  # -inf is meant
+        weights = np.exp(shifted / temperature)  # [n_kept], not yet divided by their sum
+    # Top-p: keep the likeliest that together have the probability p.
     if params.top_p < 1:
-        kept = nucleus(weights, params.top_p)  # [n_nucleus] of [n_kept]
-        ids, weights = ids[kept], weights[kept]
+        kept = nucleus(weights, params.top_p)  # [n_nucleus], indices into ids
+        ids, weights = ids[kept], weights[kept]  # [n_nucleus] each
     return ids, weights / weights.sum()
 
 
-def nucleus(weights: np.ndarray, p: float) -> np.ndarray:
-    """Places of the fewest weights that reach the share ``p`` of their sum, highest first."""
-    enough = p * weights.sum(dtype=np.float64)
-    n = 256  # sorting everything is slow, and a few hundred tokens mostly suffice
-    while True:
-        places = most_likely(weights, n)
-        reached = np.cumsum(weights[places], dtype=np.float64)
-        if reached[-1] >= enough or n >= weights.size:
-            return places[: np.searchsorted(reached, enough) + 1]
-        n *= 8
+def draw(ids: IdArray, probabilities: FloatArray, rng: np.random.Generator) -> int:
+    """One of ``ids [n_kept]``, each with its probability ``[n_kept]``.
 
-
-def sample(logits: np.ndarray, params: SamplingParams, rng: np.random.Generator) -> int:
-    """Draw the next token's id from ``logits [n_vocab]``; one number from ``rng`` a draw."""
-    return draw(*distribution(logits, params), rng)
-
-
-def draw(ids: np.ndarray, probabilities: np.ndarray, rng: np.random.Generator) -> int:
-    """One of ``ids [n_kept]``, each with its probability ``[n_kept]``."""
-    # A float64 sum, because fifty thousand float32 steps would round the tail away.
-    reached = np.cumsum(probabilities, dtype=np.float64)  # [n_kept]
-    return int(ids[index_at(reached, rng.random())])
-
-
-def index_at(reached: np.ndarray, number: float) -> int:
-    """Index of the token that ``number``, from 0 to 1, falls on.
-
-    The tokens' probabilities lie end to end on a line; ``reached [n_kept]``, float64, is
-    their running sum, whose last entry need not be exactly 1.
+    Takes exactly one number from ``rng``, whatever the parameters are.
     """
-    at = np.searchsorted(reached, number * reached[-1], side="right")
-    return min(int(at), len(reached) - 1)
+    # Trap: the running sum is float64, because fifty thousand float32 additions would round
+    # the unlikely tokens away.
+    sums = np.cumsum(probabilities, dtype=np.float64)  # [n_kept]
+    return int(ids[index_at(sums, rng.random())])
+
+
+def index_at(sums: NDArray[np.float64], number: float) -> int:
+    """Index of the token that ``number``, at least 0 and less than 1, falls on.
+
+    ``sums [n_kept]`` are the running sums of the probabilities; the last need not be exactly
+    1. Each token has the part of the line from 0 to 1 that is as long as its probability, so
+    a uniform random number falls on it as often as its probability says.
+    """
+    index = np.searchsorted(sums, number * sums[-1], side="right")
+    # Rounding can put the number on the end of the last part itself.
+    return min(int(index), len(sums) - 1)
+
+
+def most_likely(scores: FloatArray, n: int) -> IdArray:
+    """Ids of the ``n`` highest scores, highest first: ``[n_vocab] -> [min(n, n_vocab)]``."""
+    n = min(n, scores.size)
+    # First drop most of the scores, because partitioning fifty thousand is slow. Split them
+    # into groups and take each group's maximum. Let t be the n-th largest maximum. At least
+    # n scores reach t, namely the n largest maxima, so the n highest scores all reach t:
+    # what is below t can be dropped. Maxima are one vectorized pass over the scores.
+    n_groups = scores.size // GROUP_SIZE
+    if n <= n_groups:
+        groups = scores[: GROUP_SIZE * n_groups].reshape(GROUP_SIZE, n_groups)
+        maxima = groups.max(axis=0)  # [n_groups]
+        ids = np.flatnonzero(scores >= nth_largest(maxima, n))  # [n_left], ascending
+    else:
+        ids = np.arange(scores.size)
+    # Then keep those that reach the n-th highest score. Trap: more than n can, if several
+    # equal it. Partition alone would take any of them, so the order is left to a stable
+    # sort of all of them, which ranks equal scores by id.
+    ids = ids[scores[ids] >= nth_largest(scores[ids], n)]  # [n or more], ascending
+    ranked: IdArray = ids[np.argsort(-scores[ids], kind="stable")][:n]  # [n]
+    return ranked
+
+
+def nth_largest(values: FloatArray, n: int) -> np.floating[Any]:
+    """The ``n``-th largest of ``values [at least n]``, counted from 1."""
+    nth: np.floating[Any] = np.partition(values, -n)[-n]
+    return nth
+
+
+def nucleus(weights: FloatArray, p: float) -> IdArray:
+    """Indices of the fewest ``weights [n]`` that add up to ``p`` of their sum, highest first."""
+    target = p * weights.sum(dtype=np.float64)
+    # Sort only as many as are needed: a few hundred mostly are, and eight times more if not.
+    n = FIRST_NUCLEUS_SIZE
+    while True:
+        indices = most_likely(weights, n)  # [min(n, weights.size)]
+        sums = np.cumsum(weights[indices], dtype=np.float64)  # [min(n, weights.size)]
+        if sums[-1] >= target or n >= weights.size:
+            # The token that reaches the target belongs to the set, hence + 1.
+            return indices[: int(np.searchsorted(sums, target)) + 1]
+        n *= 8

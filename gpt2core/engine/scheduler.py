@@ -367,7 +367,7 @@ class Scheduler:
     def _draw(self, running: Running, logits) -> GeneratedToken | None:
         """The next token from ``logits [n_vocab]``; None if that failed, and with it the text."""
         try:
-            return running.sequence.choose(logits)
+            return running.sequence.sample_next(logits)
         except Exception as error:
             self._fail(running, error)
             return None

@@ -1,11 +1,22 @@
-"""One sequence between two passes of the engine: how it goes on, when it ends."""
+"""One sequence: a prompt, the tokens after it, and why it ends.
+
+Between two forward passes of the engine, :meth:`Sequence.sample_next` turns a row of logits
+into the next token. ``generate.py`` does this for one sequence, ``engine/scheduler.py`` for
+all sequences of a decode batch.
+
+Invariants: the last token of a sequence, and no other, has a ``finish_reason``. Log-
+probabilities are the model's own, before temperature, top-k and top-p.
+"""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from gpt2core.sampling import (
     N_CANDIDATES,
+    FloatArray,
+    IdArray,
     SamplingParams,
     distribution,
     draw,
@@ -13,44 +24,44 @@ from gpt2core.sampling import (
     most_likely,
 )
 
-ENDOFTEXT_ID = 50256
+ENDOFTEXT_ID = 50256  # of GPT-2's own vocabulary
+
+FinishReason = Literal["length", "context", "endoftext"]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token that might have come.
+    """One of the likeliest next tokens.
 
-    ``logprob`` is the model's own belief (natural logarithm); ``chance`` the probability
-    with which it was drawn, after temperature, top-k and top-p (0 where they cut it off).
+    ``logprob`` is the model's own (natural logarithm). ``sampling_probability`` is the
+    probability with which the token is drawn after temperature, top-k and top-p; it is 0 for
+    a token that top-k or top-p excludes.
     """
 
     id: int
     logprob: float
-    chance: float
+    sampling_probability: float
 
 
 @dataclass(frozen=True)
 class GeneratedToken:
     """One generated token.
 
-    ``logprob`` (natural logarithm) and the ten likeliest ``candidates``, likeliest
-    first, are the model's own belief, before temperature, top-k and top-p.
-    ``finish_reason`` is None but for the last token of a stream: ``"length"`` (as many
-    as asked for), ``"endoftext"`` (this token is ``<|endoftext|>``) or ``"context"``
-    (prompt and continuation fill the context).
+    ``logprob`` (natural logarithm) and the ten likeliest ``candidates``, likeliest first,
+    are those of the model, before temperature, top-k and top-p. ``finish_reason`` is None
+    except for the last token: ``"length"`` (as many tokens as were requested),
+    ``"endoftext"`` (the token is ``<|endoftext|>``) or ``"context"`` (prompt and
+    continuation fill the context).
     """
 
     id: int
     logprob: float
     candidates: tuple[Candidate, ...]
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
 
 
 class Sequence:
-    """A text in the making, between two passes of the engine: how it goes on, when it ends.
-
-    Whoever runs the engine, for one sequence or for many at once, shows each its logits.
-    """
+    """The state of one sequence that is being generated: its length and random generator."""
 
     def __init__(
         self,
@@ -60,33 +71,50 @@ class Sequence:
         sampling: SamplingParams,
         endoftext: int | None = ENDOFTEXT_ID,
     ):
-        """A prompt ``ids`` that ``n_tokens`` more may follow, up to ``n_ctx`` in all."""
+        """Continue the prompt ``ids`` by up to ``n_tokens`` tokens, to ``n_ctx`` in all.
+
+        ``endoftext`` is the id that ends the sequence early; None for no such id.
+        """
         self.ids = ids
         self._length = len(ids)
-        # Where both fall together, the reader got all that was asked for.
-        self._ends = {n_ctx: "context", len(ids) + n_tokens: "length"}
+        self._max_length, self._n_ctx = len(ids) + n_tokens, n_ctx
         self._sampling, self._rng = sampling, sampling.generator()
         self._endoftext = endoftext
 
-    def choose(self, logits: np.ndarray) -> GeneratedToken:
+    def sample_next(self, logits: FloatArray) -> GeneratedToken:
         """Draw the next token from ``logits [n_vocab]``."""
-        kept, chances = distribution(logits, self._sampling)  # [n_kept], [n_kept]
-        id = draw(kept, chances, self._rng)
+        ids, probabilities = distribution(logits, self._sampling)  # [n_kept], [n_kept]
+        id = draw(ids, probabilities, self._rng)
         self._length += 1
-        reason = "endoftext" if id == self._endoftext else self._ends.get(self._length)
-        return describe(id, logits, kept, chances, reason)
+        return make_token(id, logits, ids, probabilities, self._finish_reason(id))
+
+    def _finish_reason(self, id: int) -> FinishReason | None:
+        """Why the sequence ends with the token ``id``; None if it goes on."""
+        if id == self._endoftext:
+            return "endoftext"
+        if self._length == self._max_length:  # also if the context is full at the same time
+            return "length"
+        return "context" if self._length == self._n_ctx else None
 
 
-def describe(id: int, logits, kept, chances, finish_reason: str | None = None) -> GeneratedToken:
-    """Token ``id`` with what the model believed when it was drawn.
+def make_token(
+    id: int,
+    logits: FloatArray,
+    ids: IdArray,
+    probabilities: FloatArray,
+    finish_reason: FinishReason | None = None,
+) -> GeneratedToken:
+    """The token ``id`` with its log-probability and its candidates.
 
-    ``logits`` is ``[n_vocab]``; ``kept`` and ``chances`` are what ``distribution`` gave.
+    ``logits`` is ``[n_vocab]``; ``ids`` and ``probabilities``, both ``[n_kept]``, are what
+    ``distribution`` returned for them.
     """
     logprobs = log_softmax(logits)  # [n_vocab]
-    drawn_with = np.zeros_like(logits)  # [n_vocab]
-    drawn_with[kept] = chances
+    # Tokens that top-k or top-p exclude keep the probability 0.
+    sampling_probabilities = np.zeros_like(logits)  # [n_vocab]
+    sampling_probabilities[ids] = probabilities
     candidates = tuple(
-        Candidate(int(i), float(logprobs[i]), float(drawn_with[i]))
+        Candidate(int(i), float(logprobs[i]), float(sampling_probabilities[i]))
         for i in most_likely(logits, N_CANDIDATES)
     )
     return GeneratedToken(id, float(logprobs[id]), candidates, finish_reason)

@@ -1,4 +1,4 @@
-"""A prompt goes in, tokens come out: each explained, the last one saying why it is the last."""
+"""stream() and generate(): the tokens, what is reported of each, and why a stream ends."""
 
 import numpy as np
 import pytest
@@ -17,30 +17,30 @@ ONE_HEAD = SMALL_MODELS["one_head"]
 
 
 class CountingEngine(Engine):
-    """An engine that remembers what it was asked: a number of prompt ids, or a single id."""
+    """An engine that records its calls: the number of prompt ids, or the single id."""
 
     def __init__(self, small):
         super().__init__(small.params(), small.hparams, n_slots=2)
-        self.asked = []
+        self.calls = []
 
     def prefill(self, slot, ids):
-        self.asked.append(("prefill", len(ids)))
+        self.calls.append(("prefill", len(ids)))
         return super().prefill(slot, ids)
 
     def step(self, slots, ids):
-        self.asked += [("step", id) for id in ids]
+        self.calls += [("step", id) for id in ids]
         return super().step(slots, ids)
 
 
 def naive_greedy(small, ids, n_tokens):
-    """What everybody writes first: the whole text through the model for every token."""
+    """Greedy decoding without a cache: the whole text through the model for every token."""
     ids, params = list(ids), small.params()
     for _ in range(n_tokens):
         ids.append(int(gpt2(ids, **params, n_head=small.hparams.n_head)[-1].argmax()))
     return ids[len(ids) - n_tokens :]
 
 
-def belief(small, ids):
+def expected_logprobs(small, ids):
     """Log-probabilities of what follows ``ids``, by the definition, in float64."""
     logits = gpt2(ids, **small.params(), n_head=small.hparams.n_head)[-1].astype(np.float64)
     shifted = logits - logits.max()
@@ -50,7 +50,7 @@ def belief(small, ids):
 HOT = SamplingParams(temperature=1.5, top_k=12, top_p=0.95, seed=5)
 
 
-# What is written
+# The generated ids
 
 
 @pytest.mark.parametrize("n_prompt", [1, 2, 17])
@@ -61,7 +61,7 @@ def test_greedy_is_the_naive_loop(small, n_prompt):
     assert [token.id for token in tokens] == naive_greedy(small, prompt, n_tokens)
 
 
-def test_the_same_seed_writes_the_same_text(small):
+def test_the_same_seed_gives_the_same_text(small):
     runs = [
         [token.id for token in stream(CountingEngine(small), small.ids()[:3], 15, HOT)]
         for _ in range(2)
@@ -70,7 +70,7 @@ def test_the_same_seed_writes_the_same_text(small):
     assert runs[0] != naive_greedy(small, small.ids()[:3], 15)
 
 
-def test_two_streams_of_one_engine_taken_in_turn_do_not_disturb_each_other(small):
+def test_two_interleaved_streams_of_one_engine_give_the_same_tokens_as_alone(small):
     engine, ids = CountingEngine(small), small.ids()
     alone = [list(stream(engine, ids[:3], 10, HOT)), list(stream(engine, ids[5:9], 10))]
     together = [stream(engine, ids[:3], 10, HOT), stream(engine, ids[5:9], 10)]
@@ -78,61 +78,65 @@ def test_two_streams_of_one_engine_taken_in_turn_do_not_disturb_each_other(small
     assert [list(tokens) for tokens in zip(*turns, strict=True)] == alone
 
 
-# What is told of each token
+# What is reported of each token
 
 
 @pytest.mark.parametrize("sampling", [None, HOT], ids=["greedy", "hot"])
-def test_each_token_tells_what_the_model_believed(small, sampling):
-    """Log-probability and candidates are the model's own, whatever the controls made of them."""
+def test_logprobs_and_candidates_are_the_models_own(small, sampling):
+    """Not those after temperature, top-k and top-p."""
     written = small.ids()[:4]
     for token in stream(CountingEngine(small), list(written), 12, sampling):
-        logprobs = belief(small, written)
+        logprobs = expected_logprobs(small, written)
         assert token.logprob == pytest.approx(logprobs[token.id], abs=TOLERANCE)
         ids = [candidate.id for candidate in token.candidates]
         assert len(set(ids)) == len(ids) == 10
         for candidate in token.candidates:
             assert candidate.logprob == pytest.approx(logprobs[candidate.id], abs=TOLERANCE)
-        # Likeliest first, and nobody likelier was left out.
-        told = [candidate.logprob for candidate in token.candidates]
-        assert told == sorted(told, reverse=True)
-        assert min(told) >= np.delete(logprobs, ids).max() - TOLERANCE
+        # Likeliest first, and no likelier token is missing.
+        reported = [candidate.logprob for candidate in token.candidates]
+        assert reported == sorted(reported, reverse=True)
+        assert min(reported) >= np.delete(logprobs, ids).max() - TOLERANCE
         written.append(token.id)
 
 
 def test_a_greedy_token_is_its_own_first_candidate(small):
     for token in stream(CountingEngine(small), small.ids()[:4], 12):
-        assert token.candidates[0] == Candidate(token.id, token.logprob, chance=1.0)
-        assert {candidate.chance for candidate in token.candidates[1:]} == {0.0}
+        assert token.candidates[0] == Candidate(token.id, token.logprob, sampling_probability=1.0)
+        assert {candidate.sampling_probability for candidate in token.candidates[1:]} == {0.0}
 
 
-def test_each_candidate_tells_the_chance_with_which_it_was_drawn(small):
-    """After temperature, top-k and top-p; 0 for what they cut off."""
+def test_each_candidate_has_the_probability_with_which_it_was_drawn(small):
+    """After temperature, top-k and top-p; 0 for tokens that are excluded."""
     controls = SamplingParams(temperature=1.5, top_k=6, top_p=0.8, seed=5)
     written, cut = small.ids()[:4], 0
     for token in stream(CountingEngine(small), list(written), 12, controls):
-        hot = np.exp(belief(small, written) / controls.temperature)
+        hot = np.exp(expected_logprobs(small, written) / controls.temperature)
         ranks = (-hot).argsort()[: controls.top_k]
         shares = hot[ranks] / hot[ranks].sum()
         n_kept = 1 + int((shares.cumsum() < controls.top_p).sum())
         expected = np.zeros_like(hot)
         expected[ranks[:n_kept]] = shares[:n_kept] / shares[:n_kept].sum()
         for candidate in token.candidates:
-            assert candidate.chance == pytest.approx(expected[candidate.id], abs=TOLERANCE)
-            cut += candidate.chance == 0
+            assert candidate.sampling_probability == pytest.approx(
+                expected[candidate.id], abs=TOLERANCE
+            )
+            cut += candidate.sampling_probability == 0
         assert expected[token.id] > 0
         written.append(token.id)
     assert cut >= 4 * 12  # of ten candidates, top-k alone cuts four
 
 
-def test_what_is_told_is_plain_python_that_json_takes(small):
+def test_a_token_holds_plain_python_numbers_that_json_accepts(small):
     for token in stream(CountingEngine(small), small.ids()[:4], 3, HOT):
         assert type(token.id) is int and type(token.logprob) is float
         assert {type(candidate.id) for candidate in token.candidates} == {int}
-        numbers = [(candidate.logprob, candidate.chance) for candidate in token.candidates]
+        numbers = [
+            (candidate.logprob, candidate.sampling_probability) for candidate in token.candidates
+        ]
         assert {type(number) for pair in numbers for number in pair} == {float}
 
 
-# Why it ends
+# Why a stream ends
 
 
 def assert_ends_once(tokens, reason):
@@ -140,7 +144,7 @@ def assert_ends_once(tokens, reason):
 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 9])
-def test_a_stream_ends_after_as_many_tokens_as_asked_for(small, n_tokens):
+def test_a_stream_ends_after_the_requested_number_of_tokens(small, n_tokens):
     tokens = list(stream(CountingEngine(small), small.ids()[:3], n_tokens))
     assert len(tokens) == n_tokens
     assert_ends_once(tokens, "length")
@@ -156,7 +160,7 @@ def test_a_stream_ends_when_prompt_and_continuation_fill_the_context(small, n_pr
     assert_ends_once(tokens, "context")
 
 
-def test_as_many_tokens_as_fit_end_for_their_length(small):
+def test_a_request_that_exactly_fills_the_context_ends_with_length(small):
     prompt = small.ids()[:4]
     tokens = list(stream(CountingEngine(small), prompt, small.hparams.n_ctx - 4))
     assert len(tokens) == small.hparams.n_ctx - 4
@@ -173,7 +177,7 @@ def test_a_stream_ends_with_endoftext(small, at):
     assert_ends_once(tokens, "endoftext")
 
 
-def test_endoftext_as_the_last_token_asked_for_is_endoftext(small):
+def test_endoftext_as_the_last_requested_token_ends_with_endoftext(small):
     prompt = small.ids()[:4]
     (first,) = naive_greedy(small, prompt, 1)
     assert_ends_once(list(stream(CountingEngine(small), prompt, 1, endoftext=first)), "endoftext")
@@ -184,36 +188,36 @@ def test_without_an_endoftext_only_length_and_context_end_a_stream(small):
     assert_ends_once(tokens, "length")
 
 
-def test_endoftext_is_the_tokenizers(encoder):
+def test_the_default_endoftext_id_is_the_tokenizers(encoder):
     assert encoder.encoder[ENDOFTEXT] == ENDOFTEXT_ID
 
 
-# What it costs
+# What is computed
 
 
 def test_the_prompt_is_read_once_and_each_token_fed_back_once(small):
     engine = CountingEngine(small)
     ids = [token.id for token in stream(engine, small.ids()[:6], 9)]
     # The last token is never fed back: nothing is to follow it.
-    assert engine.asked == [("prefill", 6), *(("step", id) for id in ids[:-1])]
+    assert engine.calls == [("prefill", 6), *(("step", id) for id in ids[:-1])]
 
 
-def test_a_token_is_computed_only_when_it_is_asked_for(small):
+def test_a_token_is_computed_only_when_it_is_requested(small):
     engine = CountingEngine(small)
     tokens = stream(engine, small.ids()[:6], 9)
-    assert engine.asked == []
-    for n_asked in range(1, 5):
+    assert engine.calls == []
+    for n_requested in range(1, 5):
         next(tokens)
-        assert len(engine.asked) == n_asked
+        assert len(engine.calls) == n_requested
 
 
-def test_closing_the_iterator_ends_the_work(small):
+def test_closing_the_iterator_ends_the_computing(small):
     engine = CountingEngine(small)
     tokens = stream(engine, small.ids()[:6], 9)
     next(tokens), next(tokens)
     tokens.close()
     assert list(tokens) == []
-    assert len(engine.asked) == 2
+    assert len(engine.calls) == 2
 
 
 @pytest.mark.parametrize("n_taken", [0, 1, 9])
@@ -238,8 +242,8 @@ def test_the_callers_ids_are_not_changed(small):
     assert ids == small.ids()[:5]
 
 
-def test_the_caller_may_append_to_the_list_that_was_given(small):
-    """The loop everybody writes: the prompt's own list collects the text."""
+def test_the_caller_may_append_to_its_list_while_the_stream_runs(small):
+    """A common loop: the new ids are appended to the list that held the prompt."""
     ids, room = small.ids()[:5], small.hparams.n_ctx - 5
     tokens = []
     for token in stream(CountingEngine(small), ids, room):
@@ -249,14 +253,14 @@ def test_the_caller_may_append_to_the_list_that_was_given(small):
     assert_ends_once(tokens, "length")
 
 
-def test_a_list_changed_after_the_call_changes_nothing(small):
+def test_changing_the_list_after_the_call_has_no_effect(small):
     ids = small.ids()[:5]
     tokens = stream(CountingEngine(small), ids, 4)
     ids.clear()
     assert [token.id for token in tokens] == naive_greedy(small, small.ids()[:5], 4)
 
 
-# What cannot be
+# Invalid input
 
 
 @pytest.mark.parametrize(
@@ -275,15 +279,15 @@ def test_a_list_changed_after_the_call_changes_nothing(small):
         ([1, 2], True, "n_tokens"),
     ],
 )
-def test_errors_come_at_the_call_before_any_computing(ids, n_tokens, field):
+def test_invalid_input_is_an_error_at_the_call_before_any_computing(ids, n_tokens, field):
     engine = CountingEngine(ONE_HEAD)
     with pytest.raises(InputError) as caught:
         stream(engine, ids, n_tokens)  # not even next() is needed
     assert caught.value.field == field
-    assert engine.asked == []
+    assert engine.calls == []
 
 
-# generate(), the call that readers of other NumPy GPT-2s know
+# generate(), with picoGPT's signature
 
 
 @pytest.mark.parametrize("n_prompt", [1, 2, 17])
@@ -310,13 +314,13 @@ def test_generate_stops_where_the_context_is_full():
 @pytest.mark.parametrize(
     ("inputs", "n_head", "n_tokens"), [([], 1, 3), ([1] * 19, 1, 3), ([1], 2, 3), ([1], 1, -1)]
 )
-def test_generate_tells_what_cannot_be(inputs, n_head, n_tokens):
+def test_generate_raises_an_error_for_invalid_input(inputs, n_head, n_tokens):
     with pytest.raises(GPT2Error):
         generate(inputs, ONE_HEAD.params(), n_head, n_tokens)
 
 
 def test_the_bundled_model_writes_words(demo):
-    """Real words, several of them, that can be said again: the first thing anybody tries."""
+    """At least eight words, most of them letters, and the same ones again."""
     prompt = demo.encoder.encode("Alan Turing theorized that computers would one day become")
     new = generate(prompt, demo.params, demo.hparams.n_head, 24)
     assert new == generate(prompt, demo.params, demo.hparams.n_head, 24)

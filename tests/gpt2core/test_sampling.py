@@ -14,11 +14,11 @@ from gpt2core.sampling import (
     MAX_TEMPERATURE,
     SamplingParams,
     distribution,
+    draw,
     fresh_seed,
     log_softmax,
     most_likely,
     nucleus,
-    sample,
 )
 
 N_DRAWS = 20_000
@@ -46,6 +46,11 @@ def ranked(scores):
     return sorted(range(len(scores)), key=lambda i: (-float(scores[i]), i))
 
 
+def sample(logits, params, rng):
+    """The two calls that engine/sequence.py makes for every token."""
+    return draw(*distribution(logits, params), rng)
+
+
 def draws(logits, params, n=N_DRAWS):
     rng = params.generator()
     return [sample(logits, params, rng) for _ in range(n)]
@@ -60,7 +65,7 @@ def as_dict(ids, probabilities):
 
 
 @given(any_logits, st.integers(0, 5), st.floats(0.01, 1), st.integers(0, MAX_SEED))
-def test_temperature_zero_is_greedy_whatever_the_rest_says(logits, top_k, top_p, seed):
+def test_temperature_zero_is_greedy_whatever_the_other_parameters_are(logits, top_k, top_p, seed):
     params = SamplingParams(temperature=0, top_k=top_k, top_p=top_p, seed=seed)
     assert sample(logits, params, params.generator()) == ranked(logits)[0]
     ids, probabilities = distribution(logits, params)
@@ -105,7 +110,7 @@ def test_two_equally_likely_tokens_share_at_any_temperature(temperature):
     assert shares[1] == shares[2] and shares[1] > 0.4
 
 
-def test_a_low_temperature_still_weighs_what_is_nearly_equal():
+def test_a_low_temperature_still_tells_nearly_equal_logits_apart():
     logits = np.array([0.001, 0], dtype=np.float32)
     _, probabilities = distribution(logits, SamplingParams(temperature=0.001))
     np.testing.assert_allclose(probabilities, softmax(logits, 0.001), rtol=1e-4)
@@ -176,7 +181,7 @@ def test_top_p_of_a_distribution_is_minimal_and_reaches_p(logits, p, temperature
 
 @pytest.mark.parametrize("n", [255, 256, 257, 3000, 50_257])
 def test_top_p_of_many_equal_tokens_takes_the_lowest_ids(n):
-    # Far more than are looked at first.
+    # Far more than the first nucleus size.
     weights = np.ones(n, dtype=np.float32)
     assert nucleus(weights, 0.5).tolist() == list(range(math.ceil(n / 2)))
     assert nucleus(weights, 1.0).tolist() == list(range(n))
@@ -223,7 +228,7 @@ def controls_id(params):
 
 
 @pytest.mark.parametrize("params", CONTROLS, ids=controls_id)
-def test_tokens_come_as_often_as_their_probabilities_say(params):
+def test_tokens_are_drawn_as_often_as_their_probabilities_say(params):
     probabilities = softmax(LOGITS, params.temperature)
     kept = ranked(LOGITS)[: params.top_k or None]
     share, nucleus_ids = 0.0, []
@@ -257,23 +262,23 @@ def test_without_a_seed_runs_differ():
     assert len(runs) == 5
 
 
-def test_one_number_is_drawn_for_each_token_so_that_controls_stay_comparable():
+def test_each_token_takes_one_random_number_whatever_the_parameters():
     class CountingGenerator:
         def __init__(self):
-            self.asked = 0
+            self.calls = 0
 
         def random(self):
-            self.asked += 1
+            self.calls += 1
             return 0.5
 
     rng = CountingGenerator()
     for params in CONTROLS:
         sample(LOGITS, params, rng)
-    assert rng.asked == len(CONTROLS)
+    assert rng.calls == len(CONTROLS)
 
 
 @pytest.mark.parametrize("number", [0.0, 0.25, 0.5, 0.999, 1 - 2**-53])
-def test_each_number_between_0_and_1_draws_the_token_in_whose_share_it_falls(number):
+def test_each_random_number_draws_the_token_whose_interval_holds_it(number):
     class FixedGenerator:
         def random(self):
             return number
@@ -296,7 +301,7 @@ def test_the_logits_are_not_changed():
     np.testing.assert_array_equal(LOGITS, before)
 
 
-def test_a_fresh_seed_can_be_asked_for_again():
+def test_a_fresh_seed_is_valid_and_differs_each_time():
     seeds = {fresh_seed() for _ in range(50)}
     assert len(seeds) > 45
     for seed in seeds:
@@ -332,7 +337,7 @@ def test_float32_stays_float32(logits):
         assert distribution(logits, params)[1].dtype == np.float32
 
 
-# What cannot be
+# Invalid parameters
 
 BAD_VALUES = {
     "temperature": [-0.1, -5, 5.01, math.nan, math.inf, -math.inf, "1", None, True, [1], 1j],
@@ -346,7 +351,7 @@ BAD_VALUES = {
     ("field", "value"),
     [(field, value) for field, values in BAD_VALUES.items() for value in values],
 )
-def test_a_bad_control_is_refused_by_its_name(field, value):
+def test_an_invalid_parameter_is_an_error_that_names_it(field, value):
     with pytest.raises(InputError) as caught:
         SamplingParams(**{field: value})
     assert caught.value.field == field
@@ -364,11 +369,11 @@ def test_a_bad_control_is_refused_by_its_name(field, value):
     ],
     ids=str,
 )
-def test_the_ends_of_each_range_and_numpys_numbers_are_welcome(values):
+def test_the_limits_of_each_range_and_numpys_numbers_are_valid(values):
     params = SamplingParams(**{"temperature": 1.0, **values})
     assert sample(LOGITS, params, params.generator()) in range(len(LOGITS))
 
 
-def test_controls_cannot_be_changed_while_they_are_in_use():
+def test_parameters_cannot_be_changed():
     with pytest.raises(AttributeError):
         SamplingParams().temperature = 1.0

@@ -43,9 +43,9 @@ class PacedSequence(Sequence):
             self.pace = SLOW_PACE
         super().__init__(ids, n_tokens, n_ctx, sampling, endoftext)
 
-    def choose(self, logits):
+    def sample_next(self, logits):
         time.sleep(self.pace)
-        token, ordered = super().choose(logits), next(self.orders)
+        token, ordered = super().sample_next(logits), next(self.orders)
         if ordered is not None:
             token = replace(token, id=ordered)
         if ordered == ENDOFTEXT_ID:

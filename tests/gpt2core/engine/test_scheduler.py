@@ -45,9 +45,9 @@ def gate(monkeypatch):
     gate = threading.Event()
 
     class Gated(scheduler.Sequence):
-        def choose(self, logits):
+        def sample_next(self, logits):
             assert gate.wait(PATIENCE)
-            return super().choose(logits)
+            return super().sample_next(logits)
 
     monkeypatch.setattr(scheduler, "Sequence", Gated)
     yield gate
@@ -121,10 +121,10 @@ def test_generations_do_not_disturb_each_other(start):
 
 def test_an_error_ends_only_the_generation_it_belongs_to(start, monkeypatch):
     class Faulty(scheduler.Sequence):
-        def choose(self, logits):
+        def sample_next(self, logits):
             if self.ids == [666] and self._length > 1:
                 raise RuntimeError("a fault")
-            return super().choose(logits)
+            return super().sample_next(logits)
 
     monkeypatch.setattr(scheduler, "Sequence", Faulty)
     made = start()
