@@ -434,7 +434,7 @@ def token_bars(encoder: Encoder, token: GeneratedToken) -> tuple[Bar, ...]:
             encoder.decoder[c.id],
             note_of(encoder.token_bytes(c.id)),
             math.exp(c.logprob),
-            c.chance,
+            c.sampling_probability,
             c.id == token.id,
         )
         for c in token.candidates
