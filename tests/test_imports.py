@@ -26,12 +26,13 @@ CORE_ORDER = [
     {"inside.attribution", "inside.lens"},
     {"inside.document", "inside.heads"},
     {"inside.report"},
-    {"engine.blas", "store.folder", "store.weights"},
-    {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"},
-    {"engine.engine", "engine.sequence", "store.preparation"},
-    {"generate", "store.loader"},
-    {"inside.command"},
-    {"engine.scheduler"},
+    {"engine.blas", "engine.sequence", "store.folder", "store.weights"},
+    {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"}
+    | {"engine.events"},
+    {"engine.engine", "engine.policy"},
+    {"generate", "store.loader", "engine.scheduler"},
+    {"inside.command", "store.preparation"},
+    {"serving"},
     {"cli"},
     {"__init__", "__main__"},  # the public names, the command line's entry
 ]
@@ -54,8 +55,12 @@ def levels(order: list[set[str]]) -> dict[str, int]:
 
 CORE_LEVEL, WEB_LEVEL = levels(CORE_ORDER), levels(WEB_ORDER)
 
-# Beyond the order: the engine runs on ids alone.
-NEVER = {"engine.engine": {"tokenizer.bpe"}}
+# Beyond the order: the engine runs on ids alone, and the policy without engine or thread.
+NEVER = {
+    **{name: {"tokenizer.bpe"} for line in CORE_ORDER for name in line if name[:7] == "engine."},
+    "engine.policy": {"tokenizer.bpe", "engine.engine", "engine.layout", "engine.team"},
+    "engine.scheduler": {"tokenizer.bpe", "store.loader", "store.preparation"},
+}
 # Third-party packages of gpt2core that only one module may import, lazily or not.
 ONLY_IN = {"tensorflow": "store.checkpoint", "requests": "store.download", "regex": "tokenizer.bpe"}
 FOREIGN_TO_CORE = {"webapp", "flask", "werkzeug", "jinja2", "htmx_flask", "django", "gunicorn"}
@@ -317,7 +322,7 @@ def test_a_hand_on_the_request_is_noticed(source):
     "source",
     [
         "from gpt2core.engine.sequence import GeneratedToken",
-        "from gpt2core.engine.scheduler import Scheduler",
+        "from gpt2core.serving import ModelServer",
         "from flask import current_app\ndef f(request):\n    return request.prompt",
         "import urllib.request",
     ],

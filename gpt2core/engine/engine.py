@@ -24,6 +24,7 @@ a part; ``n_rows`` is rounded up to ``n_group * group`` (see :func:`grouped`).
 
 import math
 from collections.abc import Sequence
+from typing import Literal, overload
 
 import numpy as np
 
@@ -100,14 +101,22 @@ class Engine:
             raise InputError(f"Slot {slot} is not open.", slot=slot)
         return length
 
+    @overload
+    def prefill(
+        self, slot: int, ids: Sequence[int], more_follow: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def prefill(self, slot: int, ids: Sequence[int], more_follow: bool) -> np.ndarray | None: ...
+
     def prefill(
         self, slot: int, ids: Sequence[int], more_follow: bool = False
     ) -> np.ndarray | None:
-        """Append ``ids`` to a slot; logits ``[n_vocab]`` of what follows the last.
+        """Append ``ids`` to a slot; returns the logits ``[n_vocab]`` of the token that follows.
 
-        A prompt may come in several calls; all but the last can say that ``more_follow``,
-        which saves the logits (None comes back). Raises InputError, before any computing,
-        for ids that are none, too many or not of this vocabulary.
+        A prompt may be read in several calls. With ``more_follow`` the logits are not
+        computed and None is returned. Raises InputError, before any computing, if ``ids`` is
+        empty, does not fit, or holds an unknown id.
         """
         self._check(ids, self.length(slot))
         for at in range(0, len(ids), PREFILL_CHUNK):

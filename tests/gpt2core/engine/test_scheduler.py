@@ -1,24 +1,29 @@
-"""The one thread that owns the model: admits, steps, survives; cancels, refuses, tells."""
+"""The thread that serves: admits, reads, decodes, survives failures, stops."""
 
-import shutil
+import sys
 import threading
-import time
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import pytest
 
 from gpt2core.engine import scheduler
-from gpt2core.engine.scheduler import Failed, Queued, Reading, Scheduler, Unavailable
+from gpt2core.engine.engine import Engine
+from gpt2core.engine.events import Failed, Prefilling, Queued, Unavailable
+from gpt2core.engine.scheduler import Scheduler
 from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.errors import InputError
+from gpt2core.hparams import HParams
 from gpt2core.sampling import SamplingParams
-from gpt2core.store.loader import DEMO_DIRECTORY
-from gpt2core.tokenizer.bpe import default_encoder
-from tests.helpers.web import HEROES, HEROES_IDS, PATIENCE, wait_until
-from webapp import create_app
-from webapp.config import Settings
+from tests.helpers.small_models import SmallModel
+from tests.helpers.web import HEROES_IDS, PATIENCE, wait_until
 
 GREEDY = SamplingParams()
+
+# A context of eight of the engine's own prefill chunks.
+LONG_CONTEXT = SmallModel(
+    HParams(n_vocab=97, n_ctx=1024, n_embd=16, n_head=2, n_layer=1),
+    seed=3, embedding=0.14, weight=0.14, bias=0.1, gain=0.3,
+)  # fmt: skip
 
 
 def seeded(seed):
@@ -26,22 +31,29 @@ def seeded(seed):
 
 
 @pytest.fixture
-def start():
-    """``start(max_batch, max_queue)``: a scheduler of the bundled model, loaded."""
+def serve():
+    """``serve(engine)``: a scheduler of that engine, started; stopped after the test."""
+    started = []
 
-    def start(max_batch=4, max_queue=8):
-        made = Scheduler("demo", "models", max_batch, max_queue)
-        made.start()
-        made.wait_until_loaded(PATIENCE)
-        assert made.model, made.failure
-        return made
+    def serve(engine, max_queue=8, endoftext=None):
+        started.append(Scheduler(engine, endoftext, max_queue))
+        started[-1].start()
+        return started[-1]
 
-    return start
+    yield serve
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def start(serve, demo):
+    """``start(max_batch, max_queue)``: a scheduler of the bundled model."""
+    return lambda max_batch=4, max_queue=8: serve(demo.engine(max_batch), max_queue)
 
 
 @pytest.fixture
 def gate(monkeypatch):
-    """Tokens are made only while the gate is open; ``gate.set()`` opens it."""
+    """Tokens are sampled only while the gate is open; ``gate.set()`` opens it."""
     gate = threading.Event()
 
     class Gated(scheduler.Sequence):
@@ -54,11 +66,21 @@ def gate(monkeypatch):
     gate.set()
 
 
-def read(generation) -> list:
-    """Every event, to the end."""
+def all_events(generation) -> list:
+    """Every event, to the last."""
     events = []
-    for event in generation.events(patience=PATIENCE):
-        assert event is not None, "nothing happens any more"
+    for event in generation.events(heartbeat_seconds=PATIENCE):
+        assert event is not None, "no more events come"
+        events.append(event)
+    return events
+
+
+def events_so_far(generation) -> list:
+    """The events that are there, without waiting for more."""
+    events = []
+    for event in generation.events(heartbeat_seconds=0.01):
+        if event is None:
+            return events
         events.append(event)
     return events
 
@@ -67,287 +89,315 @@ def ids_of(events) -> list[int]:
     return [event.id for event in events if isinstance(event, GeneratedToken)]
 
 
+def generated(generation) -> list[int]:
+    return ids_of(all_events(generation))
+
+
 def wait_for_load(one, running, waiting=0):
-    def there():
-        return (one.load["running"], one.load["waiting"]) == (running, waiting)
-
-    wait_until(there, f"{running} running, {waiting} waiting")
-
-
-def test_nothing_runs_before_somebody_asks():
-    before = threading.active_count()
-    made = create_app(Settings()).extensions["scheduler"]
-    assert threading.active_count() == before  # safe to fork
-    assert made.model is None
+    wait_until(
+        lambda: one.load == {"running": running, "waiting": waiting},
+        f"{running} running, {waiting} waiting",
+    )
 
 
-def test_many_starts_make_one_thread(start):
-    made = start()
-    before = threading.active_count()
-    for _ in range(5):
-        made.start()
-    assert threading.active_count() == before
+# Generations
 
 
-def test_the_tokenizer_is_there_before_the_weights():
-    made = Scheduler("124M", "no-such-folder", 1, 1)
-    assert made.encoder.encode(HEROES) == HEROES_IDS
-    assert made.hparams.n_ctx == 1024
-    assert made.model is None
+def test_the_last_token_and_no_other_has_a_finish_reason(start):
+    events = all_events(start().submit(HEROES_IDS, 5, GREEDY))
+    assert [event.finish_reason for event in events] == [None] * 4 + ["length"]
 
 
-def test_a_generation_ends_with_its_reason(start):
-    events = read(start().submit(HEROES_IDS, 5, GREEDY))
-    assert len(ids_of(events)) == 5
-    assert events[-1].finish_reason == "length"
-    assert [event.finish_reason for event in events[:-1]] == [None] * 4
+def test_a_full_context_ends_a_generation(start, demo):
+    n_ctx = demo.hparams.n_ctx
+    events = all_events(start().submit([262] * (n_ctx - 2), n_ctx, seeded(1)))
+    assert len(ids_of(events)) == 2
+    assert events[-1].finish_reason == "context"
 
 
-def test_a_full_context_ends_a_generation(start):
-    made = start()
-    n_ctx = made.hparams.n_ctx
-    events = read(made.submit([262] * (n_ctx - 2), n_ctx, seeded(1)))
-    assert len(ids_of(events)) <= 2
-    assert events[-1].finish_reason in ("context", "endoftext")
+def test_the_endoftext_id_ends_a_generation(serve, demo):
+    first = generated(serve(demo.engine()).submit(HEROES_IDS, 1, GREEDY))
+    with_endoftext = serve(demo.engine(), endoftext=first[0])
+    events = all_events(with_endoftext.submit(HEROES_IDS, 9, GREEDY))
+    assert [event.finish_reason for event in events] == ["endoftext"]
 
 
-def test_generations_do_not_disturb_each_other(start):
-    made = start(max_batch=3)
+def test_generations_that_run_together_get_the_tokens_they_get_alone(start):
+    one = start(max_batch=3)
     prompts = [HEROES_IDS, [464], [7454, 2402, 257, 640], HEROES_IDS, [262] * 100]
-    alone = [ids_of(read(made.submit(ids, 12, seeded(n)))) for n, ids in enumerate(prompts)]
-    together = [made.submit(ids, 12, seeded(n)) for n, ids in enumerate(prompts)]
-    assert [ids_of(read(generation)) for generation in together] == alone
+    alone = [generated(one.submit(ids, 12, seeded(n))) for n, ids in enumerate(prompts)]
+    together = [one.submit(ids, 12, seeded(n)) for n, ids in enumerate(prompts)]
+    assert [generated(generation) for generation in together] == alone
 
 
-def test_an_error_ends_only_the_generation_it_belongs_to(start, monkeypatch):
+def test_a_client_that_does_not_read_delays_no_other(start):
+    one = start()
+    unread = one.submit(HEROES_IDS, 60, GREEDY)
+    assert len(generated(one.submit([464], 5, GREEDY))) == 5
+    wait_for_load(one, 0)  # the other text is complete although nothing was read
+    assert len(events_so_far(unread)) == 60
+
+
+def test_without_an_event_a_heartbeat_comes(start, gate):
+    events = start().submit([464], 1, GREEDY).events(heartbeat_seconds=0.01)
+    assert next(events) is None
+    assert next(events) is None
+    gate.set()
+    assert len(ids_of(event for event in events if event)) == 1
+
+
+# The queue
+
+
+def test_a_waiting_generation_reports_its_position_and_moves_up(start, gate):
+    one = start(max_batch=1)
+    first = one.submit(HEROES_IDS, 2, GREEDY)
+    wait_for_load(one, 1)
+    second, third = one.submit([464], 2, GREEDY), one.submit([464], 2, GREEDY)
+    gate.set()
+    events = all_events(third)
+    assert [event.position for event in events if isinstance(event, Queued)] == [2, 1]
+    assert len(ids_of(events)) == 2
+    assert len(generated(first)) == len(generated(second)) == 2
+
+
+def test_a_waiting_generation_moves_up_when_another_is_cancelled(start, gate):
+    one = start(max_batch=1)
+    first = one.submit(HEROES_IDS, 50, GREEDY)
+    wait_for_load(one, 1)
+    second, third = one.submit([464], 2, GREEDY), one.submit([464], 2, GREEDY)
+    second.cancel()
+    gate.set()
+    for event in third.events(PATIENCE):
+        assert event is not None, "the position does not change"
+        if event == Queued(1):
+            break
+    first.cancel()
+    assert generated(third)
+
+
+def test_the_queue_is_bounded(start, gate):
+    one = start(max_batch=1, max_queue=2)
+    running = one.submit([464], 2, GREEDY)
+    wait_for_load(one, 1)
+    waiting = [one.submit([464], 2, GREEDY) for _ in range(2)]
+    with pytest.raises(Unavailable, match="1 texts are being written and 2 more wait") as refused:
+        one.submit([464], 2, GREEDY)
+    assert refused.value.retry_after > 0
+    gate.set()
+    for generation in [running, *waiting]:
+        assert len(generated(generation)) == 2
+    wait_for_load(one, 0)
+    assert generated(one.submit([464], 2, GREEDY))  # there is room again
+
+
+def test_the_queue_is_as_long_as_configured_before_any_slot_is_given(start, gate):
+    one = start(max_batch=3, max_queue=1)
+    for _ in range(4):
+        one.submit(HEROES_IDS, 2, GREEDY)
+    with pytest.raises(Unavailable):
+        one.submit(HEROES_IDS, 2, GREEDY)
+
+
+@pytest.mark.parametrize("ids", [[], [262] * 256, [50257], [-1]])
+def test_an_invalid_prompt_is_refused_at_once(start, ids):
+    one = start()
+    with pytest.raises(InputError):
+        one.submit(ids, 2, GREEDY)
+    assert one.load == {"running": 0, "waiting": 0}
+
+
+# Long prompts
+
+
+class TimedEngine(Engine):
+    """On its own clock a step takes as long as 40 prompt tokens. It records its calls."""
+
+    clock = 0.0
+
+    def __init__(self):
+        super().__init__(LONG_CONTEXT.params(), LONG_CONTEXT.hparams, n_slots=2)
+        self.calls = []
+
+    def prefill(self, slot, ids, more_follow=False):
+        self.clock += len(ids) / 128  # exact in binary
+        self.calls.append(("prefill", len(ids)))
+        return super().prefill(slot, ids, more_follow)
+
+    def step(self, slots, ids):
+        self.clock += 40 / 128
+        self.calls.append(("step", len(ids)))
+        return super().step(slots, ids)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """An engine by whose clock the scheduler measures."""
+    engine = TimedEngine()
+    monkeypatch.setattr(scheduler, "perf_counter", lambda: engine.clock)
+    return engine
+
+
+def test_a_long_prompt_delays_a_decoding_sequence_by_one_step_at_a_time(serve, timed):
+    one = serve(timed)
+    decoding = one.submit([1], 400, seeded(1))
+    wait_until(lambda: ("step", 1) in timed.calls, "a step")
+    events = all_events(one.submit([2] * 1000, 1, GREEDY))
+    decoding.cancel()
+    # 40 tokens take as long as a step, so there are 25 chunks where 8 would do.
+    calls = timed.calls[1:]  # without the first prompt
+    assert [n for kind, n in calls if kind == "prefill"] == [40] * 25
+    # Between two chunks the other sequence gets a token.
+    between = [list(group) for kind, group in groupby(calls, lambda call: call[0])]
+    assert [len(group) for group in between if group[0][0] == "prefill"] == [1] * 25
+    progress = [event.n_read for event in events if isinstance(event, Prefilling)]
+    assert progress == list(accumulate([40] * 24))
+
+
+def test_a_long_prompt_alone_is_read_in_the_engines_own_chunks(serve, timed):
+    one = serve(timed)
+    assert len(generated(one.submit([1], 3, GREEDY))) == 3  # now both times are measured
+    wait_for_load(one, 0)
+    timed.calls.clear()
+    assert len(generated(one.submit([2] * 1000, 1, GREEDY))) == 1
+    assert timed.calls == [("prefill", 128)] * 7 + [("prefill", 104)]
+
+
+def test_other_threads_give_the_interpreter_back_within_half_a_millisecond(start):
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)  # Python's default
+    try:
+        generated(start().submit([464], 1, GREEDY))
+        assert sys.getswitchinterval() <= 0.0005
+    finally:
+        sys.setswitchinterval(before)
+
+
+# Failures
+
+
+def test_an_error_while_sampling_ends_only_its_own_generation(start, monkeypatch):
     class Faulty(scheduler.Sequence):
+        n_sampled = 0
+
         def sample_next(self, logits):
-            if self.ids == [666] and self._length > 1:
+            self.n_sampled += 1
+            if self.ids == [666] and self.n_sampled == 2:
                 raise RuntimeError("a fault")
             return super().sample_next(logits)
 
     monkeypatch.setattr(scheduler, "Sequence", Faulty)
-    made = start()
-    healthy, faulty = made.submit(HEROES_IDS, 20, GREEDY), made.submit([666], 20, GREEDY)
-    events = read(faulty)
+    one = start()
+    healthy, faulty = one.submit(HEROES_IDS, 20, GREEDY), one.submit([666], 20, GREEDY)
+    events = all_events(faulty)
+    assert len(ids_of(events)) == 1
     assert isinstance(events[-1], Failed) and "a fault" in events[-1].message
-    assert len(ids_of(read(healthy))) == 20
-    assert len(ids_of(read(made.submit(HEROES_IDS, 3, GREEDY)))) == 3  # the thread lives on
-    wait_for_load(made, 0)
+    assert len(generated(healthy)) == 20
+    assert len(generated(one.submit(HEROES_IDS, 3, GREEDY))) == 3  # the thread goes on
+    wait_for_load(one, 0)
 
 
-def test_an_error_while_reading_ends_only_its_generation(start, monkeypatch):
-    made = start()
-    real = made._engine.prefill
+def test_an_error_while_reading_a_prompt_ends_only_its_own_generation(serve, demo):
+    class Faulty(Engine):
+        def prefill(self, slot, ids, more_follow=False):
+            if list(ids) == [666]:
+                raise MemoryError("no room")
+            return super().prefill(slot, ids, more_follow)
 
-    def faulty(slot, ids, more_follow=False):
-        if ids == [666]:
-            raise MemoryError("no room")
-        return real(slot, ids, more_follow)
-
-    monkeypatch.setattr(made._engine, "prefill", faulty)
-    healthy, faulty = made.submit(HEROES_IDS, 9, GREEDY), made.submit([666], 20, GREEDY)
-    assert isinstance(read(faulty)[-1], Failed)
-    assert len(ids_of(read(healthy))) == 9
-    assert len(ids_of(read(made.submit(HEROES_IDS, 3, GREEDY)))) == 3
+    one = serve(Faulty(demo.params, demo.hparams, 4))
+    healthy, faulty = one.submit(HEROES_IDS, 9, GREEDY), one.submit([666], 20, GREEDY)
+    assert isinstance(all_events(faulty)[-1], Failed)
+    assert len(generated(healthy)) == 9
+    assert len(generated(one.submit(HEROES_IDS, 3, GREEDY))) == 3
 
 
-def test_an_error_in_a_step_ends_what_runs_and_not_the_thread(start, monkeypatch):
-    made = start(max_batch=2)
-    real = made._engine.step
-    monkeypatch.setattr(made._engine, "step", lambda *_: 1 / 0)
-    both = [made.submit(HEROES_IDS, 20, GREEDY), made.submit([464], 20, GREEDY)]
-    assert all(isinstance(read(generation)[-1], Failed) for generation in both)
-    monkeypatch.setattr(made._engine, "step", real)
-    again = [made.submit(HEROES_IDS, 3, GREEDY), made.submit([464], 3, GREEDY)]
-    assert all(len(ids_of(read(generation))) == 3 for generation in again)  # slots came back
+def test_an_error_in_a_step_ends_all_that_run_and_not_the_thread(serve, demo, monkeypatch):
+    engine = demo.engine(2)
+    one = serve(engine)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "step", lambda *_: 1 / 0)
+        both = [one.submit(HEROES_IDS, 20, GREEDY), one.submit([464], 20, GREEDY)]
+        assert all(isinstance(all_events(generation)[-1], Failed) for generation in both)
+    again = [one.submit(HEROES_IDS, 3, GREEDY), one.submit([464], 3, GREEDY)]
+    assert all(len(generated(generation)) == 3 for generation in again)  # both slots are free
 
 
-def test_a_long_prompt_is_read_in_pieces_while_others_write(start):
-    made = start()
-    n_ctx = made.hparams.n_ctx
-    writer = made.submit(HEROES_IDS, 150, seeded(1))
-    wait_until(lambda: made._step_seconds and made._read_seconds, "a step was taken")
-    pieces, real = [], made._engine.prefill
-    made._engine.prefill = lambda *a: pieces.append(len(a[1])) or real(*a)
-    events = read(made.submit([262] * (n_ctx - 5), 2, GREEDY))
-    told = [event for event in events if isinstance(event, Reading)]
-    assert sum(pieces) == n_ctx - 5 and len(pieces) > 1
-    assert [event.n_read for event in told] == list(accumulate(pieces))[:-1]
-    assert ids_of(read(writer))
+# Cancelling, draining, stopping
 
 
-def test_a_server_that_stops_tells_those_who_are_not_done(start, gate):
-    made = start(max_batch=1)
-    running, waiting = made.submit(HEROES_IDS, 100, GREEDY), made.submit([464], 100, GREEDY)
-    wait_for_load(made, 1, 1)
-    made.drain(0)
-    gate.set()
-    for generation in (running, waiting):
-        last = read(generation)[-1]
-        assert isinstance(last, Failed) and "restarted" in last.message
-    with pytest.raises(Unavailable, match="restarted"):
-        made.submit(HEROES_IDS, 3, GREEDY)
-    wait_for_load(made, 0)
-
-
-def test_cancelling_what_runs_ends_its_work(start, gate):
-    made = start()
-    generation = made.submit(HEROES_IDS, 200, GREEDY)
-    wait_for_load(made, 1)
+def test_cancelling_a_running_generation_frees_its_slot(start, gate):
+    one = start()
+    generation = one.submit(HEROES_IDS, 200, GREEDY)
+    wait_for_load(one, 1)
     generation.cancel()
     gate.set()
-    wait_for_load(made, 0)
-    made_tokens = ids_of(events_so_far(generation))
-    assert len(made_tokens) < 5
+    wait_for_load(one, 0)
+    assert len(ids_of(events_so_far(generation))) < 5
 
 
-def events_so_far(generation) -> list:
-    """The events that are there, without waiting for more."""
-    found = []
-    for event in generation.events(patience=0.01):
-        if event is None:
-            return found
-        found.append(event)
-    return found
-
-
-def test_cancelling_what_waits_gives_up_its_place(start, gate):
-    made = start(max_batch=1)
-    running = made.submit(HEROES_IDS, 3, GREEDY)
-    wait_for_load(made, 1)
-    waiting, last = made.submit([464], 3, GREEDY), made.submit([464, 262], 3, GREEDY)
-    wait_for_load(made, 1, 2)
+def test_a_generation_cancelled_while_it_waits_makes_no_token(start, gate):
+    one = start(max_batch=1)
+    running = one.submit(HEROES_IDS, 3, GREEDY)
+    wait_for_load(one, 1)
+    waiting, last = one.submit([464], 3, GREEDY), one.submit([464, 262], 3, GREEDY)
+    wait_for_load(one, 1, 2)
     waiting.cancel()
     gate.set()
-    assert len(ids_of(read(running))) == 3
-    assert len(ids_of(read(last))) == 3
+    assert len(generated(running)) == len(generated(last)) == 3
     assert ids_of(events_so_far(waiting)) == []
 
 
-def test_who_waits_is_told_the_place_and_moves_up(start, gate):
-    made = start(max_batch=1)
-    first = made.submit(HEROES_IDS, 2, GREEDY)
-    wait_for_load(made, 1)
-    second, third = made.submit([464], 2, GREEDY), made.submit([464], 2, GREEDY)
+def assert_restarting(generation):
+    last = all_events(generation)[-1]
+    assert isinstance(last, Failed) and "restarted" in last.message
+
+
+def test_draining_ends_what_is_not_finished_in_time(start, gate):
+    one = start(max_batch=1)
+    running, waiting = one.submit(HEROES_IDS, 100, GREEDY), one.submit([464], 100, GREEDY)
+    wait_for_load(one, 1, 1)
+    one.drain(0)
     gate.set()
-    events = read(third)
-    places = [event.position for event in events if isinstance(event, Queued)]
-    assert places[0] == 2 and places[-1] == 1
-    assert places == sorted(places, reverse=True)
-    assert len(ids_of(events)) == 2
-    for generation in (first, second):
-        assert len(ids_of(read(generation))) == 2
+    assert_restarting(running)
+    assert_restarting(waiting)
+    with pytest.raises(Unavailable, match="restarted"):
+        one.submit(HEROES_IDS, 3, GREEDY)
+    wait_for_load(one, 0)
 
 
-def test_who_waits_moves_up_when_another_leaves(start, gate):
-    made = start(max_batch=1)
-    first = made.submit(HEROES_IDS, 50, GREEDY)
-    wait_for_load(made, 1)
-    second, third = made.submit([464], 2, GREEDY), made.submit([464], 2, GREEDY)
-    second.cancel()
+def test_draining_lets_generations_finish_in_time(start, gate):
+    one = start(max_batch=1)
+    both = [one.submit(HEROES_IDS, 9, GREEDY), one.submit([464], 9, GREEDY)]
+    one.drain(PATIENCE)
     gate.set()
-    for event in third.events(PATIENCE):
-        assert event is not None, "the line does not move"
-        if isinstance(event, Queued) and event.position == 1:
-            break
-    first.cancel()
-    assert ids_of(read(third))
+    assert [len(generated(generation)) for generation in both] == [9, 9]
 
 
-def test_the_queue_is_bounded(start, gate):
-    made = start(max_batch=1, max_queue=2)
-    running = made.submit([464], 2, GREEDY)
-    wait_for_load(made, 1)
-    waiting = [made.submit([464], 2, GREEDY) for _ in range(2)]
-    with pytest.raises(Unavailable) as refused:
-        made.submit([464], 2, GREEDY)
-    assert refused.value.retry_after > 0
-    assert "1" in str(refused.value) and "2" in str(refused.value)
+def test_stopping_ends_the_thread_and_all_generations(start, gate):
+    before = set(threading.enumerate())
+    one = start(max_batch=1)
+    running, waiting = one.submit(HEROES_IDS, 100, GREEDY), one.submit([464], 100, GREEDY)
+    wait_for_load(one, 1, 1)
     gate.set()
-    for generation in [running, *waiting]:
-        assert len(ids_of(read(generation))) == 2
-    assert ids_of(read(made.submit([464], 2, GREEDY)))  # there is room again
-
-
-@pytest.mark.parametrize("ids", [[], [262] * 256, [50257], [-1]])
-def test_a_prompt_that_cannot_be_is_refused_at_once(start, ids):
-    made = start()
-    with pytest.raises(InputError):
-        made.submit(ids, 2, GREEDY)
-    assert made.load["waiting"] == 0
-
-
-def test_a_model_that_cannot_be_loaded_is_told_and_not_waited_for(tmp_path):
-    made = Scheduler("absent", str(tmp_path), 1, 1)
-    with pytest.raises(Unavailable, match="absent"):
-        made.submit([464], 2, GREEDY)
-
-
-def test_silence_is_told_so_that_a_response_can_look_around(start, gate):
-    generation = start().submit([464], 1, GREEDY)
-    events = generation.events(patience=0.01)
-    while isinstance(event := next(events), Queued):
-        pass
-    assert event is None
-    gate.set()
-    assert len(ids_of([event for event in events if event])) == 1
-
-
-def test_a_reader_that_does_not_read_holds_nobody_up(start):
-    made = start()
-    made.submit(HEROES_IDS, 60, GREEDY)  # nobody ever reads this one
-    begun = time.monotonic()
-    assert len(ids_of(read(made.submit([464], 5, GREEDY)))) == 5
-    assert time.monotonic() - begun < PATIENCE
-
-
-def test_the_vocabulary_is_the_same_before_and_after_loading(start):
-    made = start()
-    assert made.encoder.encode(HEROES) == default_encoder().encode(HEROES)
-
-
-def test_what_another_worker_made_ready_ends_a_failure(tmp_path, monkeypatch):
-    monkeypatch.setattr(scheduler, "LOOK_AGAIN", 0.05)
-    made = Scheduler("mine", str(tmp_path), 1, 1)
-    made.start()
-    made.wait_until_loaded(PATIENCE)
-    assert "mine" in made.failure
-    shutil.copytree(DEMO_DIRECTORY, tmp_path / "mine")
-    wait_until(lambda: made.model, "the model")
-    assert made.failure is None
-
-
-def test_what_cannot_be_loaded_is_not_tried_again_until_it_changes(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(scheduler, "LOOK_AGAIN", 0.02)
-    folder = shutil.copytree(DEMO_DIRECTORY, tmp_path / "mine")
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[:1000])
-    made = Scheduler("mine", str(tmp_path), 1, 1)
-    made.start()
-    made.wait_until_loaded(PATIENCE)
-    time.sleep(0.2)  # ten looks
-    assert made.failure and caplog.text.count("could not be made ready") == 1
-    (folder / "model.safetensors").write_bytes(weights)
-    wait_until(lambda: made.model, "the model")
-    assert made.failure is None
-
-
-def test_a_folder_that_may_not_be_looked_into_is_told_and_the_thread_lives_on(monkeypatch):
-    monkeypatch.setattr(scheduler, "LOOK_AGAIN", 0.02)
-    made = Scheduler("n" * 300, "models", 1, 1)
-    made.start()
-    made.wait_until_loaded(PATIENCE)
-    assert "cannot be looked for" in made.failure
-    assert made.encoder.encode(HEROES) == HEROES_IDS and made.hparams.n_ctx == 1024
-    made.retry()
-    wait_until(lambda: made.failure, "the next failure")
-    assert made._thread.is_alive()
-
-
-def test_the_line_is_as_long_as_it_says(start, gate):
-    made = start(max_batch=3, max_queue=1)
-    for _ in range(4):  # at once: three places and one who waits
-        made.submit(HEROES_IDS, 2, GREEDY)
+    one.stop()
+    assert_restarting(running)
+    assert_restarting(waiting)
+    assert {t.name for t in set(threading.enumerate()) - before} & {"scheduler"} == set()
+    assert one.load == {"running": 0, "waiting": 0}
     with pytest.raises(Unavailable):
-        made.submit(HEROES_IDS, 2, GREEDY)
+        one.submit([464], 1, GREEDY)
+
+
+def test_an_idle_scheduler_stops_and_may_be_stopped_again(start):
+    one = start()
+    one.stop()
+    one.stop()
+    assert "scheduler" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_many_starts_make_one_thread(start):
+    one = start()
+    before = threading.active_count()
+    for _ in range(5):
+        one.start()
+    assert threading.active_count() == before

@@ -1,0 +1,100 @@
+"""The scheduling policy: who gets a slot, and how much of a prompt is read next.
+
+It has no thread, lock, clock or engine. The serving thread (``scheduler.py``) asks it, does
+what it says, and reports how long that took.
+
+Invariants: at most ``n_slots`` sequences run and ``max_waiting`` generations wait. Slots are
+given in order of arrival; a generation that is cancelled while it waits gets none. Prompts
+are read one at a time, also in order of arrival. While other sequences decode, a prefill
+chunk takes about as long as a decode step, so a long prompt never delays their next token by
+much more than one step.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from gpt2core.engine.events import Generation
+from gpt2core.engine.sequence import Sequence
+
+MIN_PREFILL_CHUNK = 16  # tokens; with fewer, a prompt would be read too inefficiently
+
+
+@dataclass(eq=False)
+class Running:
+    """A generation that has a slot of the engine."""
+
+    generation: Generation
+    sequence: Sequence
+    slot: int
+    last_token_id: int  # the newest token: of the prompt, then of the continuation
+    n_prefilled: int = 0  # tokens of the prompt that are in the cache
+
+    @property
+    def unread(self) -> list[int]:
+        """The tokens of the prompt that are not in the cache yet."""
+        return self.generation.ids[self.n_prefilled :]
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether the whole prompt is read."""
+        return self.n_prefilled == len(self.generation.ids)
+
+
+class Policy:
+    """The waiting and the running generations, and the two times that size a chunk."""
+
+    def __init__(self, n_slots: int, max_waiting: int, max_chunk: int):
+        """``max_chunk`` is the number of prompt tokens that the engine reads best at once."""
+        self.n_slots, self.max_waiting, self.max_chunk = n_slots, max_waiting, max_chunk
+        self.waiting: deque[Generation] = deque()
+        self.running: list[Running] = []
+        self._step_seconds = 0.0  # of the newest decode step
+        self._prompt_token_seconds = 0.0  # for each token of the newest prefill chunk
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the next generation would have to wait."""
+        return len(self.running) + len(self.waiting) >= self.n_slots
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next generation could not even wait."""
+        return len(self.running) + len(self.waiting) >= self.n_slots + self.max_waiting
+
+    def add(self, generation: Generation) -> int:
+        """Append to the queue. Returns the position there: 0 with a free slot, 1 for next."""
+        self.waiting.append(generation)
+        return max(0, len(self.running) + len(self.waiting) - self.n_slots)
+
+    def admit(self) -> list[Generation]:
+        """Take the generations off the queue that get a slot now, and those cancelled."""
+        self.waiting = deque(g for g in self.waiting if not g.cancelled)
+        n_free = self.n_slots - len(self.running)
+        return [self.waiting.popleft() for _ in range(min(n_free, len(self.waiting)))]
+
+    def next_prefill(self) -> tuple[Running, list[int]] | None:
+        """Whose prompt is read next, and the chunk of it; None if all prompts are read."""
+        for running in self.running:
+            if not running.is_decoding:
+                return running, running.unread[: self._chunk_size()]
+        return None
+
+    def _chunk_size(self) -> int:
+        # Nobody waits for the next token, or nothing is measured yet: read as is best.
+        if not self.decode_batch() or not self._prompt_token_seconds:
+            return self.max_chunk
+        # As many tokens as are read during one decode step.
+        n = int(self._step_seconds / self._prompt_token_seconds)
+        return min(max(n, MIN_PREFILL_CHUNK), self.max_chunk)
+
+    def decode_batch(self) -> list[Running]:
+        """The sequences that get one more token in the next decode step."""
+        return [running for running in self.running if running.is_decoding]
+
+    def record_prefill(self, n_tokens: int, seconds: float) -> None:
+        """A chunk of ``n_tokens`` took so many seconds."""
+        self._prompt_token_seconds = seconds / n_tokens
+
+    def record_step(self, seconds: float) -> None:
+        """A decode step took so many seconds."""
+        self._step_seconds = seconds

@@ -1,0 +1,172 @@
+"""One model by its name: prepared in the background, then served to many clients at once.
+
+What the web page holds. Joins ``store/preparation.py``, which makes the model ready, and
+``engine/scheduler.py``, which generates with it. The tokenizer and the shape of the model
+are known before its weights are there.
+
+Invariants: no thread runs before :meth:`ModelServer.start`, so a server may be created
+before a fork. A model that cannot be prepared is reported in ``failure`` and is tried again
+when its weights file changes or on :meth:`ModelServer.retry`; the thread goes on.
+"""
+
+import logging
+import threading
+from functools import cached_property
+from pathlib import Path
+
+from gpt2core.engine.events import Generation, Unavailable
+from gpt2core.engine.scheduler import RESTARTING, Scheduler
+from gpt2core.errors import ModelFileError
+from gpt2core.hparams import MODEL_SIZES, HParams
+from gpt2core.sampling import SamplingParams
+from gpt2core.store.loader import Model, get_encoder, get_hparams
+from gpt2core.store.preparation import LoadProgress, prepare_engine, weights_fingerprint
+from gpt2core.tokenizer.bpe import Encoder, default_encoder
+
+log = logging.getLogger(__name__)
+
+RETRY_POLL_SECONDS = 5.0  # after a failure, between two looks at the weights file
+
+
+class ModelServer:
+    """See the module. :meth:`start` may be called by every request; the first call counts.
+
+    ``model`` is None until it is ready; ``failure`` is why the last attempt failed, or None.
+    """
+
+    def __init__(self, model_name: str, models_dir: str, max_batch: int, max_queue: int):
+        self.model_name, self.models_dir = model_name, models_dir
+        self.max_batch, self.max_queue = max_batch, max_queue
+        self.model: Model | None = None
+        self.failure: str | None = None
+        self.load_progress = LoadProgress()
+        self._scheduler: Scheduler | None = None  # there as soon as the model is
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None  # created by start(), after any fork
+        self._draining = self._stopped = False
+
+    def start(self) -> None:
+        """Start to prepare and then to serve the model. Further calls do nothing."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._prepare, name="model", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End all threads and wait for them. What still runs or waits fails."""
+        with self._changed:
+            self._stopped = True
+            self.load_progress.cancel()
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        if self._scheduler is not None:
+            self._scheduler.stop()
+
+    def drain(self, seconds: float) -> None:
+        """Refuse new prompts from now on, and end in ``seconds`` what still runs or waits.
+
+        May be called from a signal handler: it takes no lock.
+        """
+        self._draining = True
+        if self._scheduler is not None:
+            self._scheduler.drain(seconds)
+
+    def retry(self) -> None:
+        """Try again to prepare the model, after a failure."""
+        with self._changed:
+            self.failure = None
+            self._changed.notify_all()
+
+    def wait_until_loaded(self, timeout: float) -> None:
+        """Wait until the model is ready or has failed, but at most ``timeout`` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.model is not None or self.failure, timeout)
+
+    @property
+    def label(self) -> str:
+        """The model's name as users see it: of a path the last part only."""
+        return Path(self.model_name).name
+
+    @property
+    def encoder(self) -> Encoder:
+        """The model's tokenizer, before the weights are there; GPT-2's own if it has none."""
+        if self.model is not None:
+            return self.model.encoder
+        try:
+            return self._folder_encoder
+        except ModelFileError:  # reported as the failure; text can be tokenized all the same
+            return default_encoder()
+
+    @cached_property
+    def _folder_encoder(self) -> Encoder:
+        return get_encoder(self.model_name, self.models_dir)
+
+    @property
+    def hparams(self) -> HParams:
+        """The model's shape, before the weights are there; 124M's if it is unknown."""
+        if self.model is not None:
+            return self.model.hparams
+        try:
+            return get_hparams(self.model_name, self.models_dir)
+        except ModelFileError:  # reported as the failure
+            return MODEL_SIZES["124M"]
+
+    @property
+    def load(self) -> dict[str, int]:
+        """The numbers of generations that run and wait."""
+        return self._scheduler.load if self._scheduler else {"running": 0, "waiting": 0}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the next prompt would have to wait."""
+        return self._scheduler is not None and self._scheduler.is_busy
+
+    def submit(self, ids: list[int], n_tokens: int, sampling: SamplingParams) -> Generation:
+        """Queue a prompt that up to ``n_tokens`` tokens are to follow.
+
+        Raises InputError for an invalid prompt, Unavailable if it cannot be taken now.
+        """
+        self.start()
+        self.wait_until_loaded(timeout=2)  # the bundled model loads in less
+        if self._draining:
+            raise Unavailable(RESTARTING, retry_after=5)
+        if self._scheduler is not None:
+            return self._scheduler.submit(ids, n_tokens, sampling)
+        if self.failure:
+            raise Unavailable(f"The model is not ready: {self.failure}", retry_after=60)
+        seconds = self.load_progress.seconds_left or 5
+        raise Unavailable(self.load_progress.message, retry_after=min(seconds, 60))
+
+    def _prepare(self) -> None:
+        """The thread's function: prepare the model, again after each failure; then serve it."""
+        while not self._stopped and self.model is None:
+            fingerprint = weights_fingerprint(self.model_name, self.models_dir)
+            try:
+                self._prepare_once()
+            except Exception as error:  # shown on the page, which goes on without a model
+                if not self._stopped:
+                    log.exception("the model %s could not be prepared", self.model_name)
+                    self._wait_to_retry(str(error) or type(error).__name__, fingerprint)
+
+    def _prepare_once(self) -> None:
+        with self._changed:
+            self.load_progress = progress = LoadProgress()
+            if self._stopped:
+                progress.cancel()
+        model, engine = prepare_engine(self.model_name, self.models_dir, self.max_batch, progress)
+        scheduler = Scheduler(engine, model.encoder.endoftext, self.max_queue)
+        scheduler.start()
+        with self._changed:
+            self._scheduler, self.model = scheduler, model
+            self._changed.notify_all()
+
+    def _wait_to_retry(self, failure: str, fingerprint: tuple[int, int] | None) -> None:
+        """Publish a failure; return on :meth:`retry` or when the weights file has changed."""
+        with self._changed:
+            self.failure = failure
+            self._changed.notify_all()
+            while self.failure and not self._stopped:
+                self._changed.wait(RETRY_POLL_SECONDS)
+                if weights_fingerprint(self.model_name, self.models_dir) not in (None, fingerprint):
+                    self.failure = None

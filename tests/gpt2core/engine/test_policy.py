@@ -1,0 +1,180 @@
+"""The scheduling policy: who gets a slot, who waits where, how much of a prompt is read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2core.engine.events import Generation
+from gpt2core.engine.policy import Policy, Running
+from gpt2core.engine.sequence import Sequence
+from gpt2core.sampling import SamplingParams
+
+MAX_CHUNK = 128
+
+
+def generation(n_prompt=3) -> Generation:
+    return Generation([1] * n_prompt, 5, SamplingParams())
+
+
+def run(policy: Policy, *generations: Generation) -> list[Running]:
+    """Add generations and give each its slot."""
+    for one in generations:
+        policy.add(one)
+    started = [
+        Running(one, Sequence(one.ids, 5, 1024, one.sampling), slot, one.ids[-1])
+        for slot, one in enumerate(policy.admit(), start=len(policy.running))
+    ]
+    policy.running += started
+    return started
+
+
+def read(policy: Policy) -> list[int]:
+    """Read all prompts; the sizes of the chunks."""
+    sizes = []
+    while chosen := policy.next_prefill():
+        running, chunk = chosen
+        running.n_prefilled += len(chunk)
+        sizes.append(len(chunk))
+    return sizes
+
+
+def busy_policy(step_seconds: float, token_seconds: float) -> Policy:
+    """One sequence decodes; times were measured."""
+    policy = Policy(4, 4, MAX_CHUNK)
+    run(policy, generation())
+    read(policy)
+    policy.record_prefill(3, 3 * token_seconds)
+    policy.record_step(step_seconds)
+    return policy
+
+
+# Slots and the queue
+
+
+def test_slots_are_given_in_order_of_arrival():
+    policy = Policy(2, 3, MAX_CHUNK)
+    arrived = [generation() for _ in range(5)]
+    started = run(policy, *arrived)
+    assert [running.generation for running in started] == arrived[:2]
+    assert policy.admit() == []
+    policy.running.remove(started[0])
+    assert policy.admit() == [arrived[2]]
+    assert list(policy.waiting) == arrived[3:]
+
+
+def test_the_position_is_0_with_a_free_slot_and_then_counts_up():
+    policy = Policy(2, 3, MAX_CHUNK)
+    assert [policy.add(generation()) for _ in range(5)] == [0, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("n_slots", "max_waiting", "n_present", "busy", "full"),
+    [
+        (2, 3, 1, False, False),
+        (2, 3, 2, True, False),
+        (2, 3, 4, True, False),
+        (2, 3, 5, True, True),
+        (1, 0, 0, False, False),
+        (1, 0, 1, True, True),
+    ],
+)
+def test_running_and_waiting_generations_are_counted_together(
+    n_slots, max_waiting, n_present, busy, full
+):
+    for n_running in (0, n_slots):
+        policy = Policy(n_slots, max_waiting, MAX_CHUNK)
+        run(policy, *(generation() for _ in range(min(n_running, n_present))))
+        for _ in range(n_present - len(policy.running)):
+            policy.add(generation())
+        assert (policy.is_busy, policy.is_full) == (busy, full)
+
+
+def test_a_generation_cancelled_while_it_waits_gets_no_slot():
+    policy = Policy(1, 3, MAX_CHUNK)
+    (running,) = run(policy, generation())
+    first, second = generation(), generation()
+    policy.add(first), policy.add(second)
+    first.cancel()
+    assert policy.admit() == [] and list(policy.waiting) == [second]
+    policy.running.remove(running)
+    assert policy.admit() == [second]
+
+
+# How much of a prompt is read
+
+
+def test_prompts_are_read_one_at_a_time_in_order_of_arrival():
+    policy = Policy(4, 4, MAX_CHUNK)
+    first, second = run(policy, generation(300), generation(200))
+    owners = []
+    while chosen := policy.next_prefill():
+        running, chunk = chosen
+        running.n_prefilled += len(chunk)
+        owners.append(running)
+    assert owners == [first, first, first, second, second]
+
+
+def test_with_no_sequence_decoding_a_prompt_is_read_in_the_largest_chunks():
+    policy = Policy(4, 4, MAX_CHUNK)
+    policy.record_prefill(10, 1.0)
+    policy.record_step(0.001)
+    run(policy, generation(500))
+    assert read(policy) == [128, 128, 128, 116]
+
+
+def test_while_a_sequence_decodes_a_chunk_takes_as_long_as_one_step():
+    policy = busy_policy(step_seconds=40 / 64, token_seconds=1 / 64)
+    run(policy, generation(500))
+    assert read(policy) == [40] * 12 + [20]
+
+
+def test_the_newest_measurements_count():
+    policy = busy_policy(step_seconds=40 / 64, token_seconds=1 / 64)
+    run(policy, generation(500))
+    policy.record_step(80 / 64)
+    assert len(policy.next_prefill()[1]) == 80
+    policy.record_prefill(80, 80 / 32)
+    assert len(policy.next_prefill()[1]) == 40
+
+
+def test_a_chunk_has_at_least_16_tokens_however_slowly_prompts_are_read():
+    policy = busy_policy(step_seconds=0.01, token_seconds=1.0)
+    run(policy, generation(100))
+    assert read(policy) == [16] * 6 + [4]
+
+
+def test_a_chunk_has_no_more_tokens_than_the_engine_reads_best():
+    policy = busy_policy(step_seconds=1.0, token_seconds=0.0001)
+    run(policy, generation(300))
+    assert read(policy) == [128, 128, 44]
+
+
+def test_a_sequence_decodes_once_its_whole_prompt_is_read():
+    policy = busy_policy(step_seconds=40 / 64, token_seconds=1 / 64)
+    (decoding,) = policy.running
+    (reading,) = run(policy, generation(60))
+    assert policy.decode_batch() == [decoding]
+    reading.n_prefilled += 40
+    assert policy.decode_batch() == [decoding]
+    assert reading.unread == [1] * 20
+    reading.n_prefilled += 20
+    assert policy.decode_batch() == [decoding, reading]
+    assert policy.next_prefill() is None
+
+
+@given(
+    step_seconds=st.floats(1e-4, 10),
+    token_seconds=st.floats(1e-6, 10),
+    n_prompt=st.integers(1, 1000),
+)
+def test_every_prompt_is_read_whole_and_in_order(step_seconds, token_seconds, n_prompt):
+    policy = busy_policy(step_seconds, token_seconds)
+    ids = list(range(n_prompt))
+    run(policy, Generation(ids, 5, SamplingParams()))
+    chunks = []
+    while chosen := policy.next_prefill():
+        running, chunk = chosen
+        running.n_prefilled += len(chunk)
+        chunks.append(chunk)
+    assert sum(chunks, []) == ids
+    assert all(16 <= len(chunk) <= MAX_CHUNK for chunk in chunks[:-1])
