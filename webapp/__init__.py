@@ -8,7 +8,7 @@ First stop of a prompt's journey: gunicorn (or ``flask --app webapp run``) calls
 from flask import Flask
 from htmx_flask import Htmx
 
-from gpt2core.engine.scheduler import Scheduler
+from gpt2core.serving import ModelServer
 from webapp import error_handlers, snippets
 from webapp.assets import asset
 from webapp.config import Settings
@@ -38,7 +38,7 @@ def create_app(config: Settings | None = None) -> Flask:
     app.json.ensure_ascii = False  # Ġ is meant to be read
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     Htmx(app)
-    app.extensions["scheduler"] = Scheduler(
+    app.extensions["scheduler"] = ModelServer(
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
     )
     for module in (pages, stream, bpe, export, ops):

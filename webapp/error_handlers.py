@@ -10,7 +10,7 @@ import logging
 from flask import Flask, g, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from gpt2core.engine.scheduler import Unavailable
+from gpt2core.engine.events import Unavailable
 from gpt2core.errors import InputError, ModelFileError
 from webapp.forms import LABELS, FormErrors
 from webapp.views import render_page

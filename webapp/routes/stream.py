@@ -23,7 +23,7 @@ from flask import (
 )
 from werkzeug.exceptions import ClientDisconnected, UnsupportedMediaType
 
-from gpt2core.engine.scheduler import Failed, Generation, Queued, Reading, Unavailable
+from gpt2core.engine.events import Failed, Generation, Prefilling, Queued, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.tokenizer.bpe import replace_surrogates
 from webapp import sse
@@ -155,7 +155,7 @@ def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterato
                 yield sse.HEARTBEAT
             elif isinstance(event, Queued):
                 yield message("stream/queued.html", position=event.position)
-            elif isinstance(event, Reading):
+            elif isinstance(event, Prefilling):
                 yield message("stream/reading.html", reading=event)
             elif isinstance(event, Failed):
                 yield message("stream/failed.html", message=event.message)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2core.engine.scheduler import Generation, Unavailable
+from gpt2core.engine.events import Generation, Unavailable
 from gpt2core.sampling import SamplingParams
 from tests.helpers.web import (
     HEROES,
