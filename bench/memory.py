@@ -30,7 +30,7 @@ def worker(directory: Path, n_slots: int, pipe) -> None:
 
     hparams = shapes.read_hparams(directory)
     layout = open_layout(directory / "model.safetensors", hparams)
-    engine = Engine(None, hparams, n_slots, layout=layout)
+    engine = Engine(layout, hparams, n_slots)
     pipe.recv()
     pipe.send(weigh())
     slots = [engine.open() for _ in range(n_slots)]

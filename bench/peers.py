@@ -50,7 +50,7 @@ class Ours(Peer):
 
         hparams = shapes.read_hparams(directory)
         layout = open_layout(directory / "model.safetensors", hparams)
-        self.engine = Engine(None, hparams, n_slots, layout=layout)
+        self.engine = Engine(layout, hparams, n_slots)
 
     def run(self, prompts, n_tokens):
         engine = self.engine

@@ -1,12 +1,11 @@
-"""How NumPy's linear algebra is to run, decided before NumPy is imported.
+"""Settings of OpenBLAS and the number of threads, decided before NumPy is imported.
 
-OpenBLAS, which NumPy's wheels bring along, reads its settings once, while it loads.
-Importing ``gpt2core`` therefore calls :func:`configure` before anything else; a program
-that imported NumPy first keeps what it has and gets the same numbers but for their last
-bits, perhaps slower.
+OpenBLAS, which is part of NumPy's wheels, reads its settings once, while it loads. Importing
+``gpt2core`` therefore calls :func:`configure` first. In a program that imported NumPy before,
+OpenBLAS keeps its own choice: the results may differ in their last bits and be slower.
 
-Invariants: imports nothing of NumPy; a variable that is already set is somebody's
-decision and stays; harmless where NumPy brings another BLAS.
+Invariants: NumPy is not imported here. Variables that the user has set are never overwritten.
+With another BLAS the settings have no effect.
 """
 
 import os
@@ -20,27 +19,27 @@ WITH_SMALL_KERNELS = {"SKYLAKEX", "COOPERLAKE", "SAPPHIRERAPIDS"}
 
 
 def configure() -> None:
-    """Let OpenBLAS choose its kernels for the engine. Does nothing once NumPy is loaded."""
+    """Make OpenBLAS use the engine's kernels. Does nothing if NumPy is loaded already."""
     if "numpy" in sys.modules:
         return
     if has_avx512():
-        # OpenBLAS knows processors by name, and takes one that is newer than itself for
-        # an old one: half the speed. Every AVX-512 machine runs the Skylake-X kernels.
+        # OpenBLAS knows processors by model, and treats one that is newer than itself as an
+        # old one, at half the speed. Every AVX-512 processor can run the Skylake-X kernels.
         os.environ.setdefault("OPENBLAS_CORETYPE", "SKYLAKEX")
     else:
-        # Without its small-matrix kernels OpenBLAS would start threads for products that
-        # the engine has already divided among its own.
+        # Without its small-matrix kernels, OpenBLAS would start threads for products that
+        # the engine has divided among its own threads already.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def share_processors(n_workers: int) -> None:
-    """Tell this process and its children that ``n_workers`` of them share the machine."""
+    """Divide the processors among ``n_workers``, for this process and its children."""
     if not os.environ.get(THREADS_VARIABLE):
         os.environ[THREADS_VARIABLE] = str(max(1, n_processors() // max(1, n_workers)))
 
 
 def n_threads() -> int:
-    """Threads an engine may use: ``$GPT2_THREADS``, else one for each processor.
+    """Number of threads of an engine: ``$GPT2_THREADS``, else one for each processor.
 
     Raises SettingError where the variable is not a whole number of at least 1.
     """
@@ -58,8 +57,8 @@ def n_processors() -> int:
 
 def has_small_kernels() -> bool:
     """Whether OpenBLAS multiplies small matrices here without packing them first."""
-    # Unset where NumPy was there before us: then it is OpenBLAS's own choice, nearly always
-    # these. Where it is not, nothing is wrong but the last bits.
+    # Unset if NumPy was imported before gpt2core. OpenBLAS then chooses by itself, nearly
+    # always these kernels; if not, only the last bits differ.
     core = os.environ.get("OPENBLAS_CORETYPE", "SKYLAKEX")
     return has_avx512() and core.upper() in WITH_SMALL_KERNELS
 

@@ -1,32 +1,34 @@
 """The fast forward pass: many sequences at once, a token each a step, over a KV cache.
 
-The numbers are those of ``model.gpt2``, the reference. Each sequence owns a *slot* of
-the cache: :meth:`Engine.open` takes one, :meth:`Engine.prefill` reads a prompt into it,
-:meth:`Engine.step` adds one token to each of several slots, :meth:`Engine.close` gives
-it back. Sequences of any lengths run together, and come and go between any two calls.
+The numbers are those of ``model.gpt2``, the reference. Each sequence owns a *slot* of the
+cache: :meth:`Engine.open` takes a free one, :meth:`Engine.prefill` reads a prompt into it,
+:meth:`Engine.step` appends one token to each of several slots, and :meth:`Engine.close`
+frees it. Sequences of any lengths run together, and come and go between any two calls.
 
-How a pass goes: ``layout.py`` cut every layer into parts. Each thread of the team takes
-its parts (a :class:`Share`) through attention, meets the others, adds up everybody's
-results, and does the same with the feed-forward half: two meetings a layer. The
-residual stream is small, so every thread keeps all of it.
+How a pass goes: ``layout.py`` cuts every layer into tensor-parallel shards. Each thread of
+the team takes some of them (a :class:`ShardWorker`) through attention, waits at a barrier,
+adds up the results of all shards, and does the same with the feed-forward half: two barriers
+a layer. The residual stream is small, so each thread holds a whole copy.
 
-Invariants: nothing already in the cache is computed again, and no step allocates more
-because of it; float32 throughout; only positions whose logits are asked for go further
-than the last layer's keys and values. In every product and sum a row's result is added
-up in the same order whatever else is computed with it: the logits of a sequence do not
-depend, to the last bit, on who runs beside it, on how its prompt was cut or on the
-number of threads. (So it is with OpenBLAS's small-matrix kernels, which need AVX-512.)
-An engine is for one thread at a time.
+Invariants: nothing in the cache is computed again, and a step allocates no more for a longer
+text. All arrays are float32. Positions whose logits are not requested stop at the last
+layer's keys and values. In every product and sum, a row is added up in the same order
+whatever other rows there are: the logits of a sequence do not depend, to the last bit, on
+the sequences beside it, on how its prompt was cut or on the number of threads. (This holds
+with OpenBLAS's small-matrix kernels, which need AVX-512.) One thread at a time may use an
+engine.
 
-In shapes, ``n_share`` is the number of a share's parts, ``n_head`` that of the heads in
-a part; ``n_rows`` is rounded up to ``n_group * group`` (see :func:`grouped`).
+In shapes, ``n_local`` is the number of a worker's shards, ``n_head`` that of the heads in a
+shard; ``n_rows`` is rounded up to ``n_group * group`` (see :func:`grouped`).
 """
 
 import math
-from collections.abc import Sequence
-from typing import Literal, overload
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2core.engine.blas import has_small_kernels
 from gpt2core.engine.blas import n_threads as threads_allotted
@@ -35,53 +37,62 @@ from gpt2core.engine.team import Team
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams
 
-PREFILL_CHUNK = 128  # tokens of a prompt read at a time: bounds the buffers
-CALL_COST = 8  # blocks of a slot that could be attended to while Python makes one more call
-GELU_ROWS = 24  # rows of the hidden layer bent at a time
-GROUP = 8  # rows in one product; more are several, each of few enough to stay small
-# NumPy hands a single row to a matrix-vector routine. On blocks that is slower than the
-# small-matrix kernels are with two rows, and rounds differently; faster than no kernels.
+PREFILL_CHUNK = 128  # tokens of a prompt in one pass: bounds the buffers
+# Slots that share one np.matmul call are padded to the longest. An extra call costs about as
+# much as attending to 8 more key blocks, so slots share while the padding stays below that.
+MAX_PADDING_BLOCKS_PER_CALL = 8
+GELU_ROWS = 24  # GELU is applied to this many rows at once, so that they stay in L2
+GROUP = 8  # rows in one product; more rows are several products, each small enough
+# For one row NumPy calls GEMV, which on this layout is slower than the small-matrix kernels
+# with two rows and rounds differently. Pad to two rows if there are such kernels; without
+# them GEMV is the faster choice.
 MIN_ROWS = 2 if has_small_kernels() else 1
-SMALL_PRODUCT = 1_000_000  # n_rows * n_in * n_out up to which OpenBLAS packs nothing
-SHARED_LAYER = 1_000_000  # weights in a layer from which a second thread is worth its while
+MAX_UNPACKED_PRODUCT = 1_000_000  # n_rows * n_in * n_out up to which OpenBLAS packs nothing
+MIN_WEIGHTS_FOR_THREADS = 1_000_000  # of a layer; with fewer, threads cost more than they gain
 
 # gelu(x) = x/2 * (1 + tanh(x * (LINEAR + CUBIC * x * x))); the layout holds the half.
 LINEAR, CUBIC = math.sqrt(2 / math.pi), math.sqrt(2 / math.pi) * 0.044715
 EPS = 1e-5
 
+Array = NDArray[np.float32]
+Layer = dict[str, Array]  # a worker's views of one layer's weights and cache
+Attend = Callable[[Layer], None]  # attention in one layer, from r.q, r.k, r.v into r.heads
+
 
 class Engine:
-    """Runs one GPT-2 with ``n_slots`` places for sequences.
+    """Runs one GPT-2 for up to ``n_slots`` sequences at once.
 
-    ``params`` is the nested dict of weights, laid out anew in memory, unless ``layout``
-    (see ``layout.open_layout``) already holds them. ``n_threads`` defaults to this
-    process's share of the processors.
+    ``weights`` is the nested dict of parameters, which is packed in memory, or a layout that
+    is packed already (see ``layout.open_layout``). ``n_threads`` defaults to this process's
+    share of the processors.
     """
 
     def __init__(
         self,
-        params: dict | None,
+        weights: dict[str, Any] | Layout,
         hparams: HParams,
         n_slots: int = 1,
         *,
-        layout: Layout | None = None,
         n_threads: int | None = None,
     ):
         self.hparams = hparams
         self.n_slots = n_slots
-        self._layout = layout or layout_in_memory(params, hparams)
+        self._layout = (
+            weights if isinstance(weights, Layout) else layout_in_memory(weights, hparams)
+        )
         self._lengths: list[int | None] = [None] * n_slots  # None: the slot is free
-        big = 12 * hparams.n_embd**2 >= SHARED_LAYER
-        threads = min(n_threads or threads_allotted(), self._layout.n_parts) if big else 1
+        threads = 1
+        if 12 * hparams.n_embd**2 >= MIN_WEIGHTS_FOR_THREADS:
+            threads = min(n_threads or threads_allotted(), self._layout.n_shards)
         self._team = Team(threads)
-        cache, partials = Cache(self._layout, n_slots), Partials(self._layout, n_slots)
-        self._shares = [
-            Share(self._layout, cache, partials, n_slots, index, threads)
+        cache, sums = Cache(self._layout, n_slots), PartialSums(self._layout, n_slots)
+        self._workers = [
+            ShardWorker(self._layout, cache, sums, n_slots, index, threads)
             for index in range(threads)
         ]
 
     def open(self) -> int:
-        """Take a free slot; it is empty. Raises InputError when all are taken."""
+        """Take a free slot, which is empty. Raises InputError if none is free."""
         for slot, length in enumerate(self._lengths):
             if length is None:
                 self._lengths[slot] = 0
@@ -90,12 +101,12 @@ class Engine:
         raise InputError(f"All {n_slots} slots of this engine are taken.", n_slots=n_slots)
 
     def close(self, slot: int) -> None:
-        """Give an open slot back."""
+        """Free an open slot."""
         self.length(slot)
         self._lengths[slot] = None
 
     def length(self, slot: int) -> int:
-        """How many tokens an open slot holds. Raises InputError for one that is not open."""
+        """The number of tokens in an open slot. Raises InputError if it is not open."""
         length = self._lengths[slot] if 0 <= slot < self.n_slots else None
         if length is None:
             raise InputError(f"Slot {slot} is not open.", slot=slot)
@@ -104,14 +115,12 @@ class Engine:
     @overload
     def prefill(
         self, slot: int, ids: Sequence[int], more_follow: Literal[False] = False
-    ) -> np.ndarray: ...
+    ) -> Array: ...
 
     @overload
-    def prefill(self, slot: int, ids: Sequence[int], more_follow: bool) -> np.ndarray | None: ...
+    def prefill(self, slot: int, ids: Sequence[int], more_follow: bool) -> Array | None: ...
 
-    def prefill(
-        self, slot: int, ids: Sequence[int], more_follow: bool = False
-    ) -> np.ndarray | None:
+    def prefill(self, slot: int, ids: Sequence[int], more_follow: bool = False) -> Array | None:
         """Append ``ids`` to a slot; returns the logits ``[n_vocab]`` of the token that follows.
 
         A prompt may be read in several calls. With ``more_follow`` the logits are not
@@ -119,30 +128,34 @@ class Engine:
         empty, does not fit, or holds an unknown id.
         """
         self._check(ids, self.length(slot))
-        for at in range(0, len(ids), PREFILL_CHUNK):
-            chunk = ids[at : at + PREFILL_CHUNK]
-            is_end = not more_follow and at + PREFILL_CHUNK >= len(ids)
-            logits = self._run(PromptPass(slot, self._lengths[slot], chunk, is_end))
-        return None if more_follow else logits[0]
+        for start in range(0, len(ids), PREFILL_CHUNK):
+            chunk = ids[start : start + PREFILL_CHUNK]
+            is_end = not more_follow and start + PREFILL_CHUNK >= len(ids)
+            logits = self._run(PrefillChunk(slot, self.length(slot), chunk, is_end))
+        return None if more_follow else logits[0]  # [n_vocab]
 
-    def step(self, slots: Sequence[int], ids: Sequence[int]) -> np.ndarray:
-        """Append ``ids[i]`` to ``slots[i]``; logits ``[n_seq, n_vocab]`` of what follows each.
+    def step(self, slots: Sequence[int], ids: Sequence[int]) -> Array:
+        """Append ``ids[i]`` to ``slots[i]``; returns the logits ``[n_seq, n_vocab]`` after each.
 
-        Raises InputError, before any computing, for a slot that is full, named twice or
-        not open, or an id that is not of this vocabulary.
+        Raises InputError, before any computing, if a slot is full, not open or given twice,
+        or if an id is unknown.
         """
         if not len(slots) or len(slots) != len(ids) or len(set(slots)) != len(slots):
             raise InputError("A step takes one token for each of one or more different slots.")
         lengths = [self.length(slot) for slot in slots]
         for id, length in zip(ids, lengths, strict=True):
             self._check([id], length)
-        order = np.argsort(slots)  # neighbours in the cache are attended to together
-        ordered = (np.array(a)[order].tolist() for a in (slots, lengths, ids))
-        logits = self._run(StepPass(*ordered))
+        # In the order of the slots, so that neighbours in the cache share calls.
+        order = np.argsort(slots)  # [n_seq]
+        logits = self._run(
+            DecodeBatch(
+                [slots[i] for i in order], [lengths[i] for i in order], [ids[i] for i in order]
+            )
+        )
         in_order = (order[1:] > order[:-1]).all()
         return logits if in_order else logits[np.argsort(order)]
 
-    def _check(self, ids, length: int) -> None:
+    def _check(self, ids: Sequence[int], length: int) -> None:
         """Raise InputError unless ``ids`` can follow ``length`` tokens."""
         n_vocab, n_ctx = self.hparams.n_vocab, self.hparams.n_ctx
         if len(ids) == 0:
@@ -162,58 +175,59 @@ class Engine:
                 n_vocab=n_vocab,
             )
 
-    def _run(self, task: "StepPass | PromptPass") -> np.ndarray:
-        """Take one pass through the model; its logits ``[n_logits, n_vocab]``."""
-        # What is returned is newly allocated: the caller may keep it.
+    def _run(self, task: "Pass") -> Array:
+        """Do one forward pass; returns its logits ``[n_logits, n_vocab]``."""
         layout, ids = self._layout, np.asarray(task.ids)  # [n_new]
         # A token's row of wte is one column of a block.
         x = layout.vocab[ids // WIDTH, :, ids % WIDTH] + layout.wpe[task.positions]
-        task.x = x - x.mean(axis=-1, keepdims=True)  # [n_new, n_embd]
-        n_rows = math.prod(grouped(task.n_logits, self._shares[0].group))
-        task.logits = np.empty((n_rows, len(layout.vocab) * WIDTH), np.float32)
-        self._team.run(lambda index: self._shares[index].run(task, self._team))
-        for slot, position in zip(task.slots, task.ends, strict=True):
-            self._lengths[slot] = position
-        return task.logits[: task.n_logits, : self.hparams.n_vocab]
+        x -= x.mean(axis=-1, keepdims=True)  # [n_new, n_embd]
+        n_rows = math.prod(grouped(task.n_logits, self._workers[0].group))
+        # Newly allocated, because the caller may keep what is returned.
+        logits = np.empty((n_rows, len(layout.vocab) * WIDTH), np.float32)
+        self._team.run(lambda index: self._workers[index].run(task, x, logits, self._team))
+        for slot, end in zip(task.slots, task.ends, strict=True):
+            self._lengths[slot] = end
+        return logits[: task.n_logits, : self.hparams.n_vocab]
 
 
 class Cache:
-    """Keys and values of every slot, all places allocated at once, memory taken as it fills.
+    """Keys and values of every slot.
 
-    Keys lie in blocks as the weights do, so both products of attention run on the same
-    kernels. Zeros, because what lies beyond a sequence's end is multiplied too (with 0).
+    Allocated up front; the operating system commits a page when it is first written. Keys
+    are blocked as the weights are, so both products of attention run on the same kernels.
+    Zeros, because positions beyond a sequence's end are multiplied too, by 0.
     """
 
     def __init__(self, layout: Layout, n_slots: int):
         hparams = layout.hparams
-        n_head, d_head = hparams.n_head // layout.n_parts, hparams.n_embd // hparams.n_head
+        n_head, d_head = hparams.n_head // layout.n_shards, hparams.n_embd // hparams.n_head
         blocks = n_blocks(hparams.n_ctx)
-        lead = (hparams.n_layer, n_slots, layout.n_parts, n_head)
+        lead = (hparams.n_layer, n_slots, layout.n_shards, n_head)
         self.keys = np.zeros((*lead, blocks, d_head, WIDTH), np.float32)
         self.values = np.zeros((*lead, blocks * WIDTH, d_head), np.float32)
 
 
-class Partials:
-    """Where parts leave their results for all threads to add up.
+class PartialSums:
+    """Where shards leave their results, which every thread then adds up.
 
-    Two buffers, ``[n_rows, n_parts, width]``: while one thread still reads the last
-    results from one, another may already write the next into the other.
+    Two buffers, ``[n_rows, n_shards, width]``, used in turn: while one thread still reads
+    the last results from one, another may already write the next into the other.
     """
 
     def __init__(self, layout: Layout, n_slots: int):
-        self.n_parts = layout.n_parts
+        self.n_shards = layout.n_shards
         self.width = n_blocks(layout.hparams.n_embd) * WIDTH
-        size = buffer_rows(n_slots) * self.n_parts * self.width
+        size = max_rows(n_slots) * self.n_shards * self.width
         self._flat = [np.zeros(size, np.float32) for _ in range(2)]
 
-    def views(self, n_rows: int) -> list[np.ndarray]:
-        """Both buffers as ``[n_rows, n_parts, width]``."""
-        shape = (n_rows, self.n_parts, self.width)
+    def views(self, n_rows: int) -> list[Array]:
+        """Both buffers as ``[n_rows, n_shards, width]``."""
+        shape = (n_rows, self.n_shards, self.width)
         return [flat[: math.prod(shape)].reshape(shape) for flat in self._flat]
 
 
-def buffer_rows(n_slots: int) -> int:
-    """Rows that the largest pass takes, rounded up to whole groups of any size."""
+def max_rows(n_slots: int) -> int:
+    """Rows of the largest pass, rounded up to whole groups of any size."""
     return max(PREFILL_CHUNK, n_slots) + GROUP
 
 
@@ -223,299 +237,336 @@ def grouped(n: int, group: int) -> tuple[int, int]:
     return n_group, max(MIN_ROWS, -(-n // n_group))
 
 
-class Share:
-    """What one of the threads has: its parts of every layer, and buffers of its own."""
+def split(n: int, n_threads: int, index: int) -> slice:
+    """Which of ``n`` things thread ``index`` of ``n_threads`` takes."""
+    return slice(n * index // n_threads, n * (index + 1) // n_threads)
 
-    def __init__(self, layout, cache, partials, n_slots, index, n_threads):
+
+class ShardWorker:
+    """What one thread has: its shards of every layer, and buffers of its own."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        cache: Cache,
+        sums: PartialSums,
+        n_slots: int,
+        index: int,
+        n_threads: int,
+    ):
         hparams = layout.hparams
-        self.layout, self.partials, self.index = layout, partials, index
-        part = slice(*(layout.n_parts * i // n_threads for i in (index, index + 1)))
-        self.part, self.n_share = part, part.stop - part.start
-        self.n_head = hparams.n_head // layout.n_parts
+        self.layout, self.sums, self.index = layout, sums, index
+        self.shards = shards = split(layout.n_shards, n_threads, index)
+        self.n_local = shards.stop - shards.start
+        self.n_head = hparams.n_head // layout.n_shards
         self.d_head = hparams.n_embd // hparams.n_head
-        self.n_hidden = 4 * hparams.n_embd // layout.n_parts
-        self.layers = [
+        self.n_hidden = 4 * hparams.n_embd // layout.n_shards
+        self.layers: list[Layer] = [
             {
-                # [n_share, n_blocks, 1, n_in, WIDTH], [n_share, n_out], [n_embd]
-                "qkv_w": layout.qkv_w[i, part, :, None],
-                "qkv_b": layout.qkv_b[i, part],
-                "proj_w": layout.proj_w[i, part, :, None],
+                # [n_local, n_blocks, 1, n_in, WIDTH], [n_local, n_out], [n_embd]
+                "qkv_w": layout.qkv_w[i, shards, :, None],
+                "qkv_b": layout.qkv_b[i, shards],
+                "proj_w": layout.proj_w[i, shards, :, None],
                 "proj_b": layout.proj_b[i],
-                "fc_w": layout.fc_w[i, part, :, None],
-                "fc_b": layout.fc_b[i, part],
-                "out_w": layout.out_w[i, part, :, None],
+                "fc_w": layout.fc_w[i, shards, :, None],
+                "fc_b": layout.fc_b[i, shards],
+                "out_w": layout.out_w[i, shards, :, None],
                 "out_b": layout.out_b[i],
-                # [n_slots, n_share, n_head, n_blocks, d_head, WIDTH], […, n_places, d_head]
-                "keys": cache.keys[i, :, part],
-                "values": cache.values[i, :, part],
+                # [n_slots, n_local, n_head, n_blocks, d_head, WIDTH], […, n_places, d_head]
+                "keys": cache.keys[i, :, shards],
+                "values": cache.values[i, :, shards],
             }
             for i in range(hparams.n_layer)
         ]
-        blocks = len(layout.vocab)
-        self.blocks = slice(*(blocks * i // n_threads for i in (index, index + 1)))
+        self.blocks = split(len(layout.vocab), n_threads, index)
         self.vocab = layout.vocab[self.blocks, None]  # [n_blocks, 1, n_embd, WIDTH]
         n_places = cache.values.shape[-2]
         longest = max(hparams.n_embd, self.n_hidden, n_places)
-        self.group = max(2, min(GROUP, SMALL_PRODUCT // (WIDTH * longest)))
+        self.group = max(2, min(GROUP, MAX_UNPACKED_PRODUCT // (WIDTH * longest)))
         self.ones = np.ones(n_places, np.float32)
-        rows, d_heads = buffer_rows(n_slots), self.n_share * self.n_head * self.d_head
+        rows, d_heads = max_rows(n_slots), self.n_local * self.n_head * self.d_head
         sizes = {
             "x": hparams.n_embd,
             "sum": hparams.n_embd,
             "normed": hparams.n_embd,
             "scale": 1,
-            "qkv": layout.qkv_b[0, part].size,
+            "qkv": layout.qkv_b[0, shards].size,
             "heads": d_heads,
-            "hidden": layout.fc_b[0, part].size,
-            "gelu": layout.fc_b[0, part].size,
+            "hidden": layout.fc_b[0, shards].size,
+            "gelu": layout.fc_b[0, shards].size,
         }
         self.buffers = {name: np.zeros(rows * size, np.float32) for name, size in sizes.items()}
+        # Those of a decode batch, each with a row of padding.
         self.queries = np.zeros(2 * n_slots * d_heads, np.float32)
-        self.mixed = np.zeros(2 * n_slots * d_heads, np.float32)
-        n_scores = max(2 * n_slots * self.n_share * self.n_head, rows)
+        self.attn_out = np.zeros(2 * n_slots * d_heads, np.float32)
+        n_scores = max(2 * n_slots * self.n_local * self.n_head, rows)
         self.scores = np.zeros(n_scores * n_places, np.float32)
-        self._rows: dict[int, Rows] = {}
+        self._workspaces: dict[int, Workspace] = {}
 
-    def rows(self, n: int) -> "Rows":
-        """The buffers, cut for a pass of ``n`` rows."""
-        if n not in self._rows:
-            self._rows[n] = Rows(self, n)
-        return self._rows[n]
+    def workspace(self, n: int) -> "Workspace":
+        """The buffers as views for a pass of ``n`` rows."""
+        if n not in self._workspaces:
+            self._workspaces[n] = Workspace(self, n)
+        return self._workspaces[n]
 
-    def run(self, task: "StepPass | PromptPass", team: Team) -> None:
-        """This share of a pass."""
-        r = self.rows(len(task.x))
-        r.x[:] = task.x
+    def run(self, task: "Pass", x: Array, logits: Array, team: Team) -> None:
+        """This worker's part of a pass: from ``x [n_rows, n_embd]`` to columns of ``logits``."""
+        r = self.workspace(len(x))
+        r.x[:] = x
         attend = task.attention(self, r)
         for layer in self.layers:
-            normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
+            # Attention: queries, keys and values of this worker's heads.
+            rms_normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
             np.matmul(r.normed_in, layer["qkv_w"], out=r.qkv_out)
-            r.qkv += layer["qkv_b"]  # [n_rows, n_share, 3*n_head*d_head]
-            if layer is self.layers[-1] and task.n_logits < len(r.x):
-                # Of a prompt's rows nothing more is asked for than their keys and values.
-                task.remember(layer, r)
+            r.qkv += layer["qkv_b"]  # [n_rows, n_local, 3*n_head*d_head]
+            is_last = layer is self.layers[-1]
+            if is_last and isinstance(task, PrefillChunk) and task.n_logits < len(r.x):
+                # Of the earlier rows only keys and values are needed: the last row alone
+                # goes on, if its logits are requested.
+                task.write_kv(layer, r)
                 if not task.n_logits:
                     return
                 r = self.last_row(r)
-                attend = task.last_step().attention(self, r)
+                attend = task.last_token().attention(self, r)
             attend(layer)  # -> r.heads
             np.matmul(r.heads_in, layer["proj_w"], out=r.proj_out)
-            team.wait(self.index)
-            self.add_up(r, r.proj_sum, layer["proj_b"])
-            normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
+            team.barrier(self.index)
+            self.all_reduce(r, r.proj_sum, layer["proj_b"])
+            # Feed-forward: this worker's columns of the hidden layer.
+            rms_normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
             np.matmul(r.normed_in, layer["fc_w"], out=r.hidden_out)
             for hidden, scratch in r.hidden:
-                hidden += layer["fc_b"]  # [n_rows, n_share, n_hidden]
-                gelu_twice(hidden, scratch)
+                hidden += layer["fc_b"]  # [n_rows, n_local, n_hidden]
+                double_gelu(hidden, scratch)
             np.matmul(r.hidden_in, layer["out_w"], out=r.out_out)
-            team.wait(self.index)
-            self.add_up(r, r.out_sum, layer["out_b"])
-        self.find_logits(r, task.logits)
+            team.barrier(self.index)
+            self.all_reduce(r, r.out_sum, layer["out_b"])
+        self.find_logits(r, logits)
 
-    def last_row(self, r: "Rows") -> "Rows":
-        """The last of ``r``'s rows as the only one, at the front of the buffers."""
-        last = self.rows(1)
+    def last_row(self, r: "Workspace") -> "Workspace":
+        """A workspace of one row, which holds the last of ``r``'s rows."""
+        last = self.workspace(1)
         last.x[:], last.qkv[:] = r.x[-1:], r.qkv[-1:]
         return last
 
-    def find_logits(self, r: "Rows", logits: np.ndarray) -> None:
-        """This share's columns of the logits of all rows."""
-        normalise(r.x, r.normed, r.scale)  # [n_logits, n_embd]
+    def find_logits(self, r: "Workspace", logits: Array) -> None:
+        """Write this worker's columns of the logits of all rows."""
+        rms_normalise(r.x, r.normed, r.scale)  # [n_logits, n_embd]
         r.normed *= self.layout.ln_f_g
         r.normed += self.layout.ln_f_b
         products = logits.reshape(*r.groups, -1, WIDTH).transpose(2, 0, 1, 3)
         np.matmul(r.normed_in, self.vocab, out=products[self.blocks])
 
-    def add_up(self, r: "Rows", parts: np.ndarray, bias: np.ndarray) -> None:
-        """Add all parts' results ``[n_rows, n_parts, n_embd]`` to the residual stream."""
-        np.add.reduce(parts, axis=1, out=r.sum)
+    def all_reduce(self, r: "Workspace", partial: Array, bias: Array) -> None:
+        """Add the results of all shards ``[n_rows, n_shards, n_embd]`` to the residual stream."""
+        np.add.reduce(partial, axis=1, out=r.sum)
         r.x += r.sum
         r.x += bias
 
 
-class Rows:
-    """A share's buffers as views for ``n`` rows: ``…_in`` and ``…_out`` are for products."""
+class Workspace:
+    """A worker's buffers as views for ``n`` rows: ``…_in`` and ``…_out`` are for products."""
 
-    def __init__(self, share: Share, n: int):
-        n_share, n_head, d_head = share.n_share, share.n_head, share.d_head
-        d = share.layout.hparams.n_embd
-        self.groups = n_group, group = grouped(n, share.group)
+    def __init__(self, worker: ShardWorker, n: int):
+        n_local, n_head, d_head = worker.n_local, worker.n_head, worker.d_head
+        d = worker.layout.hparams.n_embd
+        self.groups = n_group, group = grouped(n, worker.group)
         rows = n_group * group
 
-        def view(name, *shape):
-            return share.buffers[name][: math.prod(shape)].reshape(shape)
+        def view(name: str, *shape: int) -> Array:
+            return worker.buffers[name][: math.prod(shape)].reshape(shape)
 
-        def products(buffer):
-            """``[n_rows, n_share, n_out]`` as ``[n_share, n_blocks, n_group, group, WIDTH]``."""
-            split = buffer.reshape(n_group, group, buffer.shape[1], -1, WIDTH)
-            return split.transpose(2, 3, 0, 1, 4)
+        def products(buffer: Array) -> Array:
+            """``[n_rows, n_local, n_out]`` as ``[n_local, n_blocks, n_group, group, WIDTH]``."""
+            blocks = buffer.reshape(n_group, group, buffer.shape[1], -1, WIDTH)
+            return blocks.transpose(2, 3, 0, 1, 4)
 
-        def factors(buffer):
-            """``[n_rows, n_share, n_in]`` as ``[n_share, 1, n_group, group, n_in]``."""
-            split = buffer.reshape(n_group, group, n_share, 1, -1)
-            return split.transpose(2, 3, 0, 1, 4)
+        def factors(buffer: Array) -> Array:
+            """``[n_rows, n_local, n_in]`` as ``[n_local, 1, n_group, group, n_in]``."""
+            return buffer.reshape(n_group, group, n_local, 1, -1).transpose(2, 3, 0, 1, 4)
 
         self.x = view("x", n, d)
         self.sum = view("sum", n, d)
         self.scale = view("scale", n, 1)
         self.normed = view("normed", n, d)
         self.normed_in = view("normed", n_group, group, d)
-        qkv = view("qkv", rows, n_share, share.layers[0]["qkv_b"].shape[-1])
+        qkv = view("qkv", rows, n_local, worker.layers[0]["qkv_b"].shape[-1])
         self.qkv, self.qkv_out = qkv[:n], products(qkv)
         self.q, self.k, self.v = (
             qkv[:, :, : 3 * n_head * d_head]
-            .reshape(rows, n_share, 3, n_head, d_head)
+            .reshape(rows, n_local, 3, n_head, d_head)
             .transpose(2, 0, 1, 3, 4)
-        )  # each [n_rows, n_share, n_head, d_head]
-        heads = view("heads", rows, n_share, n_head * d_head)
+        )  # each [n_rows, n_local, n_head, d_head]
+        heads = view("heads", rows, n_local, n_head * d_head)
         self.heads_in = factors(heads)
-        self.heads = heads.reshape(rows, n_share, n_head, d_head)
-        hidden = view("hidden", rows, n_share, share.layers[0]["fc_b"].shape[-1])
+        self.heads = heads.reshape(rows, n_local, n_head, d_head)
+        hidden = view("hidden", rows, n_local, worker.layers[0]["fc_b"].shape[-1])
         gelu = view("gelu", *hidden.shape)
         self.hidden_out = products(hidden)
-        self.hidden_in = factors(hidden[:, :, : share.n_hidden])
-        # A few rows at a time, so that they stay in the processor's cache for all of gelu.
+        self.hidden_in = factors(hidden[:, :, : worker.n_hidden])
+        # See GELU_ROWS.
         self.hidden = [
             (hidden[i : min(n, i + GELU_ROWS)], gelu[i : min(n, i + GELU_ROWS)])
             for i in range(0, n, GELU_ROWS)
         ]
-        proj, out = share.partials.views(rows)  # [n_rows, n_parts, width]
-        self.proj_out, self.proj_sum = products(proj[:, share.part]), proj[:n, :, :d]
-        self.out_out, self.out_sum = products(out[:, share.part]), out[:n, :, :d]
+        proj, out = worker.sums.views(rows)  # [n_rows, n_shards, width] each
+        self.proj_out, self.proj_sum = products(proj[:, worker.shards]), proj[:n, :, :d]
+        self.out_out, self.out_sum = products(out[:, worker.shards]), out[:n, :, :d]
 
 
-class StepPass:
-    """One more token for each of several slots, which come in ascending order."""
+class Pass(ABC):
+    """The tokens of one forward pass, their places in the cache, and the logits requested."""
 
-    def __init__(self, slots: list[int], lengths: list[int], ids):
-        self.slots, self.positions, self.ids = slots, lengths, ids
-        self.ends = [length + 1 for length in lengths]
-        self.n_logits = len(slots)
+    def __init__(
+        self,
+        slots: list[int],
+        ids: Sequence[int],
+        positions: list[int],
+        ends: list[int],
+        n_logits: int,
+    ):
+        self.slots, self.ends = slots, ends  # [n_slots] each: a slot's length after the pass
+        self.ids, self.positions = ids, positions  # [n_rows] each
+        self.n_logits = n_logits  # of the last rows
+
+    @abstractmethod
+    def attention(self, worker: ShardWorker, r: Workspace) -> Attend:
+        """A function of a layer: writes keys and values, attends, and leaves r.heads."""
+
+
+class DecodeBatch(Pass):
+    """One more token for each of several slots, which are in ascending order."""
+
+    def __init__(self, slots: list[int], lengths: list[int], ids: Sequence[int]):
+        super().__init__(slots, ids, lengths, [length + 1 for length in lengths], len(slots))
         self.blocks = [n_blocks(end) for end in self.ends]
         self.n_places = max(self.blocks) * WIDTH
-        unseen = np.arange(self.n_places) > np.array(lengths)[:, None]
+        masked = np.arange(self.n_places) > np.array(lengths)[:, None]
         # [n_rows, 1, 1, n_places]
-        self.mask = np.where(unseen, np.float32(-np.inf), np.float32(0))[:, None, None]
-        self.runs = list(self._runs())
+        self.mask = np.where(masked, np.float32(-np.inf), np.float32(0))[:, None, None]
+        self.groups = list(self._slot_groups())
 
-    def _runs(self):
+    def _slot_groups(self) -> Iterator[tuple[slice, slice, int]]:
         """Rows whose attention is one product, as ``(rows, slots, n_blocks)``.
 
-        Neighbours in the cache go together, each over as many blocks as the longest has,
-        unless that wastes more than a call of its own would cost.
+        Neighbours in the cache go together, each padded to as many blocks as the longest
+        has, unless the padding costs more than a call; see MAX_PADDING_BLOCKS_PER_CALL.
         """
         first = 0
         for row in range(1, len(self.slots) + 1):
             if row < len(self.slots):
-                run = self.blocks[first : row + 1]
-                waste = max(run) * len(run) - sum(run)
+                blocks = self.blocks[first : row + 1]
+                padding = max(blocks) * len(blocks) - sum(blocks)
                 neighbours = self.slots[row] == self.slots[row - 1] + 1
-                if neighbours and waste <= CALL_COST * (len(run) - 1):
-                    continue
-            run_slots = slice(self.slots[first], self.slots[row - 1] + 1)
-            yield slice(first, row), run_slots, max(self.blocks[first:row])
+                if neighbours and padding <= MAX_PADDING_BLOCKS_PER_CALL * (len(blocks) - 1):
+                    continue  # this row belongs to the group
+            slots = slice(self.slots[first], self.slots[row - 1] + 1)
+            yield slice(first, row), slots, max(self.blocks[first:row])
             first = row
 
-    def attention(self, share: Share, r: Rows):
-        """A function of a layer: attention of each row over its own slot, into ``r.heads``."""
-        n, ones = len(self.slots), share.ones[: self.n_places]
+    def attention(self, worker: ShardWorker, r: Workspace) -> Attend:
+        """Attention of each row over its own slot."""
+        n, ones = len(self.slots), worker.ones[: self.n_places]
 
-        def view(buffer, width):
-            """Two of everything: the second is there to be multiplied; see MIN_ROWS."""
-            shape = (2, n, share.n_share, share.n_head, width)
+        def view(buffer: Array, width: int) -> Array:
+            """Index 0 is the data; index 1 is padding, so that products have MIN_ROWS rows."""
+            shape = (2, n, worker.n_local, worker.n_head, width)
             return buffer[: math.prod(shape)].reshape(shape)
 
-        queries, mixed = view(share.queries, share.d_head), view(share.mixed, share.d_head)
-        scores = view(share.scores, self.n_places)
-        # Index arrays with slices between them: [n_rows, n_share, n_head, d_head] each.
+        queries = view(worker.queries, worker.d_head)
+        attn_out = view(worker.attn_out, worker.d_head)
+        scores = view(worker.scores, self.n_places)
+        # Index arrays with slices between them: [n_rows, n_local, n_head, d_head] each.
         slots, positions, every = np.array(self.slots), np.array(self.positions), slice(None)
         key_at = slots, every, every, positions // WIDTH, every, positions % WIDTH
         value_at = slots, every, every, positions
-        scoring, mixing = [], []
-        for rows, run_slots, n_run_blocks in self.runs:
-            end = n_run_blocks * WIDTH
-            run_scores = np.moveaxis(scores[:, rows, ..., :end], 0, 3)
-            # [n_run, n_share, n_head, 2, n_places] -> […, n_blocks, 2, WIDTH]
-            products = run_scores.reshape(*run_scores.shape[:4], n_run_blocks, WIDTH).swapaxes(3, 4)
+        qk_products, av_products = [], []
+        for rows, group_slots, blocks in self.groups:
+            end = blocks * WIDTH
+            group_scores = np.moveaxis(scores[:, rows, ..., :end], 0, 3)
+            # [n_group, n_local, n_head, 2, n_places] -> […, n_blocks, 2, WIDTH]
+            products = group_scores.reshape(*group_scores.shape[:4], blocks, WIDTH).swapaxes(3, 4)
             factors = np.moveaxis(queries[:, rows], 0, 3)[:, :, :, None]  # […, 1, 2, d_head]
-            scoring.append((factors, (run_slots, every, every, slice(n_run_blocks)), products))
-            run_mixed = np.moveaxis(mixed[:, rows], 0, 3)  # [n_run, n_share, n_head, 2, d_head]
-            mixing.append((run_scores, (run_slots, every, every, slice(end)), run_mixed))
+            qk_products.append((factors, (group_slots, every, every, slice(blocks)), products))
+            # [n_group, n_local, n_head, 2, d_head]
+            group_out = np.moveaxis(attn_out[:, rows], 0, 3)
+            av_products.append((group_scores, (group_slots, every, every, slice(end)), group_out))
 
-        def attend(layer):
+        def attend(layer: Layer) -> None:
             keys, values = layer["keys"], layer["values"]
             keys[key_at], values[value_at] = r.k[:n], r.v[:n]
             queries[0] = r.q[:n]
-            for factors, at, products in scoring:
-                np.matmul(factors, keys[at], out=products)
-            np.add(scores[0], self.mask, out=scores[0])  # [n_rows, n_share, n_head, n_places]
-            weights = softmax_numerators(scores[0], ones)  # [n_rows, n_share, n_head]
-            for run_scores, at, products in mixing:
-                np.matmul(run_scores, values[at], out=products)
-            np.divide(mixed[0], weights[..., None], out=r.heads[:n])
+            for factors, key_blocks, products in qk_products:
+                np.matmul(factors, keys[key_blocks], out=products)
+            np.add(scores[0], self.mask, out=scores[0])  # [n_rows, n_local, n_head, n_places]
+            totals = softmax_numerators(scores[0], ones)  # [n_rows, n_local, n_head]
+            for group_scores, value_rows, group_out in av_products:
+                np.matmul(group_scores, values[value_rows], out=group_out)
+            np.divide(attn_out[0], totals[..., None], out=r.heads[:n])
 
         return attend
 
 
-class PromptPass:
+class PrefillChunk(Pass):
     """Several more tokens for one slot."""
 
-    def __init__(self, slot: int, length: int, ids, is_end: bool):
-        self.slot, self.slots, self.ids = slot, [slot], ids
-        self.length, self.end = length, length + len(ids)
-        self.positions = np.arange(length, self.end)
-        self.ends = [self.end]
-        self.n_logits = int(is_end)
-        first = length // WIDTH * WIDTH  # places before it are seen by all
+    def __init__(self, slot: int, length: int, ids: Sequence[int], is_end: bool):
+        self.slot, self.length, self.end = slot, length, length + len(ids)
+        super().__init__([slot], ids, list(range(length, self.end)), [self.end], int(is_end))
+        first = length // WIDTH * WIDTH  # every row may attend to all places before it
         places = np.arange(first, n_blocks(self.end) * WIDTH)
-        unseen = places > self.positions[:, None]
+        masked = places > np.array(self.positions)[:, None]
         # [n_rows, n_places - first]
-        self.mask = np.where(unseen, np.float32(-np.inf), np.float32(0))
+        self.mask = np.where(masked, np.float32(-np.inf), np.float32(0))
 
-    def attention(self, share: Share, r: Rows):
-        """A function of a layer: causal attention over the slot, into ``r.heads``."""
+    def attention(self, worker: ShardWorker, r: Workspace) -> Attend:
+        """Causal attention over the slot."""
         n, (n_group, group) = len(self.ids), r.groups
         blocks = n_blocks(self.end)
         n_places = blocks * WIDTH
-        ones = share.ones[:n_places]
-        scores = share.scores[: n_group * group * n_places].reshape(n_group, group, n_places)
+        ones = worker.ones[:n_places]
+        scores = worker.scores[: n_group * group * n_places].reshape(n_group, group, n_places)
         products = scores.reshape(n_group, group, blocks, WIDTH).transpose(2, 0, 1, 3)
-        seen = scores.reshape(-1, n_places)[:n]  # [n_rows, n_places]
-        recent = seen[:, -self.mask.shape[1] :]
+        row_scores = scores.reshape(-1, n_places)[:n]  # [n_rows, n_places]
+        maskable = row_scores[:, -self.mask.shape[1] :]  # [n_rows, n_places - first]
 
-        def attend(layer):
-            self.remember(layer, r)
+        def attend(layer: Layer) -> None:
+            self.write_kv(layer, r)
             keys, values = layer["keys"][self.slot], layer["values"][self.slot]
-            for part in range(share.n_share):  # a head at a time: its scores stay in the cache
-                for head in range(share.n_head):
-                    q = r.q[:, part, head].reshape(n_group, group, -1)
-                    np.matmul(q, keys[part, head, :blocks, None], out=products)
-                    np.add(recent, self.mask, out=recent)
-                    weights = softmax_numerators(seen, ones)  # [n_rows]
-                    mixed = r.heads[:, part, head].reshape(n_group, group, -1)
-                    np.matmul(scores, values[part, head, :n_places], out=mixed)
-                    r.heads[:n, part, head] /= weights[:, None]
+            # A head at a time, so that its scores stay in the cache of the processor.
+            for shard in range(worker.n_local):
+                for head in range(worker.n_head):
+                    q = r.q[:, shard, head].reshape(n_group, group, -1)
+                    np.matmul(q, keys[shard, head, :blocks, None], out=products)
+                    np.add(maskable, self.mask, out=maskable)
+                    totals = softmax_numerators(row_scores, ones)  # [n_rows]
+                    attn_out = r.heads[:, shard, head].reshape(n_group, group, -1)
+                    np.matmul(scores, values[shard, head, :n_places], out=attn_out)
+                    r.heads[:n, shard, head] /= totals[:, None]
 
         return attend
 
-    def remember(self, layer, r: Rows) -> None:
-        """Put the keys and values of all rows into the slot."""
+    def write_kv(self, layer: Layer, r: Workspace) -> None:
+        """Write the keys and values of all rows to the slot."""
         n, length, end = len(self.ids), self.length, self.end
         keys, values = layer["keys"][self.slot], layer["values"][self.slot]
         values[:, :, length:end] = r.v[:n].transpose(1, 2, 0, 3)
         for block in range(length // WIDTH, n_blocks(end)):
             first, last = max(length, block * WIDTH), min(end, (block + 1) * WIDTH)
-            k = r.k[first - length : last - length]  # [n_some, n_share, n_head, d_head]
-            at = slice(first - block * WIDTH, last - block * WIDTH)
-            keys[:, :, block, :, at] = k.transpose(1, 2, 3, 0)
+            k = r.k[first - length : last - length]  # [n_some, n_local, n_head, d_head]
+            columns = slice(first - block * WIDTH, last - block * WIDTH)
+            keys[:, :, block, :, columns] = k.transpose(1, 2, 3, 0)
 
-    def last_step(self) -> StepPass:
-        """The last of these tokens as if it alone came next."""
-        return StepPass([self.slot], [self.end - 1], self.ids[-1:])
+    def last_token(self) -> DecodeBatch:
+        """The last of these tokens as a decode batch of one."""
+        return DecodeBatch([self.slot], [self.end - 1], self.ids[-1:])
 
 
-def normalise(x: np.ndarray, out: np.ndarray, scale: np.ndarray) -> None:
-    """Rows of mean zero ``[n_rows, n_embd]`` divided by their deviation: a bare layer norm."""
+def rms_normalise(x: Array, out: Array, scale: Array) -> None:
+    """Divide rows ``[n_rows, n_embd]`` by their root mean square; ``scale`` is scratch.
+
+    It is the layer norm without gain and shift, because the rows' means are 0 already.
+    """
     np.vecdot(x, x, out=scale[:, 0])
     scale *= 1 / x.shape[-1]
     scale += EPS
@@ -523,20 +574,22 @@ def normalise(x: np.ndarray, out: np.ndarray, scale: np.ndarray) -> None:
     np.divide(x, scale, out=out)
 
 
-def gelu_twice(x: np.ndarray, t: np.ndarray) -> None:
-    """``x = 2 * gelu(x)`` in place; ``t`` is scratch of the same shape."""
-    np.multiply(x, x, out=t)
-    t *= CUBIC
-    t += LINEAR
-    t *= x
-    np.tanh(t, out=t)
-    t += 1
-    x *= t
+def double_gelu(x: Array, scratch: Array) -> None:
+    """``x = 2 * gelu(x)`` in place; ``scratch`` has the same shape."""
+    np.multiply(x, x, out=scratch)
+    scratch *= CUBIC
+    scratch += LINEAR
+    scratch *= x
+    np.tanh(scratch, out=scratch)
+    scratch += 1
+    x *= scratch
 
 
-def softmax_numerators(scores: np.ndarray, ones: np.ndarray) -> np.ndarray:
-    """``exp(scores - max)`` in place over the last axis; returns what to divide by."""
+def softmax_numerators(scores: Array, ones: Array) -> Array:
+    """``exp(scores - max)`` in place over the last axis; returns the sums to divide by."""
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
-    # A dot product adds up in lanes: zeros at the end change nothing, as a sum's would.
-    return np.vecdot(scores, ones)
+    # A dot product with ones, because it adds up in fixed lanes: zeros at the end do not
+    # change the result, as they may in np.sum.
+    totals: Array = np.vecdot(scores, ones)
+    return totals

@@ -1,27 +1,27 @@
-"""Weights in the order in which the engine reads them: blocks, parts, one flat file.
+"""Packed weights: the parameters in the order in which the engine reads them.
 
-The checkpoint's ``[n_in, n_out]`` matrices are good to read and slow to multiply with
-few rows: OpenBLAS repacks them on every call. Cut into blocks of ``WIDTH`` columns,
-``[n_blocks, n_in, WIDTH]``, each small product ``[n_rows, n_in] @ [n_in, WIDTH]`` takes
-its path without packing, streams memory from start to end, and adds each row up in the
-same order whatever the other rows are. The engine touches nothing but this layout.
+The checkpoint's ``[n_in, n_out]`` matrices are good to read and slow to multiply with few
+rows: OpenBLAS repacks them on every call. Here they are cut into blocks of ``WIDTH`` columns,
+``[n_blocks, n_in, WIDTH]``. Each small product ``[n_rows, n_in] @ [n_in, WIDTH]`` then takes
+OpenBLAS's path without packing, streams memory from start to end, and adds up each row in
+the same order whatever the other rows are. The engine reads nothing but this layout.
 
-A layer is also cut into ``n_parts`` *parts*, each some of the attention heads and the
-same share of the hidden layer: a part needs no other part until its results are added
-up, so parts can go to threads.
+Every layer is also cut into ``n_shards`` tensor-parallel *shards*. A shard has some of the
+attention heads and as large a part of the hidden layer, and needs no other shard until
+their results are added up, so each thread can take some of them.
 
-What can be computed once is: the norms' gains and shifts are multiplied into the
-matrices that follow them, ``1 / sqrt(d_head)`` into the queries, gelu's one half into
-the matrix behind it; and matrices that write to the residual stream write rows of mean
-zero, as every norm would subtract that mean.
+What can be computed once is: the gains and shifts of the layer norms are multiplied into the
+matrices that follow them, ``1 / sqrt(d_head)`` into the queries, and the one half of GELU
+into the matrix behind it. Matrices that write to the residual stream write rows of mean
+zero, because every layer norm would subtract that mean.
 
 A layout is as large as the weights in float32. That of a large model is a file beside
-``model.safetensors``, mapped and shared by all worker processes, and then nothing of
-``model.safetensors`` stays in memory. Where the folder cannot be written, and for small
-models, each process has a layout of its own.
+``model.safetensors``, which all worker processes map and share; of ``model.safetensors``
+nothing then stays in memory. If the folder cannot be written, and for small models, each
+process has a layout of its own.
 
-Invariants: a file is complete and fits its model before it bears its name; one that
-does not fit (another model, other weights, another version) is written anew.
+Invariants: a file under the layout's name is complete and belongs to its model. A file of
+another model, of other weights or of another version is written again.
 """
 
 import errno
@@ -35,16 +35,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2core.hparams import HParams
 from gpt2core.store.weights import load_params
 
 log = logging.getLogger(__name__)
 
+Array = NDArray[np.float32]
+
 WIDTH = 64  # columns in a block: four AVX-512 registers
-MAX_PARTS = 5
+MAX_SHARDS = 5
 FILE_NAME = "model.layout"
 SHARED_FROM = 2**27  # bytes; smaller layouts are made in a moment and cost little twice
 VERSION = 1
@@ -54,42 +58,42 @@ HEADER = 4096  # bytes: one page, so that the tensors behind it are aligned
 WRITE_SIZE = 2**26  # bytes, more than any matrix of a layer
 
 
-def n_parts(hparams: HParams) -> int:
-    """Into how many parts a layer is cut: as many as share the heads evenly, up to MAX_PARTS.
+def count_shards(hparams: HParams) -> int:
+    """The number of shards: at most MAX_SHARDS, each with the same number of heads.
 
-    Rather an even number, which two threads can share: 4 but for 1558M, which gets 5.
+    An even number is preferred, which two threads divide evenly: 4, except 5 for 1558M.
     """
-    possible = (n for n in range(1, MAX_PARTS + 1) if hparams.n_head % n == 0)
+    possible = (n for n in range(1, MAX_SHARDS + 1) if hparams.n_head % n == 0)
     return max(possible, key=lambda n: (n % 2 == 0, n))
 
 
 def layout_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
     """Every tensor of a layout and its shape, in the order of the file."""
-    d, n_layer, parts = hparams.n_embd, hparams.n_layer, n_parts(hparams)
-    n_heads, n_hidden = d // parts, 4 * d // parts  # a part's columns of q and of the hidden layer
+    d, n_layer, shards = hparams.n_embd, hparams.n_layer, count_shards(hparams)
+    n_heads, n_hidden = d // shards, 4 * d // shards  # a shard's columns of q; of the hidden layer
     qkv, hidden, out = n_blocks(3 * n_heads), n_blocks(n_hidden), n_blocks(d)
     return {
         "wpe": (hparams.n_ctx, d),
         "ln_f_g": (d,),
         "ln_f_b": (d,),
-        "qkv_b": (n_layer, parts, qkv * WIDTH),
+        "qkv_b": (n_layer, shards, qkv * WIDTH),
         "proj_b": (n_layer, d),
-        "fc_b": (n_layer, parts, hidden * WIDTH),
+        "fc_b": (n_layer, shards, hidden * WIDTH),
         "out_b": (n_layer, d),
-        "qkv_w": (n_layer, parts, qkv, d, WIDTH),
-        "proj_w": (n_layer, parts, out, n_heads, WIDTH),
-        "fc_w": (n_layer, parts, hidden, d, WIDTH),
-        "out_w": (n_layer, parts, out, n_hidden, WIDTH),
+        "qkv_w": (n_layer, shards, qkv, d, WIDTH),
+        "proj_w": (n_layer, shards, out, n_heads, WIDTH),
+        "fc_w": (n_layer, shards, hidden, d, WIDTH),
+        "out_w": (n_layer, shards, out, n_hidden, WIDTH),
         "vocab": (n_blocks(hparams.n_vocab), d, WIDTH),
     }
 
 
 def n_blocks(n: int) -> int:
-    """How many blocks hold ``n`` columns; the last is filled up with zeros."""
+    """The number of blocks that hold ``n`` columns; the last is padded with zeros."""
     return -(-n // WIDTH)
 
 
-def blocked(w: np.ndarray) -> np.ndarray:
+def blocked(w: Array) -> Array:
     """``[..., n_in, n_out] -> [..., n_blocks, n_in, WIDTH]``, a copy."""
     *lead, n_in, n_out = w.shape
     blocks = n_blocks(n_out)
@@ -102,89 +106,107 @@ def blocked(w: np.ndarray) -> np.ndarray:
     return out
 
 
-def padded(b: np.ndarray) -> np.ndarray:
-    """``[..., n] -> [..., n_blocks * WIDTH]``, zeros behind."""
+def padded(b: Array) -> Array:
+    """``[..., n] -> [..., n_blocks * WIDTH]``, zeros at the end."""
     out = np.zeros((*b.shape[:-1], n_blocks(b.shape[-1]) * WIDTH), np.float32)
     out[..., : b.shape[-1]] = b
     return out
 
 
-def pieces(params: dict, hparams: HParams) -> Iterator[np.ndarray]:
-    """The layout of ``params`` from start to end, in float32 pieces of at most a matrix."""
-    d, parts = hparams.n_embd, n_parts(hparams)
+def packed_tensors(params: dict[str, Any], hparams: HParams) -> Iterator[Array]:
+    """The layout of ``params`` from start to end, in float32 arrays of at most a matrix.
+
+    In the order of :func:`layout_shapes`; tensors of all layers come layer by layer.
+    """
+    d, shards = hparams.n_embd, count_shards(hparams)
     layers = params["blocks"]
     scale = 1 / math.sqrt(d // hparams.n_head)
 
-    def attn_in(array):
-        """c_attn's columns ``[..., 3*n_embd]`` by part ``[n_parts, ..., 3*n_embd/n_parts]``."""
-        split = array.reshape(*array.shape[:-1], 3, parts, d // parts).copy()
-        split[..., 0, :, :] *= scale
-        split = np.moveaxis(split, -2, 0)  # [n_parts, ..., 3, d / n_parts]
-        return split.reshape(*split.shape[:-2], 3 * d // parts)
+    def attn_in(array: Array) -> Array:
+        """c_attn's columns ``[..., 3*n_embd]`` as ``[n_shards, ..., 3*n_embd/n_shards]``."""
+        split = array.reshape(*array.shape[:-1], 3, shards, d // shards).copy()
+        split[..., 0, :, :] *= scale  # the queries
+        split = np.moveaxis(split, -2, 0)  # [n_shards, ..., 3, d / n_shards]
+        return split.reshape(*split.shape[:-2], 3 * d // shards)
 
-    def mlp_in(array):
-        split = array.reshape(*array.shape[:-1], parts, 4 * d // parts)
-        return np.moveaxis(split, -2, 0)  # [n_parts, ..., 4*d / n_parts]
+    def mlp_in(array: Array) -> Array:
+        """c_fc's columns ``[..., 4*n_embd]`` as ``[n_shards, ..., 4*n_embd/n_shards]``."""
+        return np.moveaxis(array.reshape(*array.shape[:-1], shards, 4 * d // shards), -2, 0)
 
-    yield params["wpe"]
-    yield params["ln_f"]["g"]
-    yield params["ln_f"]["b"]
+    yield params["wpe"]  # [n_ctx, d]
+    yield params["ln_f"]["g"]  # [d]
+    yield params["ln_f"]["b"]  # [d]
+    # Biases: the shift of a norm goes through the matrix that follows it.
     for layer in layers:
         linear = layer["attn"]["c_attn"]
-        yield padded(attn_in(layer["ln_1"]["b"] @ linear["w"] + linear["b"]))
+        shift = layer["ln_1"]["b"] @ linear["w"]  # [3*d]
+        yield padded(attn_in(shift + linear["b"]))  # [n_shards, qkv * WIDTH]
     for layer in layers:
-        yield centred(layer["attn"]["c_proj"]["b"])
+        yield centred(layer["attn"]["c_proj"]["b"])  # [d]
     for layer in layers:
         linear = layer["mlp"]["c_fc"]
-        yield padded(mlp_in(layer["ln_2"]["b"] @ linear["w"] + linear["b"]))
+        shift = layer["ln_2"]["b"] @ linear["w"]  # [4*d]
+        yield padded(mlp_in(shift + linear["b"]))  # [n_shards, hidden * WIDTH]
     for layer in layers:
-        yield centred(layer["mlp"]["c_proj"]["b"])
+        yield centred(layer["mlp"]["c_proj"]["b"])  # [d]
+    # Matrices into a layer are cut by columns, those out of it by rows.
     for layer in layers:
-        w = layer["ln_1"]["g"][:, None] * layer["attn"]["c_attn"]["w"]
-        yield blocked(attn_in(w))
+        w = layer["ln_1"]["g"][:, None] * layer["attn"]["c_attn"]["w"]  # [d, 3*d]
+        yield blocked(attn_in(w))  # [n_shards, qkv, d, WIDTH]
     for layer in layers:
-        w = centred(layer["attn"]["c_proj"]["w"])
-        yield blocked(w.reshape(parts, d // parts, d))
+        w = centred(layer["attn"]["c_proj"]["w"])  # [d, d]
+        yield blocked(w.reshape(shards, d // shards, d))  # [n_shards, out, d / n_shards, WIDTH]
     for layer in layers:
-        yield blocked(mlp_in(layer["ln_2"]["g"][:, None] * layer["mlp"]["c_fc"]["w"]))
+        w = layer["ln_2"]["g"][:, None] * layer["mlp"]["c_fc"]["w"]  # [d, 4*d]
+        yield blocked(mlp_in(w))  # [n_shards, hidden, d, WIDTH]
     for layer in layers:
-        w = centred(layer["mlp"]["c_proj"]["w"]) * np.float32(0.5)
-        yield blocked(w.reshape(parts, 4 * d // parts, d))
+        w = centred(layer["mlp"]["c_proj"]["w"]) * np.float32(0.5)  # [4*d, d]
+        # [n_shards, out, 4*d / n_shards, WIDTH]
+        yield blocked(w.reshape(shards, 4 * d // shards, d))
     step = 64 * WIDTH  # tokens at a time, or the vocabulary would be in memory twice
     for start in range(0, hparams.n_vocab, step):
-        yield blocked(params["wte"][start : start + step].T)
+        yield blocked(params["wte"][start : start + step].T)  # [n_some, d, WIDTH]
 
 
-def centred(w: np.ndarray) -> np.ndarray:
+def centred(w: Array) -> Array:
     """``w [..., n]`` less the mean of each row."""
-    return w - w.mean(axis=-1, keepdims=True)
+    result: Array = w - w.mean(axis=-1, keepdims=True)
+    return result
 
 
 class Layout:
-    """The tensors of :func:`layout_shapes` as attributes, views of one flat float32 array."""
+    """The tensors of :func:`layout_shapes`, views of one flat float32 array."""
 
-    def __init__(self, flat: np.ndarray, hparams: HParams):
+    def __init__(self, flat: Array, hparams: HParams):
         self.hparams = hparams
-        self.n_parts = n_parts(hparams)
+        self.n_shards = count_shards(hparams)
+        tensors: dict[str, Array] = {}
         start = 0
         for name, shape in layout_shapes(hparams).items():
             size = math.prod(shape)
-            setattr(self, name, flat[start : start + size].reshape(shape))
+            tensors[name] = flat[start : start + size].reshape(shape)
             start += size
+        # In blocks of WIDTH columns, of all layers and shards; see layout_shapes.
+        self.wpe, self.vocab = tensors["wpe"], tensors["vocab"]
+        self.ln_f_g, self.ln_f_b = tensors["ln_f_g"], tensors["ln_f_b"]
+        self.qkv_w, self.qkv_b = tensors["qkv_w"], tensors["qkv_b"]
+        self.proj_w, self.proj_b = tensors["proj_w"], tensors["proj_b"]
+        self.fc_w, self.fc_b = tensors["fc_w"], tensors["fc_b"]
+        self.out_w, self.out_b = tensors["out_w"], tensors["out_b"]
 
 
 def layout_size(hparams: HParams) -> int:
-    """How many float32 numbers a layout holds."""
+    """The number of float32 numbers in a layout."""
     return sum(math.prod(shape) for shape in layout_shapes(hparams).values())
 
 
-def layout_in_memory(params: dict, hparams: HParams) -> Layout:
+def layout_in_memory(params: dict[str, Any], hparams: HParams) -> Layout:
     """A layout of this process's own."""
     flat = np.empty(layout_size(hparams), np.float32)
     start = 0
-    for piece in pieces(params, hparams):
-        flat[start : start + piece.size] = piece.reshape(-1)
-        start += piece.size
+    for tensor in packed_tensors(params, hparams):
+        flat[start : start + tensor.size] = tensor.reshape(-1)
+        start += tensor.size
     return Layout(flat, hparams)
 
 
@@ -212,7 +234,7 @@ def open_layout(source: Path, hparams: HParams) -> Layout:
     return Layout(flat, hparams)
 
 
-def map_layout(path: Path) -> np.ndarray:
+def map_layout(path: Path) -> Array:
     """The numbers of a layout file, flat and read-only, shared with who else maps it."""
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -230,7 +252,7 @@ def file_header(source: Path, hparams: HParams) -> bytes:
     facts = {
         "gpt2core layout": VERSION,
         "width": WIDTH,
-        "n_parts": n_parts(hparams),
+        "n_shards": count_shards(hparams),
         **hparams.to_dict(),
         "source": [stat.st_size, stat.st_mtime_ns],
     }
@@ -247,7 +269,7 @@ def fits(path: Path, header: bytes, hparams: HParams) -> bool:
         return False
 
 
-def write_layout(path: Path, header: bytes, params: dict, hparams: HParams) -> None:
+def write_layout(path: Path, header: bytes, params: dict[str, Any], hparams: HParams) -> None:
     """Write the layout file through a temporary one; ``path`` is never half a file.
 
     For one process at a time: what an earlier writer left when it was killed goes.
@@ -258,7 +280,7 @@ def write_layout(path: Path, header: bytes, params: dict, hparams: HParams) -> N
     try:
         with open(handle, "wb", WRITE_SIZE) as file:
             file.write(header)
-            for piece in pieces(params, hparams):
+            for piece in packed_tensors(params, hparams):
                 file.write(np.ascontiguousarray(piece, np.float32).data)
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave a whole length of zeros
@@ -269,7 +291,7 @@ def write_layout(path: Path, header: bytes, params: dict, hparams: HParams) -> N
 
 
 @contextmanager
-def only_one(path: Path):
+def only_one(path: Path) -> Iterator[None]:
     """Let one process at a time in: workers that start together share one file, not two."""
     try:
         import fcntl

@@ -55,7 +55,7 @@ class Model:
             return Engine(self.params, self.hparams, n_slots)
         # The file's own shape: it may have more rows than there are tokens.
         layout = open_layout(self.path, read_hparams(self.path.parent))
-        return Engine(None, self.hparams, n_slots, layout=layout)
+        return Engine(layout, self.hparams, n_slots)
 
 
 @dataclass(frozen=True)

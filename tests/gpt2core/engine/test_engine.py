@@ -178,7 +178,7 @@ def text_ids(demo) -> list[int]:
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
 def test_any_number_of_threads_gives_the_same_numbers(n_threads, monkeypatch):
-    monkeypatch.setattr(gpt2core.engine.engine, "SHARED_LAYER", 0)  # small as it is, share it
+    monkeypatch.setattr(gpt2core.engine.engine, "MIN_WEIGHTS_FOR_THREADS", 0)
     engine, ids = engine_of(LONG, 2, n_threads), LONG.ids()
     slot, logits = prefilled(engine, ids[:130])
     np.testing.assert_array_equal(logits, alone(engine_of(LONG, n_threads=1), ids[:130]))
@@ -187,7 +187,7 @@ def test_any_number_of_threads_gives_the_same_numbers(n_threads, monkeypatch):
 
 
 def test_threads_end_with_their_engine(monkeypatch):
-    monkeypatch.setattr(gpt2core.engine.engine, "SHARED_LAYER", 0)
+    monkeypatch.setattr(gpt2core.engine.engine, "MIN_WEIGHTS_FOR_THREADS", 0)
     before = set(threading.enumerate())
     for _ in range(3):
         alone(engine_of(LONG, n_threads=4), LONG.ids()[:3])
@@ -199,7 +199,7 @@ def test_threads_end_with_their_engine(monkeypatch):
 
 def test_no_thread_starts_before_there_is_work(monkeypatch):
     """A worker process is forked after the engine's module is imported, or even made."""
-    monkeypatch.setattr(gpt2core.engine.engine, "SHARED_LAYER", 0)
+    monkeypatch.setattr(gpt2core.engine.engine, "MIN_WEIGHTS_FOR_THREADS", 0)
     before = set(threading.enumerate())
     engine = engine_of(LONG, n_threads=4)
     engine.open()
@@ -208,24 +208,24 @@ def test_no_thread_starts_before_there_is_work(monkeypatch):
 
 @pytest.mark.parametrize("broken", [0, 1])
 def test_a_failure_in_any_thread_is_raised_and_the_engine_goes_on(broken, monkeypatch):
-    monkeypatch.setattr(gpt2core.engine.engine, "SHARED_LAYER", 0)
+    monkeypatch.setattr(gpt2core.engine.engine, "MIN_WEIGHTS_FOR_THREADS", 0)
     engine, ids = engine_of(LONG, n_threads=2), LONG.ids()
     slot, _ = prefilled(engine, ids[:5])
-    share = engine._shares[broken]
-    add_up, n_left = share.add_up, 2
+    worker = engine._workers[broken]
+    all_reduce, n_left = worker.all_reduce, 2
 
     def failing(*args):
         nonlocal n_left
         n_left -= 1
         if n_left == 0:
             raise MemoryError("there is none")
-        add_up(*args)
+        all_reduce(*args)
 
-    share.add_up = failing
+    worker.all_reduce = failing
     with pytest.raises(MemoryError, match="there is none"):
         engine.step([slot], [ids[5]])
     assert engine.length(slot) == 5
-    del share.add_up
+    del worker.all_reduce
     assert_same_logits(engine.step([slot], [ids[5]])[0], reference(LONG, ids[:6])[-1])
 
 
@@ -283,7 +283,7 @@ def test_one_token_more_is_one_token_more_in_the_cache(small):
 
 def recorded_caches(engine) -> list[np.ndarray]:
     """Every slot's keys and every slot's values."""
-    layer = engine._shares[0].layers[0]
+    layer = engine._workers[0].layers[0]
     return [layer["keys"].base, layer["values"].base]
 
 
@@ -398,7 +398,7 @@ def test_everything_is_float32(small):
     slot, logits = prefilled(engine, small.ids()[:4])
     assert logits.dtype == np.float32
     assert engine.step([slot], [small.ids()[4]]).dtype == np.float32
-    held = [vars(engine._layout), *(share.buffers for share in engine._shares)]
+    held = [vars(engine._layout), *(worker.buffers for worker in engine._workers)]
     arrays = [value for names in held for value in names.values() if isinstance(value, np.ndarray)]
     arrays += recorded_caches(engine)
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}

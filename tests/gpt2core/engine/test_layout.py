@@ -11,9 +11,9 @@ from gpt2core.engine.engine import Engine
 from gpt2core.engine.layout import (
     FILE_NAME,
     Layout,
+    count_shards,
     layout_in_memory,
     layout_shapes,
-    n_parts,
     open_layout,
 )
 from gpt2core.hparams import HParams
@@ -84,9 +84,7 @@ def test_other_weights_of_the_same_shape_are_laid_out_anew(source):
 def test_another_model_in_the_same_place_is_laid_out_anew(source):
     open_layout(source, SMALL.hparams)
     save_params(source, OTHER.params())
-    assert_same(
-        open_layout(source, OTHER.hparams), layout_in_memory(OTHER.params(), OTHER.hparams)
-    )
+    assert_same(open_layout(source, OTHER.hparams), layout_in_memory(OTHER.params(), OTHER.hparams))
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "longer", "another version"])
@@ -146,9 +144,9 @@ def test_a_failure_while_writing_leaves_nothing_behind(source, monkeypatch):
         yield np.zeros(3, np.float32)
         raise OSError("no space left on device")
 
-    calls = iter([failing, gpt2core.engine.layout.pieces])
+    calls = iter([failing, gpt2core.engine.layout.packed_tensors])
     in_memory = expected()
-    monkeypatch.setattr(gpt2core.engine.layout, "pieces", lambda *args: next(calls)(*args))
+    monkeypatch.setattr(gpt2core.engine.layout, "packed_tensors", lambda *args: next(calls)(*args))
     assert_same(open_layout(source, SMALL.hparams), in_memory)
     assert os.listdir(source.parent) == [source.name]
 
@@ -194,7 +192,7 @@ def mapped_inode(address: int) -> int:
 def test_an_engine_on_the_file_says_what_one_in_memory_says(source):
     ids = SMALL.ids()[:20]
     engines = [
-        Engine(None, SMALL.hparams, layout=open_layout(source, SMALL.hparams)),
+        Engine(open_layout(source, SMALL.hparams), SMALL.hparams),
         Engine(SMALL.params(), SMALL.hparams),
     ]
     logits = [engine.prefill(engine.open(), ids) for engine in engines]
@@ -205,4 +203,4 @@ def test_an_engine_on_the_file_says_what_one_in_memory_says(source):
     ("n_head", "n"), [(12, 4), (16, 4), (20, 4), (25, 5), (3, 3), (1, 1), (7, 1), (6, 2), (8, 4)]
 )
 def test_a_layer_has_parts_that_threads_can_share(n_head, n):
-    assert n_parts(HParams(n_embd=n_head * 2, n_head=n_head)) == n
+    assert count_shards(HParams(n_embd=n_head * 2, n_head=n_head)) == n
