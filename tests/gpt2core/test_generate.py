@@ -10,9 +10,8 @@ from gpt2core.generate import generate, stream
 from gpt2core.model import gpt2
 from gpt2core.sampling import SamplingParams
 from gpt2core.tokenizer.bpe import ENDOFTEXT
-from tests.helpers.small_models import SMALL_MODELS
+from tests.helpers.small_models import SMALL_MODELS, TOLERANCE
 
-TOLERANCE = 1e-4  # of a log-probability
 ONE_HEAD = SMALL_MODELS["one_head"]
 
 

@@ -27,9 +27,7 @@ from gpt2core.model import (
     transformer_block,
     unembed,
 )
-from tests.helpers.small_models import SMALL_MODELS
-
-TOLERANCE = 1e-4  # of a logit
+from tests.helpers.small_models import SMALL_MODELS, TOLERANCE
 
 
 def logits_of(small, ids):

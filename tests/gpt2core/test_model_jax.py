@@ -11,7 +11,7 @@ import pytest
 
 from gpt2core.model import gpt2
 from tests.helpers.paths import ROOT
-from tests.helpers.small_models import SMALL_MODELS
+from tests.helpers.small_models import SMALL_MODELS, TOLERANCE
 
 if os.environ.get("CI"):
     import jax  # where the promise is checked for good, a missing JAX is a red test
@@ -19,7 +19,6 @@ else:
     jax = pytest.importorskip("jax", reason="JAX is not installed (requirements-dev.txt)")
 jnp = jax.numpy
 
-TOLERANCE = 1e-4  # of a logit
 
 
 def largest_difference(a, b):

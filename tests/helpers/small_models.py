@@ -17,6 +17,7 @@ from tests.helpers.paths import GOLDEN
 
 LOGIT_GOLDENS = GOLDEN / "logits.npz"
 INSIDE_GOLDENS = GOLDEN / "inside.npz"
+TOLERANCE = 1e-4  # of a logit or log-probability, between two float32 computations
 
 
 @dataclass(frozen=True)
@@ -80,26 +81,53 @@ SMALL_MODELS = {
     # The spreads of OpenAI's 124M: nothing is extreme, every part counts.
     "released_spreads": SmallModel(
         HParams(n_vocab=97, n_ctx=64, n_embd=48, n_head=4, n_layer=3),
-        seed=1, embedding=0.14, weight=0.14, bias=0.1, gain=0.3,
+        seed=1,
+        embedding=0.14,
+        weight=0.14,
+        bias=0.1,
+        gain=0.3,
     ),
     # Loud: attention is nearly one-hot and gelu saturates on both sides.
     "large_weights": SmallModel(
         HParams(n_vocab=61, n_ctx=40, n_embd=32, n_head=2, n_layer=2),
-        seed=12, embedding=1.0, weight=0.4, bias=0.5, gain=0.5,
+        seed=12,
+        embedding=1.0,
+        weight=0.4,
+        bias=0.5,
+        gain=0.5,
     ),
     # As quiet as just after initialisation: eps is not small beside the variance.
     "small_weights": SmallModel(
         HParams(n_vocab=53, n_ctx=32, n_embd=40, n_head=5, n_layer=2),
-        seed=8, embedding=0.02, weight=0.02, bias=0.02, gain=2.0,
+        seed=8,
+        embedding=0.02,
+        weight=0.02,
+        bias=0.02,
+        gain=2.0,
     ),
     # One head and one layer, and numbers of channels and places that divide nothing.
     "one_head": SmallModel(
         HParams(n_vocab=31, n_ctx=19, n_embd=21, n_head=1, n_layer=1),
-        seed=4, embedding=0.3, weight=0.3, bias=0.3, gain=0.3,
+        seed=4,
+        embedding=0.3,
+        weight=0.3,
+        bias=0.3,
+        gain=0.3,
     ),
     # As many heads as channels: each query and key is a single number.
     "one_channel_a_head": SmallModel(
         HParams(n_vocab=43, n_ctx=24, n_embd=12, n_head=12, n_layer=4),
-        seed=5, embedding=0.3, weight=0.4, bias=0.2, gain=0.3,
+        seed=5,
+        embedding=0.3,
+        weight=0.4,
+        bias=0.2,
+        gain=0.3,
     ),
 }
+
+# Several blocks of the engine's keys, more than one of its prefill chunks, and shards for
+# four threads. Not among SMALL_MODELS, because the readable model takes long with it.
+LONG = SmallModel(
+    HParams(n_vocab=150, n_ctx=200, n_embd=48, n_head=4, n_layer=2),
+    seed=9, embedding=0.14, weight=0.14, bias=0.1, gain=0.3,
+)  # fmt: skip

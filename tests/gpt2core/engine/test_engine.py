@@ -9,22 +9,13 @@ import pytest
 import gpt2core.engine.engine
 from gpt2core.engine.engine import Engine
 from gpt2core.errors import InputError
-from gpt2core.hparams import HParams
 from gpt2core.model import gpt2
-from tests.helpers.small_models import SMALL_MODELS, SmallModel
-
-TOLERANCE = 1e-4  # of a logit
+from tests.helpers.small_models import LONG, SMALL_MODELS, TOLERANCE
 
 # Prompt lengths that a chunked prefill, a mask or a place in the cache could get wrong;
 # -1 stands for n_ctx - 1, the longest prompt there may be.
 LENGTHS = [1, 2, 17, -1]
 each_length = pytest.mark.parametrize("length", LENGTHS, ids=["1", "2", "17", "n_ctx-1"])
-
-# Several blocks of keys, and work for several threads.
-LONG = SmallModel(
-    HParams(n_vocab=150, n_ctx=200, n_embd=48, n_head=4, n_layer=2),
-    seed=9, embedding=0.14, weight=0.14, bias=0.1, gain=0.3,
-)  # fmt: skip
 
 
 def prompt_of(small, length):

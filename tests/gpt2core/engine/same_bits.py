@@ -1,0 +1,50 @@
+"""Run by ``test_engine_batch.py`` in a new process: the logits of a sequence, bit for bit.
+
+Exits with a traceback if they depend on the sequences beside it, on how its prompt was cut or
+on the number of threads. ``gpt2core`` comes first, so that it configures OpenBLAS.
+"""
+
+# ruff: noqa: I001
+import gpt2core.engine.engine
+from gpt2core.engine import blas
+from gpt2core.engine.engine import Engine
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.small_models import LONG
+
+PARAMS = LONG.params()
+
+
+@settings(max_examples=30, derandomize=True, deadline=None, database=None)
+@given(
+    lengths=st.lists(st.integers(1, 190), min_size=1, max_size=6),
+    cut=st.integers(1, 190),
+    n_threads=st.integers(1, 2),
+)
+def check(lengths, cut, n_threads):
+    # Many sequences, decoded together; each prompt is read in two chunks.
+    together = Engine(PARAMS, LONG.hparams, len(lengths), n_threads=n_threads)
+    texts = [LONG.ids()[:n] for n in lengths]
+    slots = [together.open() for _ in texts]
+    for slot, text in zip(slots, texts, strict=True):
+        for chunk in (text[:cut], text[cut:]):
+            if chunk:
+                together.prefill(slot, chunk)
+    steps = [together.step(slots, [7] * len(slots)) for _ in range(2)]
+    # Each sequence alone, its prompt read at once.
+    alone = Engine(PARAMS, LONG.hparams, n_threads=1)
+    for row, text in enumerate(texts):
+        slot = alone.open()
+        alone.prefill(slot, text)
+        for logits in steps:
+            np.testing.assert_array_equal(alone.step([slot], [7])[0], logits[row])
+        alone.close(slot)
+
+
+if __name__ == "__main__":
+    assert blas.has_small_kernels(), "gpt2core did not choose the small-matrix kernels"
+    gpt2core.engine.engine.MIN_WEIGHTS_FOR_THREADS = 0  # threads for a model as small as this
+    check()
