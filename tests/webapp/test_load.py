@@ -1,6 +1,6 @@
-"""A crowd, and what crowds do: many at once, tabs closed, readers asleep, workers killed.
+"""Many clients at once: closed tabs, clients that do not read, killed workers.
 
-Real gunicorn, real sockets. The small sizes run always; the full ones are marked slow.
+On real gunicorn and real sockets. Small sizes run always, the full ones are marked slow.
 """
 
 import os
@@ -23,14 +23,14 @@ def small_and_full(small, full):
     return pytest.mark.parametrize("n", [small, pytest.param(full, marks=pytest.mark.slow)])
 
 
-def fields_of(reader: int, n_tokens: int = 12) -> dict:
-    """A request that only this reader makes."""
-    prompt = PROMPTS[reader % len(PROMPTS)]
-    return {"prompt": prompt, "n_tokens": n_tokens, "temperature": 1, "seed": reader}
+def fields_of(client: int, n_tokens: int = 12) -> dict:
+    """A request that only this client makes."""
+    prompt = PROMPTS[client % len(PROMPTS)]
+    return {"prompt": prompt, "n_tokens": n_tokens, "temperature": 1, "seed": client}
 
 
 def streamed_text(server, fields: dict) -> str:
-    """The continuation as a page shows it; a stream that does not end as it should fails."""
+    """The continuation as the page shows it. Fails if the stream is not complete."""
     with server.generate(HTMX, **fields) as response:
         assert response.status == 200
         page = shown(messages(line.decode() for line in response))
@@ -52,11 +52,13 @@ def resources(pid: int) -> tuple[int, int, int]:
 
 
 @small_and_full(10, 32)
-def test_everybody_in_a_crowd_gets_the_text_they_would_get_alone(own_server, n):
+def test_many_clients_at_once_get_the_texts_they_get_alone(own_server, n):
     with own_server(GPT2_MAX_BATCH=8) as server:
-        alone = [server.generate_json(**fields_of(reader))["text"] for reader in range(n)]
-        with ThreadPoolExecutor(n) as crowd:
-            together = list(crowd.map(lambda r: streamed_text(server, fields_of(r)), range(n)))
+        alone = [server.generate_json(**fields_of(client))["text"] for client in range(n)]
+        with ThreadPoolExecutor(n) as clients:
+            together = list(
+                clients.map(lambda client: streamed_text(server, fields_of(client)), range(n))
+            )
         assert together == alone
         server.wait_for_load(0)
 
@@ -65,10 +67,10 @@ def test_everybody_in_a_crowd_gets_the_text_they_would_get_alone(own_server, n):
 def test_closed_tabs_leave_nothing_behind(own_server, n):
     rng = random.Random(7)
 
-    def open_and_close(patience: float):
-        with server.generate(HTMX, **fields_of(int(patience * 1000), 200)) as response:
+    def open_and_close(seconds: float):
+        with server.generate(HTMX, **fields_of(int(seconds * 1000), 200)) as response:
             response.read1(1)
-            time.sleep(patience)
+            time.sleep(seconds)
 
     with own_server(GPT2_MAX_BATCH=4, GPT2_MAX_QUEUE=64) as server:
         (pid,) = workers(server)
@@ -82,15 +84,15 @@ def test_closed_tabs_leave_nothing_behind(own_server, n):
 
         def as_before():
             threads, files, _ = resources(pid)
-            # gunicorn's pool (batch + queue + 24, see its conf) grows as it needs, and stays.
+            # gunicorn's pool of threads (batch + queue + 24, see its conf) grows and stays.
             return threads <= 4 + 64 + 24 + 8 and files <= before[1] + 1
 
-        wait_until(as_before, "threads and files given back")
+        wait_until(as_before, "threads and files released")
         assert resources(pid)[2] < before[2] + 40e6
         assert streamed_text(server, fields_of(1))
 
 
-def test_a_reader_who_stops_reading_does_not_stop_the_others(server):
+def test_a_client_that_stops_reading_does_not_delay_the_others(server):
     expected = server.generate_json(**fields_of(3))["text"]
     asleep = socket.socket()
     asleep.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -105,17 +107,17 @@ def test_a_reader_who_stops_reading_does_not_stop_the_others(server):
     with asleep:
         assert asleep.recv(200).startswith(b"HTTP/1.1 200")
         assert streamed_text(server, fields_of(3)) == expected
-        server.wait_for_load(0)  # its text is made, whether it is read or not
+        server.wait_for_load(0)  # its text is generated, whether it is read or not
         rest = b"".join(iter(lambda: asleep.recv(65536), b""))
         assert b"Done" in rest
 
 
 @small_and_full(4, 16)
-def test_sigterm_lets_those_who_read_finish(own_server, n):
+def test_sigterm_lets_streams_finish(own_server, n):
     with own_server(app="tests.helpers.paced:create_app()", TEST_PACE=0.01) as server:
-        with ThreadPoolExecutor(n) as crowd:
+        with ThreadPoolExecutor(n) as clients:
             fields = {"prompt": "Echo: word", "n_tokens": 30}
-            texts = [crowd.submit(streamed_text, server, fields) for _ in range(n)]
+            texts = [clients.submit(streamed_text, server, fields) for _ in range(n)]
             wait_until(lambda: sum(server.healthz()[k] for k in ("running", "waiting")) == n, "all")
             assert server.stop() == 0
             assert [text.result() for text in texts] == [" word" * 30] * n

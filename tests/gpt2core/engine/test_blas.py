@@ -1,4 +1,4 @@
-"""What OpenBLAS is told before NumPy loads it."""
+"""OpenBLAS is configured before NumPy loads it."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ AVX512 = "flags\t\t: fpu avx avx2 avx512f avx512dq avx512cd avx512bw avx512vl\n"
 
 def cpuinfo(tmp_path, flags):
     path = tmp_path / "cpuinfo"
-    path.write_text(f"processor\t: 0\n{flags}model name\t: one that nobody knows\n")
+    path.write_text(f"processor\t: 0\n{flags}model name\t: an unknown one\n")
     return path
 
 
@@ -48,21 +48,21 @@ def test_an_unknown_system_has_no_avx512(tmp_path):
     assert blas.has_avx512(tmp_path / "nothing") is False
 
 
-def test_importing_the_package_settles_it_before_numpy():
+def test_importing_the_package_configures_openblas_before_numpy():
     expected = ["SKYLAKEX", "None"] if blas.has_avx512() else ["None", "1"]
     assert settings_after("import gpt2core") == expected
 
 
-def test_what_is_set_stays():
+def test_variables_that_are_set_stay():
     environment = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "3"}
     assert settings_after("import gpt2core", **environment) == ["Haswell", "3"]
 
 
-def test_a_program_that_has_numpy_already_is_left_alone():
+def test_nothing_is_set_if_numpy_is_loaded_already():
     assert settings_after("import numpy, gpt2core") == ["None", "None"]
 
 
-def test_deciding_loads_no_numpy():
+def test_configuring_loads_no_numpy():
     # The module without its package, which imports everything.
     settings_after(
         "import sys, types\n"
@@ -92,7 +92,7 @@ def test_a_number_of_threads_that_is_set_stays(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["many", "-2", "0", "1.5"])
-def test_a_useless_number_of_threads_is_told(monkeypatch, value):
+def test_an_invalid_number_of_threads_is_an_error_that_names_the_variable(monkeypatch, value):
     monkeypatch.setenv(blas.THREADS_VARIABLE, value)
     with pytest.raises(SettingError, match=f"GPT2_THREADS is '{value}'; it must be a whole number"):
         blas.n_threads()

@@ -1,4 +1,4 @@
-"""The fast engine says what the readable model says, and never computes a prefix again."""
+"""The engine gives the readable model's numbers, and never computes a prefix again."""
 
 import gc
 import threading
@@ -12,14 +12,14 @@ from gpt2core.errors import InputError
 from gpt2core.model import gpt2
 from tests.helpers.small_models import LONG, SMALL_MODELS, TOLERANCE
 
-# Prompt lengths that a chunked prefill, a mask or a place in the cache could get wrong;
-# -1 stands for n_ctx - 1, the longest prompt there may be.
+# Prompt lengths for which chunks, masks or cache positions could be wrong; -1 stands for
+# n_ctx - 1, the longest prompt.
 LENGTHS = [1, 2, 17, -1]
 each_length = pytest.mark.parametrize("length", LENGTHS, ids=["1", "2", "17", "n_ctx-1"])
 
 
 def prompt_of(small, length):
-    return small.ids()[:length]  # -1 leaves out the last of n_ctx ids
+    return small.ids()[:length]  # -1: all but the last of n_ctx ids
 
 
 def engine_of(small, n_slots=1, n_threads=None):
@@ -59,7 +59,7 @@ def test_prefill_gives_the_readable_models_last_logits(small, length):
 
 @each_length
 @pytest.mark.parametrize("chunk", [1, 2, 3, 16, 17, 64])
-def test_the_size_of_prefill_chunks_changes_nothing(small, length, chunk, monkeypatch):
+def test_the_size_of_prefill_chunks_does_not_change_the_logits(small, length, chunk, monkeypatch):
     monkeypatch.setattr(gpt2core.engine.engine, "PREFILL_CHUNK", chunk)
     ids, engine = prompt_of(small, length), engine_of(small)
     slot, logits = prefilled(engine, ids)
@@ -102,18 +102,18 @@ def test_steps_give_what_a_prefill_of_the_longer_prompt_gives(small):
             stepped = engine.step([slot], [ids[end]])[0]
 
 
-@pytest.mark.parametrize("pieces", [[60, 1, 3], [64, 64], [1, 63, 65], [130, 69], [129, 7]])
-def test_a_prompt_may_come_in_pieces(pieces):
+@pytest.mark.parametrize("chunks", [[60, 1, 3], [64, 64], [1, 63, 65], [130, 69], [129, 7]])
+def test_a_prompt_may_be_read_in_several_calls(chunks):
     engine, ids = engine_of(LONG, n_slots=2), LONG.ids()
     slot, end = engine.open(), 0
-    for n in pieces:
+    for n in chunks:
         end += n
         logits = engine.prefill(slot, ids[end - n : end])
         assert engine.length(slot) == end
         assert_same_logits(logits, reference(LONG, ids[:end])[-1])
 
 
-def test_pieces_before_the_last_need_no_logits():
+def test_calls_before_the_last_compute_no_logits():
     engine, ids = engine_of(LONG), LONG.ids()
     slot = engine.open()
     assert engine.prefill(slot, ids[:70], more_follow=True) is None
@@ -142,7 +142,7 @@ def test_the_bundled_model_reads_a_prompt_as_the_readable_model_does(demo, lengt
 
 
 @each_length
-def test_the_bundled_model_writes_what_the_readable_model_writes(demo, length):
+def test_the_bundled_model_generates_the_readable_models_greedy_tokens(demo, length):
     prompt, engine = text_ids(demo)[:length], demo.engine()
     slot, logits = prefilled(engine, prompt)
     written = list(prompt)
@@ -151,7 +151,7 @@ def test_the_bundled_model_writes_what_the_readable_model_writes(demo, length):
         if len(written) == demo.hparams.n_ctx:
             break
         logits = engine.step([slot], [written[-1]])[0]
-    # One look at the whole text tells what the readable model would have written at each place.
+    # One pass over the whole text gives the readable model's token at each position.
     expected = gpt2(written[:-1], **demo.params, n_head=demo.hparams.n_head)
     assert written[len(prompt) :] == expected[len(prompt) - 1 :].argmax(axis=-1).tolist()
 
@@ -188,8 +188,8 @@ def test_threads_end_with_their_engine(monkeypatch):
     assert set(threading.enumerate()) <= before
 
 
-def test_no_thread_starts_before_there_is_work(monkeypatch):
-    """A worker process is forked after the engine's module is imported, or even made."""
+def test_no_thread_starts_before_the_first_pass(monkeypatch):
+    """A worker process may be forked after its engine is made."""
     monkeypatch.setattr(gpt2core.engine.engine, "MIN_WEIGHTS_FOR_THREADS", 0)
     before = set(threading.enumerate())
     engine = engine_of(LONG, n_threads=4)
@@ -209,11 +209,11 @@ def test_a_failure_in_any_thread_is_raised_and_the_engine_goes_on(broken, monkey
         nonlocal n_left
         n_left -= 1
         if n_left == 0:
-            raise MemoryError("there is none")
+            raise MemoryError("no memory")
         all_reduce(*args)
 
     worker.all_reduce = failing
-    with pytest.raises(MemoryError, match="there is none"):
+    with pytest.raises(MemoryError, match="no memory"):
         engine.step([slot], [ids[5]])
     assert engine.length(slot) == 5
     del worker.all_reduce
@@ -224,46 +224,46 @@ def test_a_failure_in_any_thread_is_raised_and_the_engine_goes_on(broken, monkey
 
 
 class CountedRows(np.ndarray):
-    """Position embeddings that tell which were looked up."""
+    """Position embeddings that record which rows are read."""
 
-    looked_up: list = []
+    rows_read: list = []
 
     def __getitem__(self, key):
         rows = super().__getitem__(key)
         if isinstance(rows, np.ndarray):
-            CountedRows.looked_up += np.atleast_1d(key).tolist()
+            CountedRows.rows_read += np.atleast_1d(key).tolist()
             rows = rows.view(np.ndarray)
         return rows
 
 
-def test_each_token_is_looked_up_once(small):
-    """The work of a step does not grow with the text: it begins with one token's position."""
+def test_each_token_is_computed_once(small):
+    """A step reads the position embedding of its own token only, however long the text is."""
     engine, ids = engine_of(small), small.ids()
     engine._layout.wpe = engine._layout.wpe.view(CountedRows)
-    CountedRows.looked_up.clear()
+    CountedRows.rows_read.clear()
     slot, _ = prefilled(engine, ids[:8])
-    assert CountedRows.looked_up == list(range(8))
+    assert CountedRows.rows_read == list(range(8))
     for at, id in enumerate(ids[8:], 8):
-        CountedRows.looked_up.clear()
+        CountedRows.rows_read.clear()
         engine.step([slot], [id])
-        assert CountedRows.looked_up == [at]
+        assert CountedRows.rows_read == [at]
 
 
-def test_a_step_reads_the_cache_and_leaves_what_it_holds(small):
-    """A forged memory stays forged, and is believed: nobody computes it again."""
+def test_a_step_uses_the_cache_and_does_not_change_it(small):
+    """Keys and values that are altered stay altered, and change the logits."""
     engine, ids = engine_of(small), small.ids()
     cache = recorded_caches(engine)
     slot, _ = prefilled(engine, ids[:9])
     for array in cache:
         array *= -1.5
-    forged = [array.copy() for array in cache]
+    altered = [array.copy() for array in cache]
     logits = engine.step([slot], [ids[9]])[0]
-    for array, before in zip(cache, forged, strict=True):
+    for array, before in zip(cache, altered, strict=True):
         np.testing.assert_array_equal(array[before != 0], before[before != 0])
     assert np.abs(logits - reference(small, ids[:10])[-1]).max() > 10 * TOLERANCE
 
 
-def test_one_token_more_is_one_token_more_in_the_cache(small):
+def test_each_step_adds_one_token_to_the_cache(small):
     engine, h = engine_of(small, n_slots=2), small.hparams
     cache = recorded_caches(engine)
     slot, _ = prefilled(engine, small.ids()[:5])
@@ -289,7 +289,7 @@ def test_a_step_allocates_no_more_for_a_longer_text():
         engine.step([slot], [id])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # A copy of the keys and values would be more than that, even of one layer's.
+    # A copy of the keys and values would be larger, even of one layer.
     one_layer = 2 * 4 * LONG.hparams.n_ctx * LONG.hparams.n_embd
     assert max(peaks[-8:]) - min(peaks[4:12]) < one_layer / 5
 
@@ -297,7 +297,7 @@ def test_a_step_allocates_no_more_for_a_longer_text():
 # Slots
 
 
-def test_two_slots_taken_in_turn_do_not_disturb_each_other(small):
+def test_two_interleaved_slots_give_the_logits_of_each_alone(small):
     engine, ids = engine_of(small, n_slots=2), small.ids()
     texts, starts = [ids[:12], ids[:3:-1][:11]], [5, 3]
     slots = [engine.open(), engine.open()]
@@ -319,7 +319,7 @@ def test_a_slot_that_is_opened_again_is_empty(small):
         engine.close(slot)
 
 
-def test_no_more_slots_than_there_are(small):
+def test_opening_more_slots_than_there_are_is_an_error(small):
     engine = engine_of(small, n_slots=3)
     slots = [engine.open() for _ in range(3)]
     assert sorted(slots) == [0, 1, 2]
@@ -330,7 +330,7 @@ def test_no_more_slots_than_there_are(small):
 
 
 @pytest.mark.parametrize("slot", [1, 2, -1, 7])
-def test_a_slot_that_is_not_open_is_refused(slot):
+def test_using_a_slot_that_is_not_open_is_an_error(slot):
     small = SMALL_MODELS["one_head"]
     engine = engine_of(small, n_slots=3)
     assert engine.open() == 0
@@ -345,13 +345,13 @@ def test_a_slot_that_is_not_open_is_refused(slot):
     assert engine.length(0) == 0
 
 
-def test_logits_that_were_given_out_are_not_written_over(small):
+def test_logits_that_were_returned_are_not_overwritten(small):
     engine, ids = engine_of(small, n_slots=2), small.ids()
     slot, logits = prefilled(engine, ids[:4])
-    given = [logits]
-    given += [engine.step([slot], [id])[0] for id in ids[4:10]]
+    returned = [logits]
+    returned += [engine.step([slot], [id])[0] for id in ids[4:10]]
     alone(engine, ids[:7])
-    for end, logits in enumerate(given, 4):
+    for end, logits in enumerate(returned, 4):
         assert_same_logits(logits, reference(small, ids[:end])[-1])
 
 
@@ -366,7 +366,7 @@ def test_an_engine_changes_no_weight(small):
     np.testing.assert_equal(params, small.params())
 
 
-def test_weights_may_be_read_only_as_a_memory_map_is(small):
+def test_weights_may_be_read_only(small):
     params = small.params()
 
     def lock(tree):
@@ -395,10 +395,10 @@ def test_everything_is_float32(small):
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
 
 
-# What cannot be
+# Invalid input
 
 
-def test_a_full_context_is_told(small):
+def test_a_step_in_a_full_context_is_an_error_and_changes_nothing(small):
     engine, n_ctx = engine_of(small), small.hparams.n_ctx
     slot, _ = prefilled(engine, small.ids()[:-1])
     engine.step([slot], [small.ids()[-1]])
@@ -410,7 +410,7 @@ def test_a_full_context_is_told(small):
 
 
 @pytest.mark.parametrize("case", ["empty", "too long", "negative id", "id too large"])
-def test_an_impossible_prompt_is_told_before_anything_is_computed(case):
+def test_an_invalid_prompt_is_an_error_before_any_computing(case):
     small = SMALL_MODELS["one_head"]
     n_ctx, n_vocab = small.hparams.n_ctx, small.hparams.n_vocab
     ids = {
@@ -431,7 +431,7 @@ def test_an_impossible_prompt_is_told_before_anything_is_computed(case):
 @pytest.mark.parametrize(
     ("slots", "ids"), [([], []), ([0], [1, 2]), ([0, 0], [1, 2]), ([0, 1], [1, 31]), ([0], [-1])]
 )
-def test_an_impossible_step_is_told_before_anything_is_computed(slots, ids):
+def test_an_invalid_step_is_an_error_before_any_computing(slots, ids):
     engine = engine_of(SMALL_MODELS["one_head"], n_slots=2)
     for _ in range(2):
         engine.open()

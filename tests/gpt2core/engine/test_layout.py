@@ -1,4 +1,4 @@
-"""The weights in the engine's order: the same model, whole on disk, shared, never stale."""
+"""Packed weights: the same model, complete on disk, shared, never stale."""
 
 import os
 from multiprocessing import get_context
@@ -26,7 +26,7 @@ OTHER = SMALL_MODELS["large_weights"]
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    """A model's file, whose layout is kept in a file however small it is."""
+    """A model's file, whose layout is kept in a file although it is small."""
     monkeypatch.setattr(gpt2core.engine.layout, "SHARED_FROM", 0)
     path = tmp_path / "model.safetensors"
     save_params(path, SMALL.params())
@@ -72,7 +72,7 @@ def test_the_file_is_mapped_and_written_once(source):
     assert layout.qkv_w.ctypes.data % 64 == 0  # whole registers in whole cache lines
 
 
-def test_other_weights_of_the_same_shape_are_laid_out_anew(source):
+def test_other_weights_of_the_same_shape_are_packed_again(source):
     open_layout(source, SMALL.hparams)
     params = SMALL.params()
     params["wte"] *= 2
@@ -81,14 +81,14 @@ def test_other_weights_of_the_same_shape_are_laid_out_anew(source):
     assert_same(layout, layout_in_memory(params, SMALL.hparams))
 
 
-def test_another_model_in_the_same_place_is_laid_out_anew(source):
+def test_another_model_in_the_same_place_is_packed_again(source):
     open_layout(source, SMALL.hparams)
     save_params(source, OTHER.params())
     assert_same(open_layout(source, OTHER.hparams), layout_in_memory(OTHER.params(), OTHER.hparams))
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "longer", "another version"])
-def test_a_damaged_file_is_laid_out_anew(source, damage):
+def test_a_damaged_file_is_written_again(source, damage):
     open_layout(source, SMALL.hparams)
     path = source.with_name(FILE_NAME)
     data = path.read_bytes()
@@ -189,7 +189,7 @@ def mapped_inode(address: int) -> int:
     raise AssertionError("nothing is mapped there")
 
 
-def test_an_engine_on_the_file_says_what_one_in_memory_says(source):
+def test_an_engine_on_the_file_gives_the_logits_of_one_in_memory(source):
     ids = SMALL.ids()[:20]
     engines = [
         Engine(open_layout(source, SMALL.hparams), SMALL.hparams),
@@ -202,5 +202,5 @@ def test_an_engine_on_the_file_says_what_one_in_memory_says(source):
 @pytest.mark.parametrize(
     ("n_head", "n"), [(12, 4), (16, 4), (20, 4), (25, 5), (3, 3), (1, 1), (7, 1), (6, 2), (8, 4)]
 )
-def test_a_layer_has_parts_that_threads_can_share(n_head, n):
+def test_the_number_of_shards_divides_the_heads_and_is_even_if_possible(n_head, n):
     assert count_shards(HParams(n_embd=n_head * 2, n_head=n_head)) == n
