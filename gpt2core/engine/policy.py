@@ -1,7 +1,7 @@
 """The scheduling policy: who gets a slot, and how much of a prompt is read next.
 
-It has no thread, lock, clock or engine. The serving thread (``scheduler.py``) asks it, does
-what it says, and reports how long that took.
+It has no thread, lock, clock or engine. The serving thread (``scheduler.py``) asks it what to
+do next, does it, and records how long it took.
 
 Invariants: at most ``n_slots`` sequences run and ``max_waiting`` generations wait. Slots are
 given in order of arrival; a generation that is cancelled while it waits gets none. Prompts
@@ -58,29 +58,29 @@ class Policy:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next generation could not even wait."""
+        """Whether the queue has no room for the next generation."""
         return len(self.running) + len(self.waiting) >= self.n_slots + self.max_waiting
 
     def add(self, generation: Generation) -> int:
-        """Append to the queue. Returns the position there: 0 with a free slot, 1 for next."""
+        """Append to the queue. Returns the position there: 1 is next, 0 has a free slot."""
         self.waiting.append(generation)
         return max(0, len(self.running) + len(self.waiting) - self.n_slots)
 
     def admit(self) -> list[Generation]:
-        """Take the generations off the queue that get a slot now, and those cancelled."""
+        """Remove and return the generations that get a slot now. Also removes cancelled ones."""
         self.waiting = deque(g for g in self.waiting if not g.cancelled)
         n_free = self.n_slots - len(self.running)
         return [self.waiting.popleft() for _ in range(min(n_free, len(self.waiting)))]
 
     def next_prefill(self) -> tuple[Running, list[int]] | None:
-        """Whose prompt is read next, and the chunk of it; None if all prompts are read."""
+        """The sequence whose prompt is read next, and the chunk; None if all prompts are read."""
         for running in self.running:
             if not running.is_decoding:
                 return running, running.unread[: self._chunk_size()]
         return None
 
     def _chunk_size(self) -> int:
-        # Nobody waits for the next token, or nothing is measured yet: read as is best.
+        # No sequence would be delayed, or nothing is measured yet.
         if not self.decode_batch() or not self._prompt_token_seconds:
             return self.max_chunk
         # As many tokens as are read during one decode step.

@@ -1,9 +1,8 @@
 """The thread that serves: many generations at once on one engine.
 
 :meth:`Scheduler.submit` queues a prompt and returns its :class:`Generation`. The thread
-repeats four steps for ever: admit waiting generations to free slots, drop those whose client
-has left, read one chunk of one prompt, and make one token for every sequence whose prompt is
-read. Each token goes to the queue of its generation, where the client takes it. What to
+repeats four steps: admit waiting generations to free slots, drop those whose client has left,
+read one chunk of one prompt, and make one token for every sequence whose prompt is read. Each token goes to the queue of its generation, where the client takes it. What to
 admit and how much to read is decided in ``policy.py``.
 
 Invariants: only this thread runs the engine. A slow or disconnected client delays nobody
@@ -128,7 +127,7 @@ class Scheduler:
             return not self._stopped
 
     def _admit(self) -> None:
-        """Give free slots to waiting generations; tell the others their new position."""
+        """Give free slots to waiting generations; report new positions to the others."""
         with self._changed:
             n_waiting = len(self._policy.waiting)
             for generation in self._policy.admit():
