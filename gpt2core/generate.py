@@ -9,12 +9,12 @@ ids is not changed. The last token of a stream, and no other, has a finish reaso
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from gpt2core.engine.engine import Engine
 from gpt2core.engine.sequence import ENDOFTEXT_ID, GeneratedToken, Sequence
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams, check_prompt
+from gpt2core.model import Params
 from gpt2core.sampling import SamplingParams, is_whole
 
 
@@ -72,7 +72,7 @@ def _decode(engine: Engine, sequence: Sequence) -> Iterator[GeneratedToken]:
 
 
 def generate(
-    inputs: Iterable[int], params: dict[str, Any], n_head: int, n_tokens_to_generate: int
+    inputs: Iterable[int], params: Params, n_head: int, n_tokens_to_generate: int
 ) -> list[int]:
     """Greedy continuation of the ids ``inputs``, as a list of the new ids.
 

@@ -25,7 +25,7 @@ shard; ``n_rows`` is rounded up to ``n_group * group`` (see :func:`grouped`).
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from gpt2core.engine.layout import WIDTH, Layout, layout_in_memory, n_blocks
 from gpt2core.engine.team import Team
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams
+from gpt2core.model import Params
 
 PREFILL_CHUNK = 128  # tokens of a prompt in one pass: bounds the buffers
 # Slots that share one np.matmul call are padded to the longest. An extra call costs about as
@@ -69,7 +70,7 @@ class Engine:
 
     def __init__(
         self,
-        weights: dict[str, Any] | Layout,
+        weights: Params | Layout,
         hparams: HParams,
         n_slots: int = 1,
         *,

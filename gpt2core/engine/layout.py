@@ -35,12 +35,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2core.hparams import HParams
+from gpt2core.model import Params
 from gpt2core.store.weights import load_params
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def padded(b: Array) -> Array:
     return out
 
 
-def packed_tensors(params: dict[str, Any], hparams: HParams) -> Iterator[Array]:
+def packed_tensors(params: Params, hparams: HParams) -> Iterator[Array]:
     """The layout of ``params`` from start to end, in float32 arrays of at most a matrix.
 
     In the order of :func:`layout_shapes`; tensors of all layers come layer by layer.
@@ -200,7 +200,7 @@ def layout_size(hparams: HParams) -> int:
     return sum(math.prod(shape) for shape in layout_shapes(hparams).values())
 
 
-def layout_in_memory(params: dict[str, Any], hparams: HParams) -> Layout:
+def layout_in_memory(params: Params, hparams: HParams) -> Layout:
     """A layout of this process's own."""
     flat = np.empty(layout_size(hparams), np.float32)
     start = 0
@@ -269,7 +269,7 @@ def fits(path: Path, header: bytes, hparams: HParams) -> bool:
         return False
 
 
-def write_layout(path: Path, header: bytes, params: dict[str, Any], hparams: HParams) -> None:
+def write_layout(path: Path, header: bytes, params: Params, hparams: HParams) -> None:
     """Write the layout file through a temporary one; ``path`` is never half a file.
 
     For one process at a time: what an earlier writer left when it was killed goes.

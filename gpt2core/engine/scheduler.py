@@ -2,8 +2,9 @@
 
 :meth:`Scheduler.submit` queues a prompt and returns its :class:`Generation`. The thread
 repeats four steps: admit waiting generations to free slots, drop those whose client has left,
-read one chunk of one prompt, and make one token for every sequence whose prompt is read. Each token goes to the queue of its generation, where the client takes it. What to
-admit and how much to read is decided in ``policy.py``.
+read one chunk of one prompt, and make one token for every sequence whose prompt is read. Each
+token goes to the queue of its generation, where the client takes it. ``policy.py`` decides
+what to admit and how much to read.
 
 Invariants: only this thread runs the engine. A slow or disconnected client delays nobody
 else. A failure ends the generation it belongs to, or all that run if that is unknown, and
