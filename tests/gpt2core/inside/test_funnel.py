@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from gpt2core.engine.sequence import Sequence
 from gpt2core.errors import InputError
-from gpt2core.generate import Sequence
 from gpt2core.inside.funnel import funnel
 from gpt2core.sampling import SamplingParams
 
@@ -25,7 +25,7 @@ KINDS = {
 def generated(logits, params, n: int) -> list[int]:
     """The first ``n`` tokens of a generation whose every pass gives ``logits``."""
     sequence = Sequence([1], n, 10_000, params)
-    return [sequence.choose(logits).id for _ in range(n)]
+    return [sequence.sample_next(logits).id for _ in range(n)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
