@@ -8,7 +8,8 @@ what to admit and how much to read.
 
 Invariants: only this thread runs the engine. A slow or disconnected client delays nobody
 else. A failure ends the generation it belongs to, or all that run if that is unknown, and
-never the thread. The policy is changed only while the lock is held.
+never the thread. The policy's lists change only while the lock is held, because clients read
+their lengths.
 """
 
 import logging
