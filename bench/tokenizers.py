@@ -9,14 +9,9 @@ from pathlib import Path
 
 import regex
 
-from gpt2core.tokenizer.bpe import (
-    ENDOFTEXT,
-    SPLIT_PATTERN,
-    VOCAB_PATH,
-    Encoder,
-    byte_alphabet,
-    read_merges,
-)
+from gpt2core.tokenizer.alphabet import byte_alphabet
+from gpt2core.tokenizer.bpe import ENDOFTEXT, SPLIT_PATTERN, Encoder
+from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 
 
 def english(n_bytes: int) -> str:

@@ -26,7 +26,8 @@ from gpt2core.store.loader import (
     prepare_model,
 )
 from gpt2core.store.weights import load_params, save_params, shape_tree
-from gpt2core.tokenizer.bpe import Encoder, StreamDecoder
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.decoding import StreamDecoder
 
 __all__ = [
     "MODEL_SIZES",

@@ -32,7 +32,7 @@ from gpt2core.store.loader import (
     prepare_model,
 )
 from gpt2core.terminal import ProgressBar, chip, has_colour, printable
-from gpt2core.tokenizer.bpe import StreamDecoder, token_spans
+from gpt2core.tokenizer.decoding import StreamDecoder, token_spans
 
 # Always taking the likeliest token, the bundled model soon goes round in circles. It starts
 # from what the page's controls start from.

@@ -21,7 +21,8 @@ from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.sampling import SamplingParams
 from gpt2core.store.loader import Model, get_encoder, get_hparams
 from gpt2core.store.preparation import LoadProgress, prepare_engine, weights_fingerprint
-from gpt2core.tokenizer.bpe import Encoder, default_encoder
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 
 log = logging.getLogger(__name__)
 

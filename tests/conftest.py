@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from gpt2core.tokenizer.bpe import Encoder, default_encoder
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 from gpt2core.store.loader import Model, load_model
 from tests.helpers.small_models import LOGIT_GOLDENS, SMALL_MODELS, SmallModel
 from tests.helpers.webapp_fixtures import (  # noqa: F401

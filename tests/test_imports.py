@@ -26,8 +26,10 @@ CORE_ORDER = [
     {"inside.attribution", "inside.lens"},
     {"inside.document", "inside.heads"},
     {"inside.report"},
-    {"engine.blas", "engine.sequence", "store.folder", "store.weights"},
-    {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"}
+    {"tokenizer.alphabet", "tokenizer.decoding"},
+    {"engine.blas", "engine.sequence", "store.folder", "store.weights", "tokenizer.bpe"},
+    {"tokenizer.explain"},
+    {"tokenizer.vocabulary", "terminal", "engine.layout", "store.checkpoint", "store.download"}
     | {"engine.events"},
     {"engine.engine", "engine.policy"},
     {"generate", "store.loader", "engine.scheduler"},
@@ -56,10 +58,11 @@ def levels(order: list[set[str]]) -> dict[str, int]:
 CORE_LEVEL, WEB_LEVEL = levels(CORE_ORDER), levels(WEB_ORDER)
 
 # Beyond the order: the engine runs on ids alone, and the policy without engine or thread.
+TOKENIZER = {name for name in CORE_LEVEL if name.startswith("tokenizer.")}
 NEVER = {
-    **{name: {"tokenizer.bpe"} for line in CORE_ORDER for name in line if name[:7] == "engine."},
-    "engine.policy": {"tokenizer.bpe", "engine.engine", "engine.layout", "engine.team"},
-    "engine.scheduler": {"tokenizer.bpe", "store.loader", "store.preparation"},
+    **{name: TOKENIZER for line in CORE_ORDER for name in line if name.startswith("engine.")},
+    "engine.policy": TOKENIZER | {"engine.engine", "engine.layout", "engine.team"},
+    "engine.scheduler": TOKENIZER | {"store.loader", "store.preparation"},
 }
 # Third-party packages of gpt2core that only one module may import, lazily or not.
 ONLY_IN = {"tensorflow": "store.checkpoint", "requests": "store.download", "regex": "tokenizer.bpe"}

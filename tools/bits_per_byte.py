@@ -34,7 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from gpt2core.errors import GPT2Error, InputError
 from gpt2core.model import gpt2
 from gpt2core.store.loader import Model, load_model
-from gpt2core.tokenizer.bpe import Encoder, default_encoder
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 
 # The newline before is part of it: a work between two of them ends with its last words.
 BETWEEN_WORKS = re.compile(r"(?m)\n?^<\|endoftext\|>$\n?")

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
-from gpt2core.tokenizer.bpe import VOCAB_PATH, build_vocabulary, read_merges
+from gpt2core.tokenizer.bpe import build_vocabulary
+from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 
 DIRECTORY = Path(__file__).parent.parent / "tests" / "golden" / "hf_gpt2"
 N_MERGES = 100

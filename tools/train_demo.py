@@ -54,7 +54,7 @@ from gpt2core.hparams import HParams
 from gpt2core.model import gpt2
 from gpt2core.store.loader import load_model
 from gpt2core.store.weights import save_params
-from gpt2core.tokenizer.bpe import default_encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tools.bits_per_byte import encode_works, read_works
 
 N_RAREST = 1000  # tokens whose mean stands for those that never occur

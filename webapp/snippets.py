@@ -11,7 +11,7 @@ import json
 import shlex
 from collections.abc import Mapping
 
-from gpt2core.tokenizer.bpe import replace_surrogates
+from gpt2core.tokenizer.decoding import replace_surrogates
 
 MAX_LINK = 8_000  # characters of an address that servers (see gunicorn.conf.py) still take
 

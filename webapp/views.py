@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from flask import current_app, render_template
 
 from gpt2core.engine.sequence import GeneratedToken
-from gpt2core.tokenizer.bpe import Encoder, StreamDecoder, is_utf8, replace_surrogates, token_spans
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.decoding import StreamDecoder, is_utf8, replace_surrogates, token_spans
 from webapp.forms import DEFAULTS, FormErrors, GenerationRequest, parse_request
 
 MAX_CHIPS = 2_000  # a browser with more chips than that stops being pleasant to type in

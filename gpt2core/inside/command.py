@@ -10,7 +10,7 @@ from gpt2core.inside.document import document, select
 from gpt2core.inside.recording import record_pass
 from gpt2core.inside.report import report
 from gpt2core.store.loader import Model
-from gpt2core.tokenizer.bpe import token_spans
+from gpt2core.tokenizer.decoding import token_spans
 
 DESCRIPTION = (
     "Show how a model computes its next token: the logit lens, direct logit attribution, and "

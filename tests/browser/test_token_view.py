@@ -9,7 +9,8 @@ from playwright.sync_api import expect
 
 from gpt2core.hparams import HParams
 from gpt2core.store.weights import save_params
-from gpt2core.tokenizer.bpe import ENDOFTEXT, VOCAB_PATH, build_vocabulary, read_merges
+from gpt2core.tokenizer.bpe import ENDOFTEXT, build_vocabulary
+from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
 from tests.helpers.small_models import SmallModel
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until

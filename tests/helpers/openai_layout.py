@@ -31,7 +31,7 @@ from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.store.checkpoint import CHECKPOINT_PREFIX, QUIET, variable_name
 from gpt2core.store.folder import OPENAI_FILES
 from gpt2core.store.weights import params_from_tensors, tensor_shapes
-from gpt2core.tokenizer.bpe import VOCAB_PATH, default_encoder
+from gpt2core.tokenizer.vocabulary import VOCAB_PATH, default_encoder
 from tests.helpers.paths import ROOT
 
 # OpenAI's vocabulary, so that ids and prompts are the real ones, and little else.

@@ -19,7 +19,7 @@ from itertools import chain, cycle, repeat
 import gpt2core.engine.scheduler
 import webapp
 from gpt2core.engine.sequence import ENDOFTEXT_ID, Sequence
-from gpt2core.tokenizer.bpe import default_encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 
 PACE = float(os.environ.get("TEST_PACE", "0"))
 SLOW_PACE = 0.25  # seconds; 250 tokens take a minute, so a test surely stops them earlier

@@ -13,7 +13,7 @@ import pytest
 from gpt2core.generate import generate
 from gpt2core.model import gpt2
 from gpt2core.store.loader import load_model
-from gpt2core.tokenizer.bpe import default_encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.paths import ROOT
 from tools import bits_per_byte
 

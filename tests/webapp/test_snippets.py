@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2core.tokenizer.bpe import default_encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.gpt2core.tokenizer.test_bpe import TRICKY_TEXT
 from tests.helpers.web import HEROES, HEROES_IDS, JSON, ROBOT, ROOT, environment, parse
 from webapp.routes.export import COLUMNS, to_csv, token_rows

@@ -1,7 +1,7 @@
 """GET and POST /bpe: how byte-pair encoding got from a text to its ids, step by step.
 
 Beside a prompt's journey: a page to link to and to project on a wall, written wholly on
-the server. ``Encoder.explain`` does the work; this module chooses what is drawn and makes
+the server. ``explain_encoding`` does the work; this module chooses what is drawn and makes
 it visible. Invariants: what the page says is what ``encode`` does; whatever a page leaves
 out, it says so with the numbers; the size of a page is bounded for any text.
 """
@@ -13,15 +13,9 @@ from functools import cached_property
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
 
 from gpt2core.errors import InputError
-from gpt2core.tokenizer.bpe import (
-    SPLIT_CLAUSES,
-    SPLIT_PATTERN,
-    Clause,
-    Encoder,
-    MergeStep,
-    Word,
-    byte_alphabet,
-)
+from gpt2core.tokenizer.alphabet import byte_alphabet
+from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES, SPLIT_PATTERN, Encoder, PatternAlternative
+from gpt2core.tokenizer.explain import MergeStep, PreToken, explain_encoding
 from webapp.error_handlers import response_kind
 from webapp.snippets import MAX_LINK
 from webapp.views import N_COLOURS, PICTURES, SPELLED_OUT, note_of
@@ -118,7 +112,7 @@ class Entry:
     """A word explained, once for all the places where it stands in the text."""
 
     number: int
-    word: Word
+    word: PreToken
     tokens: list[Token]
     draws_steps: bool
     n_places: int = 0
@@ -145,7 +139,7 @@ class Entry:
         """The word before each merge, and after the last."""
         steps = self.word.steps
         symbols = [self.word.symbols, *(step.symbols for step in steps)]
-        made = [None, *(step.at for step in steps)]
+        made = [None, *(step.position for step in steps)]
         return [State(*state) for state in zip(symbols, made, [*steps, None], strict=True)]
 
 
@@ -153,7 +147,7 @@ class Entry:
 class ClauseUse:
     """A clause of the split pattern and the words of the text that it cut out."""
 
-    clause: Clause
+    clause: PatternAlternative
     n_words: int
     examples: list[str]
 
@@ -162,7 +156,7 @@ class ClauseUse:
 class Explained:
     """A text on its way through BPE, as the page shows it."""
 
-    words: list[Word]
+    words: list[PreToken]
     entries: list[Entry]
     places: list[Entry]  # for each word drawn, in the order of the text
 
@@ -204,16 +198,16 @@ class Explained:
     @property
     def clauses(self) -> list[ClauseUse]:
         """Every clause in the pattern's order, whether it took something or not."""
-        taken: dict[str, list[str]] = {clause.name: [] for clause in SPLIT_CLAUSES}
+        taken: dict[str, list[str]] = {clause.name: [] for clause in SPLIT_ALTERNATIVES}
         for word in self.words:
-            taken[word.clause.name].append(word.text)
+            taken[word.alternative.name].append(word.text)
         return [
             ClauseUse(
                 clause,
                 len(taken[clause.name]),
                 [shortened(visible(text), 24) for text in dict.fromkeys(taken[clause.name])][:4],
             )
-            for clause in SPLIT_CLAUSES
+            for clause in SPLIT_ALTERNATIVES
         ]
 
     @property
@@ -234,7 +228,7 @@ def explain(encoder: Encoder, text: str) -> Explained:
             n_chars=len(text),
             max_chars=MAX_CHARS,
         )
-    words = encoder.explain(text, MAX_SYMBOLS)
+    words = explain_encoding(encoder, text, MAX_SYMBOLS)
     entries: dict[str, Entry] = {}
     places, room = [], MAX_DRAWN
     for word in words[:MAX_WORDS]:

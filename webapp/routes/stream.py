@@ -25,7 +25,7 @@ from werkzeug.exceptions import ClientDisconnected, UnsupportedMediaType
 
 from gpt2core.engine.events import Failed, Generation, Prefilling, Queued, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
-from gpt2core.tokenizer.bpe import replace_surrogates
+from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp import sse
 from webapp.error_handlers import response_kind
 from webapp.forms import FormErrors, GenerationRequest, checked_prompt, parse_request

@@ -6,7 +6,7 @@ import pytest
 
 from gpt2core import model
 from gpt2core.cli import main
-from gpt2core.tokenizer.bpe import token_spans
+from gpt2core.tokenizer.decoding import token_spans
 from tests.helpers.paths import ROOT
 
 TEXT = "The cat sat on the mat because it"

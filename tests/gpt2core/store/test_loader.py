@@ -27,7 +27,7 @@ from gpt2core.store.loader import (
     prepare_model,
 )
 from gpt2core.store.weights import save_params, tensors_from_params
-from gpt2core.tokenizer.bpe import default_encoder, encoder_from_directory
+from gpt2core.tokenizer.vocabulary import default_encoder, encoder_from_directory
 from tests.helpers.openai_layout import (
     SMALL,
     ReleaseServer,

@@ -13,52 +13,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gpt2core.tokenizer.bpe
-from gpt2core.errors import InputError, ModelFileError
-from gpt2core.tokenizer.bpe import (
-    ENDOFTEXT,
-    LONG_WORD,
-    SPLIT_PATTERN,
+from gpt2core.errors import InputError
+from gpt2core.tokenizer.alphabet import byte_alphabet
+from gpt2core.tokenizer.bpe import ENDOFTEXT, LONG_PRE_TOKEN, SPLIT_PATTERN, Encoder
+from gpt2core.tokenizer.vocabulary import (
     VOCAB_PATH,
-    Encoder,
-    StreamDecoder,
-    byte_alphabet,
     default_encoder,
-    encoder_from_directory,
     read_merges,
-    token_spans,
 )
-from tests.helpers.paths import GOLDEN
-
-GOLDENS_PATH = GOLDEN / "bpe_goldens.jsonl"
-GOLDENS = [json.loads(line) for line in GOLDENS_PATH.read_text(encoding="utf-8").splitlines()]
-N_GOLDENS = 213
+from tests.helpers.texts import (
+    ANY_TEXT,
+    CAPES,
+    CAPES_IDS,
+    ENDOFTEXT_AS_TEXT,
+    GOLDENS,
+    N_GOLDENS,
+    SURROGATES,
+    TRICKY_TEXT,
+    UTF8_TEXT,
+    every_golden,
+)
 
 # OpenAI's released files.
 VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 ENCODER_JSON_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
-
-CAPES = "Not all heroes wear capes."
-CAPES_IDS = [3673, 477, 10281, 5806, 1451, 274, 13]
-ENDOFTEXT_AS_TEXT = [27, 91, 437, 1659, 5239, 91, 29]
-
-SURROGATES = [chr(code) for code in range(0xD800, 0xE000)]
-ANY_TEXT = st.text(st.characters() | st.sampled_from(SURROGATES))  # lone surrogates included
-UTF8_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-# Text of what the tokenizer treats apart, so that short examples meet its corners.
-TRICKY_TEXT = st.lists(
-    st.sampled_from(
-        ["'s", "'S", "’s", "'ll", " ", "  ", "\n", "\r\n", "\t", "\x1c", "\x85", "\xa0", "\u3000"]
-        + ["a", "É", "e\u0301", "ſ", "1", "²", "Ⅷ", "٣", "_", "$", "—", "the", " the", "http://"]
-        + [ENDOFTEXT, "🚀", "👩\u200d🚀", "日本", "Ġ", "\x00", "\ufffd", "\ufeff", "\U0010ffff"]
-    )
-).map("".join)
-
-
-def golden_id(golden):
-    return golden["source"].removeprefix("own: ").replace(" ", "_")
-
-
-every_golden = pytest.mark.parametrize("golden", GOLDENS, ids=golden_id)
 
 
 # The vocabulary
@@ -92,16 +70,6 @@ def test_encoder_and_decoder_are_inverse(encoder):
     assert list(encoder.decoder) == list(range(encoder.n_vocab))
 
 
-def test_the_byte_alphabet_is_one_printable_character_a_byte():
-    alphabet = byte_alphabet()
-    assert set(alphabet) == set(range(256))
-    assert len(set(alphabet.values())) == 256
-    assert all(symbol.isprintable() and not symbol.isspace() for symbol in alphabet.values())
-    assert (alphabet[0x20], alphabet[0x0A], alphabet[0x09]) == ("Ġ", "Ċ", "ĉ")
-    # The bytes that hand-made tables forget: dashes and emoji are made of them.
-    assert [alphabet[b] for b in (0x7F, 0xA0, 0xAD)] == ["ġ", "ł", "Ń"]
-
-
 # Goldens
 
 
@@ -119,13 +87,13 @@ def test_golden_ids_pieces_and_text(golden, encoder):
 
 @every_golden
 def test_both_merge_paths_and_the_whole_word_shortcut_agree(golden, encoder):
-    ids = {"_merge_short": [], "_merge_long": []}
+    ids = {"merge_by_scanning": [], "merge_with_heap": []}
     for word in SPLIT_PATTERN.findall(golden["text"]):
         for path, merged in ids.items():
             symbols = [encoder.encoder[byte_alphabet()[byte]] for byte in word.encode()]
             merged += getattr(encoder, path)(symbols)
-    assert ids["_merge_short"] == golden["ids"]
-    assert ids["_merge_long"] == golden["ids"]
+    assert ids["merge_by_scanning"] == golden["ids"]
+    assert ids["merge_with_heap"] == golden["ids"]
 
 
 @pytest.mark.parametrize("ending", ["s", "t", "re", "ve", "m", "ll", "d"])
@@ -141,14 +109,14 @@ def test_splitting_loses_nothing(text):
     assert "".join(SPLIT_PATTERN.findall(text)) == text
 
 
-@given(UTF8_TEXT | TRICKY_TEXT | st.text("ab ", min_size=LONG_WORD))
+@given(UTF8_TEXT | TRICKY_TEXT | st.text("ab ", min_size=LONG_PRE_TOKEN))
 def test_both_merge_paths_agree_on_any_word(text):
     encoder = default_encoder()
     symbols = [encoder.encoder[byte_alphabet()[byte]] for byte in text.encode()]
-    assert encoder._merge_short(list(symbols)) == encoder._merge_long(list(symbols))
+    assert encoder.merge_by_scanning(list(symbols)) == encoder.merge_with_heap(list(symbols))
 
 
-@pytest.mark.parametrize("path", ["_merge_short", "_merge_long"])
+@pytest.mark.parametrize("path", ["merge_by_scanning", "merge_with_heap"])
 def test_every_token_that_merges_make_is_what_its_own_bytes_merge_to(path, encoder):
     # Why a word that is a token may be looked up without merging.
     merge, symbols = getattr(encoder, path), byte_alphabet()
@@ -163,13 +131,13 @@ def test_the_sentence_that_everybody_tries(encoder):
     assert encoder.decode(CAPES_IDS) == CAPES
 
 
-@pytest.mark.parametrize("length", [LONG_WORD - 1, LONG_WORD, LONG_WORD + 1])
+@pytest.mark.parametrize("length", [LONG_PRE_TOKEN - 1, LONG_PRE_TOKEN, LONG_PRE_TOKEN + 1])
 def test_words_around_the_change_of_merge_path_come_back(length, encoder):
     word = ("aggravatingly" * 8)[:length]
     assert len(SPLIT_PATTERN.findall(word)) == 1
     ids = encoder.encode(word)
     assert len(ids) > 1 and encoder.decode(ids) == word
-    assert ids == encoder._merge_short([encoder.encoder[c] for c in word])
+    assert ids == encoder.merge_by_scanning([encoder.encoder[c] for c in word])
 
 
 def test_one_endless_word_costs_a_few_looks_a_letter(encoder):
@@ -287,13 +255,13 @@ def test_a_text_of_more_words_than_the_cache_holds_is_cut_the_same(tiny_cache, e
 def test_a_word_met_again_is_not_merged_again(monkeypatch):
     encoder = Encoder(read_merges(VOCAB_PATH))
     first = encoder.encode(" unbreakfastable")
-    monkeypatch.setattr(encoder, "_merge_short", None)
+    monkeypatch.setattr(encoder, "merge_by_scanning", None)
     assert len(first) > 1 and encoder.encode(" unbreakfastable") == first
 
 
 def test_long_words_are_not_kept(encoder):
     before = len(encoder._cache)
-    encoder.encode("x" * LONG_WORD + " " + "qzj" * 1000)
+    encoder.encode("x" * LONG_PRE_TOKEN + " " + "qzj" * 1000)
     assert len(encoder._cache) == before
 
 
@@ -303,217 +271,3 @@ def test_threads_share_a_tokenizer(tiny_cache):
     with ThreadPoolExecutor(8) as pool:
         runs = [pool.submit(lambda: [tiny_cache.encode(text) for text in texts]) for _ in range(8)]
         assert all(run.result() == expected for run in runs)
-
-
-# Spans
-
-
-@given(ANY_TEXT | TRICKY_TEXT)
-def test_spans_cover_the_text_and_hold_each_tokens_characters(text):
-    encoder = default_encoder()
-    tokens = [encoder.token_bytes(i) for i in encoder.encode(text)]
-    spans = token_spans(text, tokens)
-    assert len(spans) == len(tokens)
-    end_before = 0
-    for (start, end), token in zip(spans, tokens, strict=True):
-        assert start < end and start in (end_before, end_before - 1)  # no gap; one shared at most
-        shown = "".join("\ufffd" if c in SURROGATES else c for c in text[start:end]).encode()
-        assert token in shown
-        assert len(shown) - len(token) <= 6  # of a character at either end, 3 bytes may be others'
-        end_before = end
-    assert end_before == len(text)
-
-
-def test_spans_of_an_emoji_in_three_tokens_share_its_character(encoder):
-    tokens = [encoder.token_bytes(i) for i in encoder.encode("a🦄é")]
-    assert tokens == [b"a", b"\xf0\x9f", b"\xa6", b"\x84", b"\xc3\xa9"]
-    assert token_spans("a🦄é", tokens) == [(0, 1), (1, 2), (1, 2), (1, 2), (2, 3)]
-
-
-# Streams
-
-
-def feed_in_pieces(data: bytes, cuts: list[int]) -> str:
-    decoder = StreamDecoder()
-    at = sorted(min(cut, len(data)) for cut in cuts)
-    pieces = [data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True)]
-    return "".join(decoder.feed(piece) for piece in pieces) + decoder.flush()
-
-
-# Bytes that open, continue and break characters, more often than chance would bring them.
-UTF8_LIKE = st.lists(
-    st.sampled_from(["a", "é", "日", "🚀", "\ufffd"]).map(str.encode)
-    | st.sampled_from([b"\x80", b"\xbf", b"\xc0", b"\xc3", b"\xe0\x80", b"\xed\xa0", b"\xff"])
-    | st.sampled_from([b"\xe6\x97", b"\xf0\x9f\x9a", b"\xf0\x80", b"\xf4\x8f", b"\xf5"])
-).map(b"".join)
-
-
-@given(st.binary() | UTF8_LIKE, st.lists(st.integers(0, 30)))
-def test_a_stream_in_any_pieces_is_the_text_in_one(data, cuts):
-    assert feed_in_pieces(data, cuts) == data.decode("utf-8", errors="replace")
-
-
-@given(UTF8_TEXT | TRICKY_TEXT)
-def test_a_stream_shows_each_character_as_soon_as_it_is_whole(text):
-    decoder, shown = StreamDecoder(), ""
-    data = text.encode()
-    for at, byte in enumerate(data, 1):
-        shown += decoder.feed(bytes([byte]))
-        assert shown == data[:at].decode("utf-8", errors="ignore")
-    assert decoder.flush() == ""
-
-
-def test_a_flushed_stream_decoder_starts_a_new_text():
-    decoder = StreamDecoder()
-    assert decoder.feed(b"caf\xc3") == "caf"
-    assert decoder.flush() == "\ufffd"
-    assert decoder.feed(b"\xa9") == "\ufffd"  # the rest of a character whose start is gone
-    assert decoder.feed("é".encode()) == "é"
-    assert decoder.flush() == ""
-
-
-def test_a_stream_decoder_tells_which_bytes_wait():
-    decoder = StreamDecoder()
-    assert decoder.pending == b""
-    decoder.feed("ab🦄".encode()[:-1])
-    assert decoder.pending == b"\xf0\x9f\xa6"
-    decoder.feed(b"\x84")
-    assert decoder.pending == b""
-    decoder.feed(b"\xc3")
-    decoder.flush()
-    assert decoder.pending == b""
-
-
-def test_an_emoji_of_several_tokens_streams_unbroken(encoder):
-    decoder = StreamDecoder()
-    tokens = [encoder.token_bytes(i) for i in encoder.encode("Hi 🦄!")]
-    assert tokens == [b"Hi", b" \xf0\x9f", b"\xa6", b"\x84", b"!"]
-    assert [decoder.feed(token) for token in tokens] == ["Hi", " ", "", "🦄", "!"]
-
-
-# Vocabulary files
-
-
-def write_vocabulary(folder, merges_name, ids_name, table):
-    folder.joinpath(merges_name).write_bytes(VOCAB_PATH.read_bytes())
-    folder.joinpath(ids_name).write_text(json.dumps(table), encoding="utf-8")
-
-
-@pytest.mark.parametrize("names", [("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json")])
-def test_a_models_own_vocabulary_files_are_read(tmp_path, names, encoder):
-    # The last two pieces change places, so that the file is seen to be used.
-    table = {**encoder.encoder, "Ġgazed": 50256, ENDOFTEXT: 50255}
-    write_vocabulary(tmp_path, *names, table)
-    own = encoder_from_directory(tmp_path)
-    assert own.endoftext == 50255
-    assert own.encode(" gazed") == [50256]
-    assert own.encode(CAPES) == CAPES_IDS
-
-
-def test_a_folder_without_vocabulary_files_gets_gpt2s_own(tmp_path):
-    assert encoder_from_directory(tmp_path) is default_encoder()
-
-
-@pytest.mark.parametrize(
-    ("there", "lacks"),
-    [("vocab.bpe", "encoder.json"), ("encoder.json", "vocab.bpe"), ("merges.txt", "vocab.json")],
-)
-def test_half_a_vocabulary_is_told(tmp_path, there, lacks):
-    tmp_path.joinpath(there).write_text("{}")
-    with pytest.raises(ModelFileError, match=f"has {there} but not {lacks}"):
-        encoder_from_directory(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        "not json",
-        "[1, 2]",
-        '{"a": "0"}',
-        '{"a": 0.0}',
-        '{"a": true}',
-        '{"a": [0]}',
-        "{}",
-        '{"a": 0}',
-    ],
-)
-def test_a_damaged_id_table_is_told(tmp_path, table):
-    write_vocabulary(tmp_path, "vocab.bpe", "encoder.json", {})
-    tmp_path.joinpath("encoder.json").write_text(table, encoding="utf-8")
-    with pytest.raises(ModelFileError, match="encoder.json|an id of its own"):
-        encoder_from_directory(tmp_path)
-
-
-@pytest.mark.parametrize("change", [{"Ġgazed": 0}, {"Ġgazed": 60_000}, {"Ġgazed": -1}])
-def test_ids_that_are_not_one_for_each_piece_are_told(tmp_path, change, encoder):
-    write_vocabulary(tmp_path, "vocab.bpe", "encoder.json", {**encoder.encoder, **change})
-    with pytest.raises(ModelFileError, match="an id of its own"):
-        encoder_from_directory(tmp_path)
-
-
-def tokenizer_json(encoder, merges, **changes):
-    """What Hugging Face's libraries write for GPT-2, with other parts where ``changes`` say so."""
-    vocabulary = {piece: i for piece, i in encoder.encoder.items() if piece != ENDOFTEXT}
-    return {
-        "version": "1.0",
-        "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
-        "decoder": {"type": "ByteLevel"},
-        "added_tokens": [{"id": 50256, "content": ENDOFTEXT, "special": True}],
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": merges},
-    } | changes
-
-
-@pytest.mark.parametrize("spelling", [list, " ".join], ids=["pairs", "older_strings"])
-def test_a_tokenizer_json_is_read(tmp_path, spelling, encoder):
-    merges = [spelling(pair) for pair in read_merges(VOCAB_PATH)]
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(tokenizer_json(encoder, merges)), encoding="utf-8")
-    own = encoder_from_directory(tmp_path)
-    assert own.encoder == encoder.encoder and own.merge_ranks == encoder.merge_ranks
-    assert own.encode(CAPES) == CAPES_IDS and own.endoftext == 50256
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"normalizer": {"type": "Lowercase"}},
-        {"pre_tokenizer": {"type": "Whitespace"}},
-        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
-        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}},
-        {"pre_tokenizer": None},
-        {"model": {"type": "WordPiece", "vocab": {}}},
-        {"model": None},
-        {"added_tokens": [{"id": 50256}]},
-        {"added_tokens": [{"id": 0, "content": "<pad>"}]},
-    ],
-    ids=str,
-)
-def test_a_tokenizer_json_of_another_kind_is_told(tmp_path, changes, encoder):
-    values = tokenizer_json(encoder, read_merges(VOCAB_PATH), **changes)
-    tmp_path.joinpath("tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(ModelFileError):
-        encoder_from_directory(tmp_path)
-
-
-@pytest.mark.parametrize("merges", ["", "#version: 0.2\n", "#version: 0.2\na b c\n", "one\n"])
-def test_a_damaged_merge_list_is_told(tmp_path, merges):
-    path = tmp_path / "vocab.bpe"
-    path.write_text(merges)
-    with pytest.raises(ModelFileError, match="vocab.bpe is not a BPE vocabulary"):
-        read_merges(path)
-
-
-@pytest.mark.parametrize("data", [b"\xff\xfe not UTF-8", None])
-def test_a_merge_list_that_cannot_be_read_is_told(tmp_path, data):
-    path = tmp_path / "vocab.bpe"
-    if data is not None:
-        path.write_bytes(data)
-    with pytest.raises(ModelFileError, match="cannot be read"):
-        read_merges(path)
-
-
-def test_a_merge_list_with_windows_line_ends_is_the_same(tmp_path):
-    path = tmp_path / "vocab.bpe"
-    path.write_bytes(VOCAB_PATH.read_bytes().replace(b"\n", b"\r\n"))
-    assert read_merges(path) == read_merges(VOCAB_PATH)

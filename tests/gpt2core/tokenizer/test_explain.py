@@ -1,63 +1,73 @@
-"""``Encoder.explain`` tells what ``encode`` does: every word, every merge, the same ids."""
+"""``explain_encoding`` shows what ``encode`` does: every pre-token, every merge, the same ids."""
 
 import time
 
 import pytest
 from hypothesis import given
 
-from gpt2core.tokenizer.bpe import (
-    SPLIT_CLAUSES,
-    SPLIT_PATTERN,
-    Encoder,
-    byte_alphabet,
-    default_encoder,
-    replace_surrogates,
-)
-from tests.gpt2core.tokenizer.test_bpe import ANY_TEXT, CAPES, CAPES_IDS, TRICKY_TEXT, every_golden
+from gpt2core.tokenizer.alphabet import byte_alphabet
+from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES, SPLIT_PATTERN, Encoder
+from gpt2core.tokenizer.decoding import replace_surrogates
+from gpt2core.tokenizer.explain import explain_encoding
+from gpt2core.tokenizer.vocabulary import default_encoder
+from tests.helpers.texts import ANY_TEXT, CAPES, CAPES_IDS, TRICKY_TEXT, every_golden
 
 
 def names(text: str) -> list[tuple[str, str]]:
-    return [(word.text, word.clause.name) for word in default_encoder().explain(text)]
+    return [
+        (pre_token.text, pre_token.alternative.name)
+        for pre_token in explain_encoding(default_encoder(), text)
+    ]
 
 
 def check(text: str, encoder: Encoder, max_symbols: int) -> None:
     """Everything an explanation promises about ``text``."""
     clean = replace_surrogates(text)
-    words = encoder.explain(text, max_symbols)
-    assert [id for word in words for id in word.ids] == encoder.encode(text)
-    assert [word.text for word in words] == SPLIT_PATTERN.findall(clean)
-    for word in words:
-        assert clean[word.start :].startswith(word.text)
-        assert word.symbols == tuple(byte_alphabet()[byte] for byte in word.text.encode())
-        assert word.pieces == tuple(encoder.decoder[id] for id in word.ids)
-        assert (word.steps is None) == (len(word.symbols) > max_symbols)
-        check_steps(word, encoder)
+    pre_tokens = explain_encoding(encoder, text, max_symbols)
+    assert [token_id for pre_token in pre_tokens for token_id in pre_token.ids] == encoder.encode(
+        text
+    )
+    assert [pre_token.text for pre_token in pre_tokens] == SPLIT_PATTERN.findall(clean)
+    for pre_token in pre_tokens:
+        assert clean[pre_token.start :].startswith(pre_token.text)
+        assert pre_token.symbols == tuple(byte_alphabet()[byte] for byte in pre_token.text.encode())
+        assert pre_token.pieces == tuple(encoder.decoder[token_id] for token_id in pre_token.ids)
+        assert (pre_token.steps is None) == (len(pre_token.symbols) > max_symbols)
+        check_steps(pre_token, encoder)
 
 
-def check_steps(word, encoder: Encoder) -> None:
+def check_steps(pre_token, encoder: Encoder) -> None:
     """Each step does what it says, and chose the lowest rank; the last leaves the tokens."""
-    if word.steps is None:
+    if pre_token.steps is None:
         return
-    symbols = word.symbols
-    for step in word.steps:
+    symbols = pre_token.symbols
+    for step in pre_token.steps:
         pairs = list(zip(symbols, symbols[1:], strict=False))
         ranks = [
             encoder.merge_ranks.get((encoder.encoder[a], encoder.encoder[b])) for a, b in pairs
         ]
         assert step.ranks == tuple(ranks)
         assert step.rank == min(rank for rank in ranks if rank is not None)
-        assert step.at == ranks.index(step.rank)
-        assert (step.left, step.right) == pairs[step.at]
+        assert step.position == ranks.index(step.rank)
+        assert (step.left, step.right) == pairs[step.position]
         assert step.result == step.left + step.right
-        assert step.symbols == (*symbols[: step.at], step.result, *symbols[step.at + 2 :])
+        assert step.symbols == (
+            *symbols[: step.position],
+            step.result,
+            *symbols[step.position + 2 :],
+        )
         symbols = step.symbols
-    assert symbols == word.pieces
-    assert len(word.steps) == word.n_merges
+    assert symbols == pre_token.pieces
+    assert len(pre_token.steps) == pre_token.n_merges
 
 
 @every_golden
 def test_goldens_are_explained_to_their_ids(golden, encoder):
-    assert [id for word in encoder.explain(golden["text"]) for id in word.ids] == golden["ids"]
+    assert [
+        token_id
+        for pre_token in explain_encoding(encoder, golden["text"])
+        for token_id in pre_token.ids
+    ] == golden["ids"]
     check(golden["text"], encoder, max_symbols=64)
 
 
@@ -67,15 +77,22 @@ def test_any_text_is_explained_as_it_is_encoded(text):
 
 
 @pytest.mark.parametrize("max_symbols", [1, 5, 6, 7])
-def test_long_words_keep_their_ids_and_lose_their_steps(max_symbols, encoder):
+def test_long_pre_tokens_keep_their_ids_and_lose_their_steps(max_symbols, encoder):
     check("heroes 🤖🤖 a", encoder, max_symbols)
 
 
 def test_a_word_everybody_tries(encoder):
-    words = encoder.explain(CAPES)
-    assert [word.text for word in words] == ["Not", " all", " heroes", " wear", " capes", "."]
-    assert [id for word in words for id in word.ids] == CAPES_IDS
-    heroes = words[2]
+    pre_tokens = explain_encoding(encoder, CAPES)
+    assert [pre_token.text for pre_token in pre_tokens] == [
+        "Not",
+        " all",
+        " heroes",
+        " wear",
+        " capes",
+        ".",
+    ]
+    assert [token_id for pre_token in pre_tokens for token_id in pre_token.ids] == CAPES_IDS
+    heroes = pre_tokens[2]
     assert heroes.symbols == ("Ġ", "h", "e", "r", "o", "e", "s")
     assert [(step.rank, step.result) for step in heroes.steps] == [
         (2, "he"), (18, "es"), (49, "ro"), (83, "Ġhe"), (4037, "Ġhero"), (10025, "Ġheroes"),
@@ -100,24 +117,28 @@ def test_the_clauses_are_openais_pattern():
     assert SPLIT_PATTERN.pattern == (
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     )
-    assert len({clause.name for clause in SPLIT_CLAUSES}) == len(SPLIT_CLAUSES) == 6
-    assert all(clause.takes for clause in SPLIT_CLAUSES)
+    assert (
+        len({alternative.name for alternative in SPLIT_ALTERNATIVES})
+        == len(SPLIT_ALTERNATIVES)
+        == 6
+    )
+    assert all(alternative.description for alternative in SPLIT_ALTERNATIVES)
 
 
 def test_nothing_to_explain(encoder):
-    assert encoder.explain("") == []
+    assert explain_encoding(encoder, "") == []
 
 
 def test_one_endless_word_is_explained_in_a_moment(encoder):
     started = time.monotonic()
-    (word,) = encoder.explain("a" * 100_000)
+    (pre_token,) = explain_encoding(encoder, "a" * 100_000)
     assert time.monotonic() - started < 20
-    assert word.steps is None
-    assert list(word.ids) == encoder.encode("a" * 100_000)
+    assert pre_token.steps is None
+    assert list(pre_token.ids) == encoder.encode("a" * 100_000)
 
 
 def test_explaining_leaves_the_tokenizer_as_it_was():
     encoder = default_encoder()
     before = dict(encoder._cache)
-    encoder.explain("an unheardofword")
+    explain_encoding(encoder, "an unheardofword")
     assert encoder._cache == before

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2core.tokenizer.bpe import SPLIT_CLAUSES, default_encoder
+from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.gpt2core.tokenizer.test_bpe import TRICKY_TEXT
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, JSON, ROBOT, parse, textarea_value
 from webapp.routes.bpe import (
@@ -105,9 +106,9 @@ class TestWhatThePageSays:
     def test_the_pattern_is_shown_whole_and_in_clauses(self, look):
         page = look(HEROES)
         shown = [code.text for code in page.all("table", class_="bpe-clauses")[0].all("code")]
-        assert shown == [clause.pattern.replace(" ", "␣") for clause in SPLIT_CLAUSES]
+        assert shown == [clause.pattern.replace(" ", "␣") for clause in SPLIT_ALTERNATIVES]
         (whole,) = page.all("pre", class_="bpe-pattern")
-        assert whole.text == "|".join(clause.pattern for clause in SPLIT_CLAUSES)
+        assert whole.text == "|".join(clause.pattern for clause in SPLIT_ALTERNATIVES)
 
     def test_it_tells_what_a_rank_is_and_what_the_sign_means(self, look):
         words = look(HEROES).words

@@ -1,0 +1,107 @@
+"""How :meth:`Encoder.encode` gets from a text to its ids: every pre-token, every merge.
+
+The page that explains BPE shows this. Stands above :mod:`gpt2core.tokenizer.bpe`.
+
+Invariant: the ids are those of ``encode``, because :func:`explain_encoding` runs the same code,
+:meth:`Encoder.merge_by_scanning`, and asks it for a record of its merges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpt2core.tokenizer.bpe import (
+    SPLIT_ALTERNATIVES,
+    SPLIT_PATTERN_IN_GROUPS,
+    Encoder,
+    Merge,
+    PatternAlternative,
+)
+from gpt2core.tokenizer.decoding import replace_surrogates
+
+
+@dataclass(frozen=True)
+class MergeStep:
+    """One merge inside a pre-token.
+
+    ``ranks`` are the ranks of all neighbouring pairs before the merge, None for a pair
+    that no merge joins. ``rank`` is the lowest of them and ``position`` its index.
+    ``left`` and ``right`` are the two symbols joined; ``symbols`` are all symbols after it.
+    """
+
+    rank: int
+    position: int
+    left: str
+    right: str
+    ranks: tuple[int | None, ...]
+    symbols: tuple[str, ...]
+
+    @property
+    def result(self) -> str:
+        """The new symbol."""
+        return self.left + self.right
+
+
+@dataclass(frozen=True)
+class PreToken:
+    """A part of the text that the split pattern cut out, and how it became tokens.
+
+    ``start`` is the index of its first character in the text, ``alternative`` the part of
+    the pattern that matched. ``symbols`` are its bytes in the byte alphabet, ``pieces``
+    and ``ids`` its tokens. ``steps`` is None if it was too long to record its merges.
+    """
+
+    text: str
+    start: int
+    alternative: PatternAlternative
+    symbols: tuple[str, ...]
+    steps: tuple[MergeStep, ...] | None
+    pieces: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    @property
+    def n_merges(self) -> int:
+        """How many merges were made. Each makes one symbol of two."""
+        return len(self.symbols) - len(self.ids)
+
+
+def explain_encoding(encoder: Encoder, text: str, max_symbols: int = 64) -> list[PreToken]:
+    """The pre-tokens of ``text`` in order, each with its merges and its ids.
+
+    A pre-token of more than ``max_symbols`` bytes has no steps, because their record
+    grows with the square of its length.
+    """
+    pre_tokens = []
+    for match in SPLIT_PATTERN_IN_GROUPS.finditer(replace_surrogates(text)):
+        byte_ids = encoder.byte_ids(match[0])
+        symbols = to_pieces(encoder, byte_ids)
+        if len(byte_ids) > max_symbols:
+            ids, steps = encoder.merge_with_heap(byte_ids), None
+        else:
+            record: list[Merge] = []
+            ids = encoder.merge_by_scanning(byte_ids, record)
+            steps = merge_steps(encoder, symbols, record)
+        # Exactly one group of the pattern matched; groups are numbered from 1.
+        alternative = SPLIT_ALTERNATIVES[match.lastindex - 1]
+        pieces = to_pieces(encoder, ids)
+        pre_tokens.append(
+            PreToken(match[0], match.start(), alternative, symbols, steps, pieces, tuple(ids))
+        )
+    return pre_tokens
+
+
+def merge_steps(
+    encoder: Encoder, symbols: tuple[str, ...], record: Sequence[Merge]
+) -> tuple[MergeStep, ...]:
+    """The recorded merges in symbols, beginning with the bytes ``symbols``."""
+    steps = []
+    for merge in record:
+        left, right = symbols[merge.position : merge.position + 2]
+        symbols = to_pieces(encoder, merge.ids)
+        step = MergeStep(merge.rank, merge.position, left, right, merge.ranks, symbols)
+        steps.append(step)
+    return tuple(steps)
+
+
+def to_pieces(encoder: Encoder, ids: Sequence[int]) -> tuple[str, ...]:
+    """The ids spelled in the byte alphabet."""
+    return tuple(encoder.decoder[token_id] for token_id in ids)
