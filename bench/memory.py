@@ -27,9 +27,10 @@ def worker(directory: Path, n_slots: int, pipe) -> None:
     """Opens the model, reports; runs all slots, reports."""
     from gpt2core.engine.engine import Engine
     from gpt2core.engine.layout import open_layout
+    from gpt2core.store.weights import load_params
 
     hparams = shapes.read_hparams(directory)
-    layout = open_layout(directory / "model.safetensors", hparams)
+    layout = open_layout(directory / "model.safetensors", hparams, load_params)
     engine = Engine(layout, hparams, n_slots)
     pipe.recv()
     pipe.send(weigh())

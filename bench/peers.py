@@ -47,9 +47,10 @@ class Ours(Peer):
     def __init__(self, directory, threads, n_slots):
         from gpt2core.engine.engine import Engine
         from gpt2core.engine.layout import open_layout
+        from gpt2core.store.weights import load_params
 
         hparams = shapes.read_hparams(directory)
-        layout = open_layout(directory / "model.safetensors", hparams)
+        layout = open_layout(directory / "model.safetensors", hparams, load_params)
         self.engine = Engine(layout, hparams, n_slots)
 
     def run(self, prompts, n_tokens):

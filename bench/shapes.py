@@ -9,14 +9,13 @@ the next.
 """
 
 import json
-import os
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from gpt2core.files import atomic_write
 from gpt2core.hparams import MODEL_SIZES, HParams
+from gpt2core.store.folder import read_hparams
 from gpt2core.store.weights import load_params, params_from_tensors, save_params, tensor_shapes
 
 # "demo" is the shape, not the weights, of a small model: many steps of little work.
@@ -34,14 +33,6 @@ def random_params(hparams: HParams, seed: int = 0) -> dict:
     return params_from_tensors(tensors, hparams.n_layer)
 
 
-@contextmanager
-def whole(path: Path):
-    """A name to write a file or folder to, which takes the name ``path`` if that succeeds."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="unfinished-") as folder:
-        yield Path(folder) / path.name
-        os.replace(Path(folder) / path.name, path)
-
-
 def write_model(directory: Path, hparams: HParams) -> None:
     """A model's folder as ``gpt2core.store.loader`` and transformers read it."""
     path = directory / "model.safetensors"
@@ -51,10 +42,6 @@ def write_model(directory: Path, hparams: HParams) -> None:
     # The weights last, and at one stroke: once they are there, so is everything.
     (directory / "hparams.json").write_text(json.dumps(hparams.to_dict()))
     save_params(path, random_params(hparams))
-
-
-def read_hparams(directory: Path) -> HParams:
-    return HParams.from_dict(json.loads((directory / "hparams.json").read_text()))
 
 
 def read_params(directory: Path) -> dict:
@@ -68,7 +55,7 @@ def write_gguf(directory: Path) -> Path:
     path = directory / "model.gguf"
     if path.exists():
         return path
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         fill_gguf(
             gguf.GGUFWriter(unfinished, "gpt2"), read_hparams(directory), read_params(directory)
         )
@@ -144,7 +131,7 @@ def write_ctranslate2(directory: Path) -> Path:
     spec.config.bos_token = spec.config.eos_token = spec.config.unk_token = last
     spec.validate()
     spec.optimize(quantization="float32")
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.mkdir()
         spec.save(str(unfinished))
     return path

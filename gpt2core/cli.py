@@ -16,12 +16,13 @@ import time
 from pathlib import Path
 
 from gpt2core.errors import GPT2Error
+from gpt2core.files import file_size, format_bytes
 from gpt2core.generate import check_n_tokens, stream
 from gpt2core.hparams import MODEL_SIZES, check_prompt
 from gpt2core.inside.command import DESCRIPTION, add_options, look_inside
 from gpt2core.sampling import SamplingParams, fresh_seed
 from gpt2core.store.checkpoint import convert_checkpoint
-from gpt2core.store.folder import WEIGHTS_FILE, file_size, format_bytes, read_hparams
+from gpt2core.store.folder import WEIGHTS_FILE, read_hparams
 from gpt2core.store.loader import (
     DEMO_NAME,
     get_encoder,

@@ -28,3 +28,7 @@ class InputError(GPT2Error):
 
 class ModelFileError(GPT2Error):
     """A model's files are missing, damaged or not a GPT-2."""
+
+
+class WriteError(ModelFileError):
+    """A model's folder cannot be written: it is read-only, or the disk is full."""

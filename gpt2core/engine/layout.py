@@ -24,24 +24,22 @@ Invariants: a file under the layout's name is complete and belongs to its model.
 another model, of other weights or of another version is written again.
 """
 
-import errno
 import json
 import logging
 import math
 import mmap
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2core.errors import WriteError
+from gpt2core.files import atomic_write, check_space, folder_lock, remove_unfinished_writes
 from gpt2core.hparams import HParams
 from gpt2core.model import Params
-from gpt2core.store.weights import load_params
 
 log = logging.getLogger(__name__)
 
@@ -210,25 +208,29 @@ def layout_in_memory(params: Params, hparams: HParams) -> Layout:
     return Layout(flat, hparams)
 
 
-def open_layout(source: Path, hparams: HParams) -> Layout:
+def open_layout(
+    source: Path, hparams: HParams, load_params: Callable[[Path, HParams], Params]
+) -> Layout:
     """The layout of the safetensors file ``source``, shared through a file if it is large.
 
-    Writes that file where it is missing or stale; where it cannot, the layout is in
-    memory. Raises ModelFileError where ``source`` is not this model's.
+    Packs what ``load_params`` reads from ``source`` and writes the file, if it is missing or
+    stale. If it cannot be written, the layout is in memory. Raises what ``load_params``
+    raises for a ``source`` that is not this model's.
     """
     path = source.with_name(FILE_NAME)
     header = file_header(source, hparams)
     if 4 * layout_size(hparams) < SHARED_FROM:
         return layout_in_memory(load_params(source, hparams), hparams)
     try:
-        with only_one(path):
-            if not fits(path, header, hparams):
-                if shutil.disk_usage(path.parent).free < 4 * layout_size(hparams):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                # Opened here and closed after, so that none of its pages stay.
-                write_layout(path, header, load_params(source, hparams), hparams)
+        if not fits(path, header, hparams):
+            with folder_lock(path.parent):
+                if not fits(path, header, hparams):  # another process may have written it
+                    remove_unfinished_writes(path)
+                    check_space(path.parent, 4 * layout_size(hparams))
+                    # Opened here and closed after, so that none of its pages stay.
+                    write_layout(path, header, load_params(source, hparams), hparams)
         flat = map_layout(path)
-    except OSError as error:  # a folder that is read-only, or full
+    except (OSError, WriteError) as error:  # a folder that is read-only, or full
         log.warning("%s cannot be kept; each process holds the weights itself: %s", path, error)
         return layout_in_memory(load_params(source, hparams), hparams)
     return Layout(flat, hparams)
@@ -270,38 +272,8 @@ def fits(path: Path, header: bytes, hparams: HParams) -> bool:
 
 
 def write_layout(path: Path, header: bytes, params: Params, hparams: HParams) -> None:
-    """Write the layout file through a temporary one; ``path`` is never half a file.
-
-    For one process at a time: what an earlier writer left when it was killed goes.
-    """
-    for left in path.parent.glob(f".{path.name}.*"):
-        left.unlink(missing_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb", WRITE_SIZE) as file:
-            file.write(header)
-            for piece in packed_tensors(params, hparams):
-                file.write(np.ascontiguousarray(piece, np.float32).data)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut may leave a whole length of zeros
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-@contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """Let one process at a time in: workers that start together share one file, not two."""
-    try:
-        import fcntl
-    except ImportError:  # not Unix: no forked workers either
-        yield
-        return
-    handle = os.open(path.parent, os.O_RDONLY)  # locking the folder leaves no lock file
-    try:
-        with suppress(OSError):  # some network disks lock no folders; two then write alike
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    """Write the layout file. ``path`` is the old file or the complete new one."""
+    with atomic_write(path) as temporary, open(temporary, "wb", WRITE_SIZE) as file:
+        file.write(header)
+        for tensor in packed_tensors(params, hparams):
+            file.write(np.ascontiguousarray(tensor, np.float32).data)

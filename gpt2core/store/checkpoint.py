@@ -24,22 +24,26 @@ from pathlib import Path
 import numpy as np
 
 from gpt2core.errors import GPT2Error, ModelFileError
+from gpt2core.files import (
+    check_space,
+    file_size,
+    folder_lock,
+    remove_unfinished_writes,
+    unfinished_writes,
+    write_error,
+)
 from gpt2core.store.folder import (
     DATA_FILE,
     INDEX_FILE,
     WEIGHTS_FILE,
     Progress,
     ProgressCallback,
-    check_space,
     checkpoint_fault,
     data_fault,
-    file_size,
-    folder_lock,
     read_hparams,
     weights_bytes,
-    write_error,
 )
-from gpt2core.store.weights import TEMPORARY_PREFIX, tensor_shapes, write_safetensors
+from gpt2core.store.weights import tensor_shapes, write_safetensors
 
 NO_TENSORFLOW = (
     "OpenAI's checkpoint files can only be read by TensorFlow, which is not installed here. "
@@ -84,27 +88,21 @@ def convert_checkpoint(directory: Path, progress: ProgressCallback | None = None
         fault = checkpoint_fault(directory)
         if fault:
             raise ModelFileError(f"the checkpoint in {directory} cannot be converted: {fault}.")
-        remove_temporaries(directory)
+        remove_unfinished_writes(directory / WEIGHTS_FILE)
         check_space(directory, weights_bytes(directory))
         try:
             run_child(directory, report)
         finally:
-            remove_temporaries(directory)
+            remove_unfinished_writes(directory / WEIGHTS_FILE)
 
 
 def conversion_progress(directory: Path, note: str = "") -> Progress:
     """How far the conversion is, by what lies in the folder, so that every process sees it."""
     total = weights_bytes(directory)
-    written = sum(file_size(path) for path in directory.glob(f"{TEMPORARY_PREFIX}*"))
+    written = sum(file_size(path) for path in unfinished_writes(directory / WEIGHTS_FILE))
     if (directory / WEIGHTS_FILE).exists():  # renamed already, while the last lines are read
         written = total
     return Progress("convert", WEIGHTS_FILE, min(written, total), total, note)
-
-
-def remove_temporaries(directory: Path) -> None:
-    """Delete what a conversion that was killed has left."""
-    for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
-        path.unlink(missing_ok=True)
 
 
 def run_child(directory: Path, report: Callable[[], None]) -> None:

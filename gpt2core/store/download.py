@@ -23,6 +23,7 @@ from pathlib import Path
 import requests
 
 from gpt2core.errors import ModelFileError
+from gpt2core.files import check_space, file_size, folder_lock, format_bytes, write_error
 from gpt2core.hparams import MODEL_SIZES
 from gpt2core.store.folder import (
     DATA_FILE,
@@ -31,14 +32,9 @@ from gpt2core.store.folder import (
     OPENAI_FILES,
     PART,
     ProgressCallback,
-    check_space,
     data_fault,
     download_progress,
-    file_size,
-    folder_lock,
-    format_bytes,
     hparams_fault,
-    write_error,
 )
 
 DEFAULT_BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"

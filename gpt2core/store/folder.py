@@ -9,16 +9,12 @@ temporary name and rename at the end; one process at a time writes a folder
 (:func:`folder_lock`); looking at a folder changes nothing.
 """
 
-import errno
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2core.errors import ModelFileError
+from gpt2core.files import file_size, read_json
 from gpt2core.hparams import MODEL_SIZES, HParams
 
 WEIGHTS_FILE = "model.safetensors"
@@ -37,7 +33,6 @@ OPENAI_FILES = (
 )
 PART = ".part"  # ending of a file still being downloaded
 FLOAT32_BYTES = 4
-LOCK_POLL = 0.5  # seconds between two looks at a lock that another process holds
 
 
 @dataclass(frozen=True)
@@ -56,17 +51,6 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
-
-
-def read_json(path: Path) -> dict:
-    """The object in a JSON file. Raises ModelFileError where there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it is not a JSON object")
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path} cannot be read: {error}") from error
-    return values
 
 
 def read_hparams(directory: Path) -> HParams:
@@ -169,75 +153,3 @@ def data_fault(size: int, directory: Path) -> str | None:
     if size >= needed:
         return None
     return f"{DATA_FILE} is cut off: it has {size:,} bytes, and the weights alone take {needed:,}"
-
-
-def file_size(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def format_bytes(n: float) -> str:
-    """Bytes for people, in powers of a thousand: ``497759232`` -> ``"498 MB"``."""
-    for unit in ("bytes", "kB", "MB"):
-        if n < 999.5:
-            return f"{n:.0f} {unit}"
-        n /= 1000
-    return f"{n:,.1f} GB"
-
-
-@contextmanager
-def folder_lock(directory: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold ``directory``, made if need be, against other processes and threads.
-
-    Calls ``on_wait`` twice a second while another holds it; an exception from there ends
-    the waiting. The operating system frees the lock of a process that dies. Raises
-    ModelFileError where the folder cannot be written.
-    """
-    from filelock import FileLock  # only writers of a model need it
-
-    lock = FileLock(directory / ".lock")
-    while not _acquired(lock, directory):
-        on_wait()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _acquired(lock, directory: Path) -> bool:
-    """Whether ``lock`` could be taken within LOCK_POLL seconds."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=LOCK_POLL)
-    except TimeoutError:
-        return False
-    except OSError as error:
-        raise write_error(directory, error) from error
-    return True
-
-
-def check_space(directory: Path, n_bytes: int) -> None:
-    """Raise ModelFileError unless ``n_bytes`` more fit on the disk of ``directory``."""
-    free = shutil.disk_usage(directory).free
-    if n_bytes > free:
-        raise ModelFileError(
-            f"the disk of {directory} is too full: {format_bytes(n_bytes)} are needed, "
-            f"{format_bytes(free)} are free."
-        )
-
-
-def write_error(path: Path, error: OSError) -> ModelFileError:
-    """The sentence for an operating system's refusal to write ``path``."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ModelFileError(
-            f"the disk is full: {path} could not be written. Make room, then try again."
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ModelFileError(
-            f"{path} cannot be written: {os.strerror(error.errno)}. "
-            "Choose another folder for models, or change its permissions."
-        )
-    return ModelFileError(f"{path} cannot be written: {error.strerror or error}.")

@@ -16,6 +16,7 @@ from pathlib import Path
 from gpt2core.engine.engine import Engine
 from gpt2core.engine.layout import open_layout
 from gpt2core.errors import ModelFileError
+from gpt2core.files import file_size
 from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.store.folder import (
     DATA_FILE,
@@ -26,7 +27,6 @@ from gpt2core.store.folder import (
     checkpoint_fault,
     data_fault,
     download_progress,
-    file_size,
     read_hparams,
 )
 from gpt2core.store.weights import load_params
@@ -55,7 +55,7 @@ class Model:
         if self.path is None:
             return Engine(self.params, self.hparams, n_slots)
         # The file's own shape: it may have more rows than there are tokens.
-        layout = open_layout(self.path, read_hparams(self.path.parent))
+        layout = open_layout(self.path, read_hparams(self.path.parent), load_params)
         return Engine(layout, self.hparams, n_slots)
 
 

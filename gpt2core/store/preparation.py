@@ -12,7 +12,8 @@ from time import monotonic
 
 from gpt2core.engine.engine import Engine
 from gpt2core.errors import ModelFileError
-from gpt2core.store.folder import WEIGHTS_FILE, Progress, format_bytes
+from gpt2core.files import format_bytes
+from gpt2core.store.folder import WEIGHTS_FILE, Progress
 from gpt2core.store.loader import Model, load_model, model_directory, prepare_model
 
 CONVERSION_SECONDS = 15  # roughly, after a download; for the message only

@@ -16,7 +16,6 @@ header, then the tensors end to end).
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from gpt2core.errors import ModelFileError
+from gpt2core.files import atomic_write
 from gpt2core.hparams import HParams
 
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
 ALIGNMENT = 64  # bytes, a cache line
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 MASK_BUFFERS = (".attn.bias", ".attn.masked_bias")  # kept by older transformers, not weights
-TEMPORARY_PREFIX = ".model.safetensors."
 
 
 def tensor_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
@@ -233,18 +232,11 @@ def write_safetensors(
     text = json.dumps(header).encode("utf-8")
     # Spaces, which the format allows, so that the data begins on a cache line.
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
-    try:
-        with open(handle, "wb") as file:
+    with atomic_write(path) as temporary:
+        with open(temporary, "wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in shapes:
                 file.write(np.ascontiguousarray(read(name), dtype=numpy_dtype).data)
-            file.flush()
-            os.fsync(file.fileno())
         with safe_open(temporary, framework="numpy") as written:  # raises unless it is whole
             if set(written.keys()) != set(shapes):
                 raise ModelFileError(f"{path} could not be written as it should be.")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from gpt2core.errors import ModelFileError
-from gpt2core.store.folder import read_json
+from gpt2core.files import read_json
 from gpt2core.tokenizer.bpe import Encoder
 
 VOCAB_PATH = Path(__file__).with_name("vocab.bpe")

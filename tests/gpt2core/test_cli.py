@@ -426,8 +426,9 @@ def test_download_killed_taken_up_by_two_at_once_converted_and_used(server, tmp_
     [request] = server.requests  # one of the two, and only for the rest
     assert request.name == DATA_FILE and request.status == 206
     assert {path.name for path in (tmp_path / "124M").iterdir()} == {
-        ".lock", WEIGHTS_FILE, *OPENAI_FILES
-    }  # fmt: skip
+        WEIGHTS_FILE,
+        *OPENAI_FILES,
+    }
 
     # From now on: no server, no TensorFlow, no waiting.
     gone = {"GPT2_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": stand_in}

@@ -21,11 +21,11 @@ from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.store.checkpoint import check_variables, convert_checkpoint, variable_name
 from gpt2core.store.folder import DATA_FILE, HPARAMS_FILE, INDEX_FILE, OPENAI_FILES, WEIGHTS_FILE
 from gpt2core.store.loader import load_model
-from gpt2core.store.weights import TEMPORARY_PREFIX, tensor_shapes, tensors_from_params
+from gpt2core.store.weights import tensor_shapes, tensors_from_params
 from tests.helpers.openai_layout import SMALL, seeded_tensors, small_release, tensorflow_stand_in
 from tests.helpers.paths import ROOT
 
-STALE = f"{TEMPORARY_PREFIX}stale"
+STALE = f".{WEIGHTS_FILE}.stale"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".lock"}
+    return {path.name for path in folder.iterdir()}
 
 
 # --- the real thing ---------------------------------------------------------------

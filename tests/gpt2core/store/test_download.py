@@ -5,7 +5,6 @@ Every fault shows its message and what it leaves in the folder. The server is
 TensorFlow. Delays between tries are cut to nothing by an argument made for callers.
 """
 
-import errno
 import os
 import signal
 import subprocess
@@ -22,16 +21,11 @@ from gpt2core.store.folder import (
     DATA_FILE,
     INDEX_FILE,
     OPENAI_FILES,
-    check_space,
-    folder_lock,
-    format_bytes,
-    write_error,
 )
 from tests.helpers.openai_layout import Answer, ReleaseServer, small_release
 from tests.helpers.paths import ROOT
 
 AT_ONCE = (0.0,) * 4  # delays between tries
-LOCK = ".lock"
 LFS_POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"
     b"oid sha256:00000000000000000000000000000000000000000000000000000000000000aa\nsize 497759232\n"
@@ -66,8 +60,8 @@ def folder(tmp_path) -> Path:
 
 
 def names(folder: Path) -> set[str]:
-    """What lies in the folder, but for the lock, which stays."""
-    return {path.name for path in folder.iterdir()} - {LOCK}
+    """The names of the files in the folder."""
+    return {path.name for path in folder.iterdir()}
 
 
 def assert_same_files(folder: Path, release: Path) -> None:
@@ -420,10 +414,6 @@ def test_a_file_that_will_not_fit_is_not_begun(download, folder, server):
     assert f"{DATA_FILE}.part" not in names(folder)
 
 
-def test_check_space_lets_pass_what_fits(tmp_path):
-    check_space(tmp_path, 1)
-
-
 def test_a_folder_that_may_not_be_written(download, tmp_path, server):
     tmp_path.chmod(0o555)
     root = os.geteuid() == 0
@@ -446,20 +436,6 @@ def test_a_file_in_the_place_of_the_folder(download, tmp_path):
         download()
 
 
-@pytest.mark.parametrize(
-    ("number", "told"),
-    [
-        (errno.ENOSPC, "the disk is full: x could not be written. Make room, then try again."),
-        (errno.EDQUOT, "the disk is full"),
-        (errno.EROFS, "x cannot be written: Read-only file system. Choose another folder"),
-        (errno.EIO, "x cannot be written: Input/output error."),
-    ],
-)
-def test_what_the_system_refuses_is_told(number, told):
-    error = write_error(Path("x"), OSError(number, os.strerror(number)))
-    assert str(error).startswith(told)
-
-
 # --- names and numbers ------------------------------------------------------------
 
 
@@ -468,15 +444,6 @@ def test_an_unknown_size(tmp_path, size):
     with pytest.raises(ModelFileError, match="no released model .*there are 124M, 355M, 774M, 155"):
         download_model(size, tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("n", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (497_759_232, "498 MB"),
-     (999_499_999, "999 MB"), (999_500_000, "1.0 GB"), (6_230_444_800, "6.2 GB")],
-)  # fmt: skip
-def test_bytes_for_people(n, text):
-    assert format_bytes(n) == text
 
 
 # --- several at once --------------------------------------------------------------
@@ -502,17 +469,3 @@ def test_two_at_once_fetch_every_file_once(folder, release, server):
     assert_same_files(folder, release)
     assert sorted(request.name for request in server.requests) == sorted(OPENAI_FILES)
     assert "Another process is downloading this model." in notes
-
-
-def test_waiting_can_be_given_up(folder):
-    class Cancelled(Exception):
-        pass
-
-    def cancel():
-        raise Cancelled
-
-    with folder_lock(folder):
-        with pytest.raises(Cancelled), folder_lock(folder, cancel):
-            pass
-    with folder_lock(folder, cancel):  # and is free again
-        pass
