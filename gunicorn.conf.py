@@ -1,35 +1,34 @@
-"""How gunicorn serves the page: `gunicorn "webapp:create_app()"` reads this by itself.
+"""How gunicorn serves the page: `gunicorn "webapp:create_app()"` reads this file by itself.
 
-PORT and WEB_CONCURRENCY are respected, as hosting platforms set them. A stream holds a
-thread for as long as tokens come, so workers are threaded (gthread) and have plenty.
+PORT and WEB_CONCURRENCY are the variables that hosting platforms set. A stream holds a
+thread until its last token, so workers are threaded (gthread).
 """
 
 import os
 import signal
 
 from gpt2core.engine import blas
-from gpt2core.settings import SettingError, positive
-from webapp.config import Settings
+from gpt2core.settings import SettingError, Settings, parse_positive_int
 
-# A platform that sets PORT wants to reach it from outside; at home nobody else should.
+# A platform that sets PORT connects from outside; without it, only this machine can.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
 worker_class = "gthread"
-# One process decodes all its readers' texts together; more processes split the cores.
+# One process decodes the texts of all its clients together; more processes split the cores.
 try:
-    workers = positive("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY") or "1")
+    workers = parse_positive_int("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY") or "1")
     settings = Settings.from_environment()
-    blas.n_threads()  # a bad number must stop the start, too
 except SettingError as error:
     raise SystemExit(str(error)) from None
-# A thread for everybody who reads or waits, and some for pages and health checks.
+# A thread for each stream and each waiting prompt, and some for pages and health checks.
 threads = settings.max_batch + settings.max_queue + 24
 # A permalink holds the whole prompt; this is the longest that gunicorn can bound.
 limit_request_line = 8190
-# Streams in flight get this long to finish when the server is told to stop.
+# Seconds that running streams have to finish when the server is stopped.
 graceful_timeout = 30
-# A worker is only replaced when it stops answering at all, however long its streams are.
+# Seconds without a heartbeat before a worker is replaced. Its threads send streams, so a
+# long stream does not count.
 timeout = 60
-# Nothing here needs gunicorn's remote control, and two servers would share its socket.
+# gunicorn's remote control is not used, and two servers would share its socket.
 control_socket_disable = True
 
 
@@ -39,13 +38,13 @@ def on_starting(server):
 
 
 def post_worker_init(worker):
-    """Load the model before the first visitor asks for it; end streams before the grace ends."""
+    """Load the model before the first request; end streams before gunicorn cuts them."""
     scheduler = worker.app.callable.extensions["scheduler"]
     scheduler.start()
     stop = signal.getsignal(signal.SIGTERM)
 
     def stop_gracefully(number, frame):
-        # A little earlier than gunicorn cuts connections, so that readers are told why.
+        # A little earlier than gunicorn cuts connections, so that clients get the reason.
         scheduler.drain(0.9 * graceful_timeout)
         stop(number, frame)
 

@@ -21,6 +21,7 @@ from gpt2core.generate import check_n_tokens, stream
 from gpt2core.hparams import MODEL_SIZES, check_prompt
 from gpt2core.inside.command import DESCRIPTION, add_options, look_inside
 from gpt2core.sampling import SamplingParams, fresh_seed
+from gpt2core.settings import Settings
 from gpt2core.store.checkpoint import convert_checkpoint
 from gpt2core.store.folder import WEIGHTS_FILE, read_hparams
 from gpt2core.store.loader import (
@@ -113,7 +114,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_models_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models_dir",
-        default=os.environ.get("GPT2_MODELS_DIR") or "models",
+        default=Settings.from_environment("models_dir").models_dir,
         metavar="DIR",
         help="where models are kept (default: $GPT2_MODELS_DIR, else models)",
     )

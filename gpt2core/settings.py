@@ -1,18 +1,63 @@
-"""Reading numbers that people set in the environment: one check, one sentence.
+"""Settings from the environment: each ``GPT2_*`` variable, its default, why it exists.
 
-Used by ``blas`` for the engine's threads and by the web page for its own settings.
-Invariant: a variable that cannot be used is told by its name, never passed over.
+Everything that can be set is read here: the command line, the download, the engine and
+the web page take their settings from :class:`Settings`. The README has the same table.
+
+Invariant: a :class:`Settings` that exists is usable. An invalid variable raises an error
+that names it; it is never ignored.
 """
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from gpt2core.errors import GPT2Error
 
 
 class SettingError(GPT2Error):
-    """An environment variable that cannot be used."""
+    """An environment variable with an invalid value."""
 
 
-def positive(name: str, text: str) -> int:
+@dataclass(frozen=True)
+class Settings:
+    """Field ``max_batch`` is the variable ``GPT2_MAX_BATCH``, and so on."""
+
+    model: str = "demo"  # which model the page runs: demo, 124M … 1558M, or a folder
+    models_dir: str = "models"  # where models are; a volume, when deployed
+    # Where OpenAI's files are downloaded from, <url>/<size>/<file>: a mirror, or a test's server.
+    base_url: str = "https://openaipublic.blob.core.windows.net/gpt-2/models"
+    threads: int | None = None  # threads of one engine; None: one for each processor
+    max_batch: int = 8  # sequences decoded together: more share the CPU, each gets slower
+    max_queue: int = 32  # prompts that may wait for a slot; beyond it the answer is a 503
+    max_chars: int = 100_000  # longest text accepted; bounds the work of one request
+
+    @classmethod
+    def from_environment(
+        cls, *names: str, environment: Mapping[str, str] = os.environ
+    ) -> "Settings":
+        """Settings from ``GPT2_*`` variables; an empty variable counts as unset.
+
+        With ``names``, only these fields are read, so that a program does not fail because
+        of a variable it does not use. Raises SettingError for an invalid value.
+        """
+        types = {field.name: field.type for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for name in names or types:
+            text = environment.get(variable_name(name), "")
+            if text:
+                is_text = types[name] is str
+                values[name] = text if is_text else parse_positive_int(variable_name(name), text)
+        return cls(**values)
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a field: ``"max_batch"`` -> ``"GPT2_MAX_BATCH"``."""
+    return f"GPT2_{field.upper()}"
+
+
+def parse_positive_int(variable: str, text: str) -> int:
     """``text`` as a whole number of at least 1. Raises SettingError naming the variable."""
     if not text.isdecimal() or int(text) < 1:
-        raise SettingError(f"{name} is {text!r}; it must be a whole number of at least 1.")
+        raise SettingError(f"{variable} is {text!r}; it must be a whole number of at least 1.")
     return int(text)

@@ -41,7 +41,7 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes"},
-    {"assets", "config", "sse", "snippets", "forms"},
+    {"assets", "sse", "snippets", "forms"},
     {"views"},
     {"error_handlers"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe"},

@@ -9,9 +9,9 @@ from flask import Flask
 from htmx_flask import Htmx
 
 from gpt2core.serving import ModelServer
+from gpt2core.settings import Settings
 from webapp import error_handlers, snippets
 from webapp.assets import asset
-from webapp.config import Settings
 from webapp.routes import bpe, export, ops, pages, stream
 
 # Everything comes from this server, scripts and styles as files: nothing inline runs.

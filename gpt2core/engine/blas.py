@@ -12,9 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-from gpt2core.settings import positive
+from gpt2core.settings import Settings, variable_name
 
-THREADS_VARIABLE = "GPT2_THREADS"
+THREADS_VARIABLE = variable_name("threads")
 WITH_SMALL_KERNELS = {"SKYLAKEX", "COOPERLAKE", "SAPPHIRERAPIDS"}
 
 
@@ -34,7 +34,7 @@ def configure() -> None:
 
 def share_processors(n_workers: int) -> None:
     """Divide the processors among ``n_workers``, for this process and its children."""
-    if not os.environ.get(THREADS_VARIABLE):
+    if Settings.from_environment("threads").threads is None:
         os.environ[THREADS_VARIABLE] = str(max(1, n_processors() // max(1, n_workers)))
 
 
@@ -43,8 +43,7 @@ def n_threads() -> int:
 
     Raises SettingError where the variable is not a whole number of at least 1.
     """
-    text = os.environ.get(THREADS_VARIABLE)
-    return positive(THREADS_VARIABLE, text) if text else n_processors()
+    return Settings.from_environment("threads").threads or n_processors()
 
 
 def n_processors() -> int:

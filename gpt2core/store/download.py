@@ -25,6 +25,7 @@ import requests
 from gpt2core.errors import ModelFileError
 from gpt2core.files import check_space, file_size, folder_lock, format_bytes, write_error
 from gpt2core.hparams import MODEL_SIZES
+from gpt2core.settings import Settings
 from gpt2core.store.folder import (
     DATA_FILE,
     HPARAMS_FILE,
@@ -37,7 +38,6 @@ from gpt2core.store.folder import (
     hparams_fault,
 )
 
-DEFAULT_BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 NOTE = f"{PART}.json"  # ending of what is noted of a part
 CHUNK = 256 * 1024  # bytes read at a time; also how often progress is reported
 TIMEOUTS = (10, 60)  # seconds to connect, and without a byte
@@ -90,7 +90,7 @@ def download_model(
         raise ModelFileError(
             f"there is no released model {size!r} to download; there are {', '.join(MODEL_SIZES)}."
         )
-    base_url = (base_url or os.environ.get("GPT2_BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
+    base_url = (base_url or Settings.from_environment("base_url").base_url).rstrip("/")
     directory = Path(models_dir) / size
 
     def report(note: str = "") -> None:

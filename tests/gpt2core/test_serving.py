@@ -11,13 +11,13 @@ from gpt2core.engine.events import Failed, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.sampling import SamplingParams
 from gpt2core.serving import ModelServer
+from gpt2core.settings import Settings
 from gpt2core.store.folder import Progress
 from gpt2core.store.loader import DEMO_DIRECTORY
 from gpt2core.store.preparation import LoadCancelled
 from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.web import HEROES, HEROES_IDS, PATIENCE, wait_until
 from webapp import create_app
-from webapp.config import Settings
 
 GREEDY = SamplingParams()
 

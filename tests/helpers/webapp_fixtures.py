@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from gpt2core.settings import Settings
 from tests.helpers.web import serving
 from webapp import create_app
-from webapp.config import Settings
 
 
 @pytest.fixture(scope="session")

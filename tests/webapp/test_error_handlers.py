@@ -2,9 +2,9 @@
 
 import pytest
 
+from gpt2core.settings import Settings
 from tests.helpers.web import HTMX, JSON, parse, textarea_value
 from webapp import create_app
-from webapp.config import Settings
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 FORMS = {"json": JSON, "htmx": HTMX, "page": BROWSER}

@@ -1,7 +1,7 @@
 """/healthz: whether this worker can generate."""
 
+from gpt2core.settings import Settings
 from webapp import create_app
-from webapp.config import Settings
 
 
 def test_a_loaded_model_is_healthy(client):

@@ -1,0 +1,85 @@
+"""Settings: each is documented, each can be set, an invalid value is a sentence."""
+
+import ast
+import re
+from dataclasses import fields
+
+import pytest
+
+from gpt2core.settings import SettingError, Settings, variable_name
+from tests.helpers.paths import ROOT
+
+NAMES = [field.name for field in fields(Settings)]
+NUMBERS = [field.name for field in fields(Settings) if field.type is not str]
+# Their defaults are put in words in the README.
+IN_WORDS = {"base_url", "threads"}
+
+each_setting = pytest.mark.parametrize("name", NAMES)
+
+
+def readme_table() -> dict[str, str]:
+    """Variable -> default, from the rows of the README's table of settings."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^\| `(GPT2_\w+)` \| (.*?) \|", readme, re.MULTILINE))
+
+
+def test_the_readme_lists_exactly_the_settings_with_their_defaults():
+    table = readme_table()
+    assert sorted(table) == sorted(variable_name(name) for name in NAMES)
+    for name in set(NAMES) - IN_WORDS:
+        assert table[variable_name(name)] == f"`{getattr(Settings(), name)}`"
+
+
+def variables_named(source: str) -> set[str]:
+    """The string literals of ``source`` that are the name of one of our variables."""
+    literals = {
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return {text for text in literals if re.fullmatch(r"GPT2_[A-Z_]+", text)}
+
+
+def test_no_other_module_reads_a_variable_by_its_name():
+    assert variables_named('os.environ.get("GPT2_MODEL")') == {"GPT2_MODEL"}
+    paths = [
+        *ROOT.glob("gpt2core/**/*.py"),
+        *ROOT.glob("webapp/**/*.py"),
+        ROOT / "gunicorn.conf.py",
+    ]
+    assert len(paths) > 30
+    found = {path.name: variables_named(path.read_text(encoding="utf-8")) for path in paths}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_an_empty_environment_gives_the_defaults():
+    assert Settings.from_environment(environment={}) == Settings()
+    assert Settings().model == "demo"
+
+
+def test_empty_variables_count_as_unset():
+    empty = {variable_name(name): "" for name in NAMES}
+    assert Settings.from_environment(environment=empty) == Settings()
+
+
+@each_setting
+def test_each_setting_is_read_from_its_variable(name):
+    value = 7 if name in NUMBERS else "seven"
+    settings = Settings.from_environment(environment={f"GPT2_{name.upper()}": str(value)})
+    assert getattr(settings, name) == value
+
+
+def test_only_the_fields_asked_for_are_read():
+    environment = {"GPT2_MODEL": "mine", "GPT2_MODELS_DIR": "there", "GPT2_MAX_BATCH": "many"}
+    settings = Settings.from_environment("models_dir", environment=environment)
+    assert settings == Settings(models_dir="there")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "1e3", "²", " "])
+def test_an_invalid_number_is_a_sentence_that_names_the_variable(name, value):
+    with pytest.raises(SettingError) as caught:
+        Settings.from_environment(environment={f"GPT2_{name.upper()}": value})
+    sentence = str(caught.value)
+    assert f"GPT2_{name.upper()}" in sentence and repr(value) in sentence
+    assert "at least 1" in sentence
