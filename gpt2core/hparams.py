@@ -1,14 +1,15 @@
-"""A GPT-2's shape: five whole numbers, and the four sizes OpenAI released.
+"""A GPT-2's hyper-parameters: five whole numbers, and the four sizes OpenAI released.
 
-First stop of every journey: the loader reads these numbers before any weight, and
-every other module takes its dimensions from them.
+The loader reads them before any weight; every other module takes its dimensions from
+them. The check of token ids against them is here too, for all who take a prompt.
 
-Invariant: an :class:`HParams` that exists is consistent (positive, and ``n_embd``
-divisible by ``n_head``); nothing downstream checks again.
+Invariant: an :class:`HParams` that exists is consistent (all numbers positive, ``n_embd``
+divisible by ``n_head``); no other module checks this again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from gpt2core.errors import InputError, ModelFileError
 
@@ -27,7 +28,7 @@ class HParams:
     n_head: int = 12
     n_layer: int = 12
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ModelFileError(
@@ -40,10 +41,10 @@ class HParams:
             )
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> "HParams":
+    def from_dict(cls, values: Mapping[str, Any]) -> "HParams":
         """From ``hparams.json`` or a Hugging Face ``config.json``; other keys are ignored.
 
-        Raises ModelFileError where one of the five numbers is missing or cannot be.
+        Raises ModelFileError if one of the five numbers is missing or invalid.
         """
         aliases = {"n_vocab": "vocab_size", "n_ctx": "n_positions"}
         numbers = {}
@@ -66,7 +67,7 @@ class HParams:
 
     @property
     def n_params(self) -> int:
-        """How many numbers the weights hold (124,439,808 for 124M)."""
+        """The number of weights (124,439,808 for 124M)."""
         d = self.n_embd
         block = 12 * d * d + 13 * d  # ln_1, c_attn, c_proj, ln_2, c_fc, c_proj
         return (self.n_vocab + self.n_ctx) * d + self.n_layer * block + 2 * d
@@ -81,14 +82,12 @@ MODEL_SIZES: dict[str, HParams] = {
 }
 
 
-def check_prompt(ids, n_vocab: int, n_ctx: int) -> None:
+def check_prompt(ids: Sequence[int], n_vocab: int, n_ctx: int) -> None:
     """Raise InputError unless ``ids`` can be continued by at least one token.
 
-    A prompt is 1 to ``n_ctx - 1`` ids, each of ``0 … n_vocab - 1``: the context holds
-    the prompt and what is generated together.
+    A prompt is 1 to ``n_ctx - 1`` ids of the vocabulary, because the context holds the
+    prompt and the generated tokens together.
     """
-    if len(ids) == 0:
-        raise InputError("The prompt is empty: type at least one character.", "prompt")
     if len(ids) >= n_ctx:
         raise InputError(
             f"The prompt is {len(ids):,} tokens long; this model's context holds {n_ctx:,}, "
@@ -97,11 +96,18 @@ def check_prompt(ids, n_vocab: int, n_ctx: int) -> None:
             n_prompt_tokens=len(ids),
             n_ctx=n_ctx,
         )
+    check_ids(ids, n_vocab)
+
+
+def check_ids(ids: Sequence[int], n_vocab: int) -> None:
+    """Raise InputError unless ``ids`` is one or more ids of ``0 … n_vocab - 1``."""
+    if len(ids) == 0:
+        raise InputError("The prompt is empty; it needs at least one token.", "prompt")
     if min(ids) < 0 or max(ids) >= n_vocab:
-        bad = next(i for i in ids if not 0 <= i < n_vocab)
+        invalid = next(token_id for token_id in ids if not 0 <= token_id < n_vocab)
         raise InputError(
-            f"Token id {bad} is not in the vocabulary, which ends at {n_vocab - 1}.",
+            f"Token id {invalid} is not in the vocabulary, which ends at {n_vocab - 1}.",
             "prompt",
-            id=int(bad),
+            id=int(invalid),
             n_vocab=n_vocab,
         )

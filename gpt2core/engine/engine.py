@@ -35,7 +35,7 @@ from gpt2core.engine.blas import n_threads as threads_allotted
 from gpt2core.engine.layout import WIDTH, Layout, layout_in_memory, n_blocks
 from gpt2core.engine.team import Team
 from gpt2core.errors import InputError
-from gpt2core.hparams import HParams
+from gpt2core.hparams import HParams, check_ids
 from gpt2core.model import Params
 
 PREFILL_CHUNK = 128  # tokens of a prompt in one pass: bounds the buffers
@@ -158,9 +158,7 @@ class Engine:
 
     def _check(self, ids: Sequence[int], length: int) -> None:
         """Raise InputError unless ``ids`` can follow ``length`` tokens."""
-        n_vocab, n_ctx = self.hparams.n_vocab, self.hparams.n_ctx
-        if len(ids) == 0:
-            raise InputError("The prompt is empty: type at least one character.", "prompt")
+        n_ctx = self.hparams.n_ctx
         if length + len(ids) > n_ctx:
             raise InputError(
                 f"The context of {n_ctx:,} tokens is full: it holds {length:,}, "
@@ -169,12 +167,7 @@ class Engine:
                 n_prompt_tokens=length + len(ids),
                 n_ctx=n_ctx,
             )
-        if min(ids) < 0 or max(ids) >= n_vocab:
-            raise InputError(
-                f"Token ids go from 0 to {n_vocab - 1}; one of these is outside the vocabulary.",
-                "prompt",
-                n_vocab=n_vocab,
-            )
+        check_ids(ids, self.hparams.n_vocab)
 
     def _run(self, task: "Pass") -> Array:
         """Do one forward pass; returns its logits ``[n_logits, n_vocab]``."""

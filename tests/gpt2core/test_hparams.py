@@ -68,7 +68,7 @@ def test_to_dict_and_from_dict_are_inverse(small):
 
 @pytest.mark.parametrize("name", OPENAI_124M)
 @pytest.mark.parametrize("value", [0, -1, 1.0, 768.5, "12", None, True, [12], float("nan")])
-def test_what_is_no_positive_whole_number_is_refused_by_name(name, value):
+def test_a_number_that_is_not_positive_and_whole_is_an_error_with_its_name(name, value):
     with pytest.raises(ModelFileError, match=rf"\b{name}\b"):
         HParams.from_dict({**OPENAI_124M, name: value})
 
@@ -79,7 +79,7 @@ def test_a_missing_number_is_named(name):
         HParams.from_dict({k: v for k, v in OPENAI_124M.items() if k != name})
 
 
-def test_an_empty_file_is_told():
+def test_an_empty_file_is_an_error():
     with pytest.raises(ModelFileError, match="nothing"):
         HParams.from_dict({})
 
@@ -95,19 +95,19 @@ def test_a_shape_cannot_be_changed():
 
 
 @pytest.mark.parametrize("ids", [[0], [9], [0, 9, 3], [5] * 7, (1, 2), np.array([1, 2, 9])])
-def test_a_usable_prompt_passes(ids):
+def test_a_valid_prompt_passes(ids):
     check_prompt(ids, n_vocab=10, n_ctx=8)
 
 
 @pytest.mark.parametrize("empty", [[], (), np.array([], dtype=int)])
-def test_an_empty_prompt_is_told(empty):
+def test_an_empty_prompt_is_an_error(empty):
     with pytest.raises(InputError, match="empty") as caught:
         check_prompt(empty, n_vocab=10, n_ctx=8)
     assert caught.value.field == "prompt"
 
 
 @pytest.mark.parametrize("length", [8, 9, 1200])
-def test_a_prompt_over_the_context_is_told_with_both_numbers(length):
+def test_a_prompt_longer_than_the_context_is_an_error_with_both_numbers(length):
     with pytest.raises(InputError, match=f"{length:,} tokens.*holds 8.*at most 7 ") as caught:
         check_prompt([1] * length, n_vocab=10, n_ctx=8)
     assert caught.value.field == "prompt"
@@ -115,7 +115,7 @@ def test_a_prompt_over_the_context_is_told_with_both_numbers(length):
 
 
 @pytest.mark.parametrize("ids", [[-1], [10], [1, 2, 10_000], [3, -7, 12]])
-def test_an_id_outside_the_vocabulary_is_told(ids):
+def test_an_id_outside_the_vocabulary_is_an_error_with_the_id(ids):
     bad = next(i for i in ids if i not in range(10))
     with pytest.raises(InputError, match=rf"id {bad} .*ends at 9") as caught:
         check_prompt(ids, n_vocab=10, n_ctx=8)
@@ -123,7 +123,7 @@ def test_an_id_outside_the_vocabulary_is_told(ids):
     assert caught.value.numbers == {"id": bad, "n_vocab": 10}
 
 
-def test_what_people_can_get_wrong_is_a_value_error_with_a_sentence():
+def test_invalid_input_and_files_are_value_errors_with_a_sentence():
     for error in (InputError, ModelFileError):
         assert issubclass(error, GPT2Error) and issubclass(error, ValueError)
     small = SMALL_MODELS["one_head"]
