@@ -1,15 +1,14 @@
 """OpenAI's TensorFlow checkpoint -> ``model.safetensors``, once, in a child process.
 
 The loader calls :func:`convert_checkpoint` for a folder that holds a checkpoint and no
-safetensors file. The work is done by ``python -m gpt2core.store.checkpoint``, so TensorFlow
-(half a gigabyte of memory, seconds of start-up, pages of log) never enters the process
-that serves. The child copies tensor by tensor, so it holds one at a time; it prints a
-line for each, and a last one that begins with ``error:`` where it fails.
+safetensors file. The child, ``python -m gpt2core.store.checkpoint``, imports TensorFlow,
+which takes half a gigabyte of memory, seconds of start-up and pages of log; the process
+that serves never does. The child copies one tensor at a time and prints a line for each.
+If it fails, its last line begins with ``error:``.
 
-Invariants: shapes are checked against ``hparams.json`` before anything is written;
-``model.safetensors`` appears whole or not at all; a parent that dies takes the child
-with it at its next line. This module is the only one that imports tensorflow, and only
-in the child.
+Invariants: shapes are checked against ``hparams.json`` before anything is written.
+``model.safetensors`` is complete or absent. A child whose parent has exited ends at its
+next line of output. This is the only module that imports tensorflow.
 """
 
 import importlib.util
@@ -21,8 +20,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from gpt2core.errors import GPT2Error, ModelFileError
 from gpt2core.files import (
     check_space,
@@ -32,14 +29,15 @@ from gpt2core.files import (
     unfinished_writes,
     write_error,
 )
+from gpt2core.params import FloatArray
 from gpt2core.store.folder import (
     DATA_FILE,
     INDEX_FILE,
     WEIGHTS_FILE,
     Progress,
     ProgressCallback,
-    checkpoint_fault,
-    data_fault,
+    find_checkpoint_problem,
+    find_data_problem,
     read_hparams,
     weights_bytes,
 )
@@ -52,8 +50,8 @@ NO_TENSORFLOW = (
     "or put the model's model.safetensors beside its hparams.json: that needs no TensorFlow."
 )
 CHECKPOINT_PREFIX = "model.ckpt"  # TensorFlow adds .index and .data-00000-of-00001
-ERROR = "error: "  # begins the child's last line where it failed
-QUIET = {  # no log, no search for a GPU that a conversion has no use for
+ERROR = "error: "  # begins the last line of a child that failed
+CHILD_ENVIRONMENT = {  # no log, and no search for a GPU, which a conversion does not use
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -63,7 +61,7 @@ QUIET = {  # no log, no search for a GPU that a conversion has no use for
 
 
 def check_tensorflow() -> None:
-    """Raise ModelFileError where TensorFlow is not installed; imports nothing of it."""
+    """Raise ModelFileError if TensorFlow is not installed. Does not import it."""
     if importlib.util.find_spec("tensorflow") is None:
         raise ModelFileError(NO_TENSORFLOW)
 
@@ -71,9 +69,9 @@ def check_tensorflow() -> None:
 def convert_checkpoint(directory: Path, progress: ProgressCallback | None = None) -> None:
     """Write ``model.safetensors`` beside the checkpoint in ``directory``.
 
-    Does nothing where the file is there; waits for another process that is making it. An
-    exception that ``progress`` raises ends the conversion. Raises ModelFileError with the
-    cause; the checkpoint itself is only read.
+    Does nothing if the file exists. Waits for another process that converts the same
+    checkpoint. An exception that ``progress`` raises ends the conversion. The checkpoint
+    is only read. Raises ModelFileError with the cause.
     """
 
     def report(note: str = "") -> None:
@@ -85,9 +83,9 @@ def convert_checkpoint(directory: Path, progress: ProgressCallback | None = None
     with folder_lock(directory, lambda: report("Another process is converting this model.")):
         if (directory / WEIGHTS_FILE).exists():
             return
-        fault = checkpoint_fault(directory)
-        if fault:
-            raise ModelFileError(f"the checkpoint in {directory} cannot be converted: {fault}.")
+        problem = find_checkpoint_problem(directory)
+        if problem:
+            raise ModelFileError(f"the checkpoint in {directory} cannot be converted: {problem}.")
         remove_unfinished_writes(directory / WEIGHTS_FILE)
         check_space(directory, weights_bytes(directory))
         try:
@@ -97,10 +95,10 @@ def convert_checkpoint(directory: Path, progress: ProgressCallback | None = None
 
 
 def conversion_progress(directory: Path, note: str = "") -> Progress:
-    """How far the conversion is, by what lies in the folder, so that every process sees it."""
+    """How far the conversion is, by the files in the folder, so that every process sees it."""
     total = weights_bytes(directory)
     written = sum(file_size(path) for path in unfinished_writes(directory / WEIGHTS_FILE))
-    if (directory / WEIGHTS_FILE).exists():  # renamed already, while the last lines are read
+    if (directory / WEIGHTS_FILE).exists():  # renamed already; the last lines are still read
         written = total
     return Progress("convert", WEIGHTS_FILE, min(written, total), total, note)
 
@@ -110,37 +108,35 @@ def run_child(directory: Path, report: Callable[[], None]) -> None:
     package_parent = Path(__file__).parents[2]
     python_path = os.pathsep.join(filter(None, [str(package_parent), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        child = subprocess.Popen(
+        last_line = ""
+        with subprocess.Popen(
             [sys.executable, "-m", "gpt2core.store.checkpoint", str(directory.resolve())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
             encoding="utf-8",
-            env={**os.environ, **QUIET, "PYTHONPATH": python_path},
-        )
-        last_line = ""
-        try:
-            report()
-            for line in child.stdout:
-                last_line = line
+            env={**os.environ, **CHILD_ENVIRONMENT, "PYTHONPATH": python_path},
+        ) as child:
+            try:
                 report()
-            status = child.wait()
-        finally:
-            child.kill()  # nothing, once it has ended
-            child.wait()
-            child.stdout.close()
+                for line in child.stdout or ():
+                    last_line = line
+                    report()
+                status = child.wait()
+            finally:
+                child.kill()  # has no effect on a child that has ended
         if status:
             log.seek(0)
             raise ModelFileError(child_error(directory, status, last_line, log.read()))
 
 
 def child_error(directory: Path, status: int, last_line: str, log: str) -> str:
-    """The sentence for a conversion that failed: the child's own, or what is known of its end."""
+    """The sentence for a conversion that failed: the child's own, or how the child ended."""
     if last_line.startswith(ERROR):
         return last_line.removeprefix(ERROR).strip()
     if status < 0:
         name = signal.Signals(-status).name
-        # The kernel sends this one where memory is short.
+        # The kernel sends SIGKILL if memory runs out.
         hint = "; is there enough memory?" if name == "SIGKILL" else "."
         cause = f"it was ended by {name}{hint}"
     else:
@@ -152,10 +148,10 @@ def child_error(directory: Path, status: int, last_line: str, log: str) -> str:
 
 
 def main(directory: Path) -> int:
-    """Convert ``directory`` and return the exit status, telling how it goes line by line."""
+    """Convert ``directory``, printing a line for each tensor; the exit status."""
     try:
         write_from_checkpoint(directory)
-    except BrokenPipeError:  # the parent is gone, and with it the wish for a result
+    except BrokenPipeError:  # the parent has exited; stop quietly
         return 1
     except OSError as error:
         print(f"{ERROR}{write_error(directory / WEIGHTS_FILE, error)}", flush=True)
@@ -181,14 +177,15 @@ def write_from_checkpoint(directory: Path) -> None:
             f"{directory / INDEX_FILE} cannot be read: {first_line(error)}"
         ) from error
     check_variables(reader.get_variable_to_shape_map(), shapes, directory)
-    fault = data_fault(file_size(directory / DATA_FILE), directory)
-    if fault:
-        raise ModelFileError(f"{directory}: {fault}.")
+    problem = find_data_problem(file_size(directory / DATA_FILE), directory)
+    if problem:
+        raise ModelFileError(f"{directory}: {problem}.")
 
-    def read(name: str) -> np.ndarray:
+    def read(name: str) -> FloatArray:
         print(name, flush=True)
         try:
-            return reader.get_tensor(variable_name(name)).reshape(shapes[name])
+            tensor: FloatArray = reader.get_tensor(variable_name(name))
+            return tensor.reshape(shapes[name])
         except (ValueError, RuntimeError, tf.errors.OpError) as error:
             raise ModelFileError(
                 f"{directory / DATA_FILE} is damaged at tensor {variable_name(name)!r}: "
@@ -232,7 +229,7 @@ def check_variables(
 
 
 def first_line(error: Exception) -> str:
-    """TensorFlow's errors run over pages; their first line says what happened."""
+    """The first line of an error's text, which says what happened; TensorFlow adds pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

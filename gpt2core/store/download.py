@@ -1,24 +1,22 @@
-"""OpenAI's released files, fetched over HTTP: resumed, verified, renamed.
+"""OpenAI's released files over HTTP: resumed, verified, renamed.
 
-The loader comes here when one of the four sizes is asked for and its folder lacks
-files. Each file is written as ``<file>.part`` with a note beside it of what the server
-said about it (``<file>.part.json``), so that a download that broke off, or a process
-that was killed, goes on where it stopped: ``Range`` asks for the rest and ``If-Range``
-makes the server send everything anew if the file has changed meanwhile.
+The loader calls :func:`download_model` when one of the four sizes is asked for and its
+folder lacks files. Each file is written as ``<file>.part``, and beside it, in
+``<file>.part.json``, what the server said about it. A download that broke off, or whose
+process was killed, continues from there: ``Range`` requests the rest, and ``If-Range``
+makes the server send the whole file if it has changed meanwhile.
 
-Invariants: a file bears its own name only after its length, its checksum where one is
-known, and its contents have been checked; a callback that raises ends the download and
-keeps what has come; faults that may pass are tried again, others are told at once.
+Invariants: a file gets its own name only after its length, its checksum (if one is known)
+and its contents have been checked. A progress callback that raises ends the download and
+keeps the bytes received. Transient errors are retried, all others are raised at once.
 """
 
-import hashlib
 import json
 import os
 import time
-from base64 import b64encode
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import requests
 
@@ -27,49 +25,90 @@ from gpt2core.files import check_space, file_size, folder_lock, format_bytes, wr
 from gpt2core.hparams import MODEL_SIZES
 from gpt2core.settings import Settings
 from gpt2core.store.folder import (
-    DATA_FILE,
-    HPARAMS_FILE,
-    INDEX_FILE,
     OPENAI_FILES,
     PART,
     ProgressCallback,
-    data_fault,
     download_progress,
-    hparams_fault,
 )
+from gpt2core.store.verify import file_md5, find_content_problem
 
-NOTE = f"{PART}.json"  # ending of what is noted of a part
-CHUNK = 256 * 1024  # bytes read at a time; also how often progress is reported
+CHUNK_BYTES = 256 * 1024  # read at a time; also how often progress is reported
 TIMEOUTS = (10, 60)  # seconds to connect, and without a byte
-RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try that brought nothing new
-MAX_RETRY_AFTER = 60.0  # seconds; a server that asks for more gets this
-
-SHA256 = {
-    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-}
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-INDEX_MAGIC = bytes.fromhex("57fb808b247547db")  # last 8 bytes of a TensorFlow index
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try after one without new bytes
+MAX_RETRY_AFTER = 60.0  # seconds; the longest wait that a server can ask for
 
 
-Report = Callable[..., None]  # report(note=""): call the progress callback, if any
+class Report(Protocol):
+    """Calls the progress callback, if there is one, with a sentence or without."""
+
+    def __call__(self, note: str = "") -> None: ...
 
 
-class PassingFault(Exception):
-    """A fault that may be gone on the next try; its text completes "<url> …"."""
+class TransientError(Exception):
+    """An error that a new try may not meet again. Its text completes "<url> …".
 
-    def __init__(self, message: str, retry_after: float = 0.0):
+    ``retry_after`` is how many seconds the server asks to wait.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
-class PartNote:
-    """What the server said about a file that has partly come; kept beside the part."""
+class FileInfo:
+    """What the headers of a response say about the whole file."""
 
-    validator: str  # strong ETag or Last-Modified, for If-Range
-    length: int | None  # None where the server did not say
-    md5: str | None  # base64, of the whole file
+    validator: str  # strong ETag or Last-Modified, for If-Range; empty if there is neither
+    length: int | None  # bytes; None if the server does not say
+    md5: str | None  # in base64
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a download can continue: ``offset`` of ``length`` bytes are here."""
+
+    info: FileInfo  # with a validator
+    length: int
+    offset: int
+
+
+class PartialFile:
+    """A file while it is downloaded: ``<path>.part``, with its FileInfo in ``<path>.part.json``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.part = path.with_name(path.name + PART)
+        self.info_path = path.with_name(f"{path.name}{PART}.json")
+
+    @property
+    def size(self) -> int:
+        """Bytes received so far."""
+        return file_size(self.part)
+
+    def save_info(self, info: FileInfo) -> None:
+        """Write what is known about a file whose download starts from its first byte."""
+        self.info_path.write_text(json.dumps(asdict(info)), encoding="utf-8")
+
+    def resume_point(self) -> ResumePoint | None:
+        """Where to continue. None without any bytes, a validator or a length that fits them."""
+        try:
+            info = FileInfo(**json.loads(self.info_path.read_text(encoding="utf-8")))
+            if info.validator and info.length and 0 < self.size <= info.length:
+                return ResumePoint(info, info.length, self.size)
+        except (OSError, ValueError, TypeError):  # no such file, or a damaged one
+            pass
+        return None
+
+    def finish(self) -> None:
+        """Give the file its own name."""
+        os.replace(self.part, self.path)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the bytes and the info, where they are."""
+        self.part.unlink(missing_ok=True)
+        self.info_path.unlink(missing_ok=True)
 
 
 def download_model(
@@ -81,10 +120,10 @@ def download_model(
 ) -> None:
     """Fetch those of a released model's seven files that ``models_dir/<size>`` lacks.
 
-    Files that are there already are checked as far as that is quick, and kept. From
-    ``base_url``, else ``$GPT2_BASE_URL``, else OpenAI. Waits for another process that is
-    downloading the same model, then finds everything there. Raises ModelFileError with
-    the cause; a later call goes on from what has come.
+    Files that are there are checked as far as that is quick, and kept. ``base_url``
+    defaults to ``$GPT2_BASE_URL``, and that to OpenAI's storage. Waits for another process
+    that downloads the same model. Raises ModelFileError with the cause; a later call
+    continues with the bytes received.
     """
     if size not in MODEL_SIZES:
         raise ModelFileError(
@@ -103,7 +142,7 @@ def download_model(
     ):
         for name in OPENAI_FILES:
             path = directory / name
-            if not path.exists() or content_fault(path, path):
+            if not path.exists() or find_content_problem(path, path):
                 download_file(session, f"{base_url}/{size}/{name}", path, report, retry_delays)
         report()
 
@@ -115,151 +154,93 @@ def download_file(
     report: Report,
     retry_delays: tuple[float, ...],
 ) -> None:
-    """Fetch ``url`` into ``path``, trying again as long as something new comes."""
-    part = path.with_name(path.name + PART)
-    most, fruitless = file_size(part), 0
+    """Fetch ``url`` into ``path``, with retries.
+
+    A try that received new bytes does not count as failed. After more failed tries than
+    there are delays, the last error is raised as a ModelFileError.
+    """
+    partial = PartialFile(path)
+    most_bytes, failed_tries = partial.size, 0
     while True:
         try:
-            return try_download(session, url, path, report)
-        except PassingFault as fault:
-            done = file_size(part)
-            most, fruitless = max(most, done), 0 if done > most else fruitless + 1
-            if fruitless > len(retry_delays):
-                if not done:
-                    discard(path)
-                kept = f" {format_bytes(done)} of it are kept for the next time." if done else ""
-                raise ModelFileError(f"{url} {fault} (tried {fruitless} times).{kept}") from fault
-            delay = max(retry_delays[fruitless - 1] if fruitless else 0.0, fault.retry_after)
+            return try_download(session, url, partial, report)
+        except TransientError as error:
+            if partial.size > most_bytes:
+                most_bytes, failed_tries = partial.size, 0
+            else:
+                failed_tries += 1
+            if failed_tries > len(retry_delays):
+                raise give_up(url, partial, error, failed_tries) from error
+            delay = max(retry_delays[failed_tries - 1] if failed_tries else 0.0, error.retry_after)
             if delay:
-                report(f"{url} {fault}; trying again in {delay:.0f} s.")
+                report(f"{url} {error}; trying again in {delay:.0f} s.")
                 time.sleep(delay)
-        except OSError as error:  # requests' own errors are dealt with in try_download
+        except OSError as error:  # of the disk: those of requests never leave request_rest
             raise write_error(path, error) from error
 
 
-def try_download(session: requests.Session, url: str, path: Path, report: Report) -> None:
-    """One request for what is missing of ``url``; on success ``path`` is there, checked.
+def give_up(
+    url: str, partial: PartialFile, error: TransientError, failed_tries: int
+) -> ModelFileError:
+    """The error after the last try. Bytes received are kept for a later call."""
+    kept = ""
+    if partial.size:
+        kept = f" {format_bytes(partial.size)} of it are kept for the next time."
+    else:
+        partial.discard()
+    return ModelFileError(f"{url} {error} (tried {failed_tries} times).{kept}")
 
-    Raises PassingFault, or ModelFileError for what no further try would change.
+
+def try_download(session: requests.Session, url: str, partial: PartialFile, report: Report) -> None:
+    """Fetch what is missing of ``url`` with one request, check the file and give it its name.
+
+    Raises TransientError, or ModelFileError if another try would not change anything.
     """
-    part = path.with_name(path.name + PART)
-    earlier, done = read_note(path), file_size(part)
-    if earlier is None or not 0 < done <= earlier.length:
-        earlier, done = None, 0
-    note = earlier
-    if note is None or done < note.length:  # else all has come, only the renaming is left
-        try:
-            note = receive(session, url, path, earlier, done, report)
-        except requests.exceptions.SSLError as error:
-            raise ModelFileError(f"{url} cannot be trusted: {error}") from error
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
-            raise PassingFault(connection_fault(error)) from error
-        except requests.RequestException as error:
-            raise ModelFileError(
-                f"{url} cannot be fetched: {error}. Is GPT2_BASE_URL right?"
-            ) from error
-    fault = content_fault(part, path)
-    if fault is None and note.md5 and file_md5(part) != note.md5:
-        fault = f"the checksum of {path.name} is not the one it was sent with"
-    if fault:
-        discard(path)
-        if earlier:  # the part of an earlier try may be to blame: once more, from the start
-            raise PassingFault(f"did not fit what had come before: {fault}")
-        raise ModelFileError(f"{url} did not send the file: {fault}.")
-    os.replace(part, path)
-    discard(path)
+    resume = partial.resume_point()
+    if resume is not None and resume.offset == resume.length:
+        md5 = resume.info.md5  # all bytes are here; an earlier process stopped before the check
+    else:
+        md5 = request_rest(session, url, partial, resume, report)
+    problem = find_content_problem(partial.part, partial.path)
+    if problem is None and md5 and file_md5(partial.part) != md5:
+        problem = f"the checksum of {partial.path.name} is not the one it was sent with"
+    if problem is None:
+        partial.finish()
+        return
+    partial.discard()
+    if resume is not None:
+        # The bytes of an earlier try may be wrong: download once more, from the start.
+        raise TransientError(f"did not fit what had come before: {problem}")
+    raise ModelFileError(f"{url} did not send the file: {problem}.")
 
 
-def discard(path: Path) -> None:
-    """Remove the part of ``path`` and its note, where they are."""
-    for ending in (PART, NOTE):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
-
-
-def receive(
+def request_rest(
     session: requests.Session,
     url: str,
-    path: Path,
-    note: PartNote | None,
-    done: int,
+    partial: PartialFile,
+    resume: ResumePoint | None,
     report: Report,
-) -> PartNote:
-    """Append to the part of ``path`` what ``url`` sends beyond ``done`` bytes; the new note."""
-    part = path.with_name(path.name + PART)
-    headers = {"Accept-Encoding": "identity"}  # lengths and checksums are of the bytes sent
-    if note:
-        headers |= {"Range": f"bytes={done}-", "If-Range": note.validator}
-    with session.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as response:
-        check_answer(response, url, path)
-        if note and response.status_code == 206:
-            rest = f"bytes {done}-{note.length - 1}/{note.length}"
-            if response.headers.get("Content-Range") != rest:
-                discard(path)
-                raise PassingFault("sent another part of the file than was asked for")
-        else:  # the whole file: first try, a server without ranges, or a file that changed
-            done, note = 0, note_from(response)
-            path.with_name(path.name + NOTE).write_text(json.dumps(asdict(note)), encoding="utf-8")
-        if note.length is not None:
-            check_space(part.parent, note.length - done)
-        with open(part, "ab" if done else "wb") as file:
-            report()
-            for chunk in response.iter_content(CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                report()
-            file.flush()
-            os.fsync(file.fileno())
-    if note.length is not None and done != note.length:
-        raise PassingFault(f"broke off after {format_bytes(done)} of {format_bytes(note.length)}")
-    return note
-
-
-def check_answer(response: requests.Response, url: str, path: Path) -> None:
-    """Raise for an answer that carries no file: PassingFault where a new try may help.
-
-    Before anything is written, so that what has come is not lost to an error page.
-    """
-    status = response.status_code
-    told = f"answered {status} {response.reason or ''}".rstrip()
-    if status == 416:  # what we have is no beginning of what the server has: start clean
-        discard(path)
-        raise PassingFault(told)
-    if status in (408, 425, 429) or status >= 500:
-        wait = response.headers.get("Retry-After", "")
-        raise PassingFault(told, min(float(wait), MAX_RETRY_AFTER) if wait.isdigit() else 0.0)
-    if status not in (200, 206):
-        raise ModelFileError(f"{url} {told}. Is GPT2_BASE_URL right?")
-    if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise ModelFileError(f"{url} answered with a web page. Is GPT2_BASE_URL right?")
-
-
-def note_from(response: requests.Response) -> PartNote:
-    """The server's word on a whole file. Without validator and length it cannot be resumed."""
-    etag = response.headers.get("ETag", "")
-    if not etag or etag.startswith("W/"):
-        etag = response.headers.get("Last-Modified", "")
-    length = response.headers.get("Content-Length", "")
-    return PartNote(
-        etag, int(length) if length.isdigit() else None, response.headers.get("Content-MD5")
-    )
-
-
-def read_note(path: Path) -> PartNote | None:
-    """The note of the part of ``path``, if it can be resumed, or None."""
+) -> str | None:
+    """:func:`receive`, with the errors of requests as TransientError or ModelFileError."""
     try:
-        text = path.with_name(path.name + NOTE).read_text(encoding="utf-8")
-        note = PartNote(**json.loads(text))
-    except (OSError, ValueError, TypeError):
-        return None
-    return note if note.validator and note.length else None
+        return receive(session, url, partial, resume, report)
+    except requests.exceptions.SSLError as error:
+        raise ModelFileError(f"{url} cannot be trusted: {error}") from error
+    except (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+    ) as error:
+        raise TransientError(describe_connection_error(error)) from error
+    except requests.RequestException as error:
+        raise ModelFileError(
+            f"{url} cannot be fetched: {error}. Is GPT2_BASE_URL right?"
+        ) from error
 
 
-def connection_fault(error: requests.RequestException) -> str:
-    """A broken connection in a few words, without the library's own wrapping."""
+def describe_connection_error(error: requests.RequestException) -> str:
+    """A broken connection in a few words, without the nested messages of the library."""
+    # A timeout while the body is read is a ConnectionError with this text.
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return "did not answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
@@ -267,38 +248,82 @@ def connection_fault(error: requests.RequestException) -> str:
     return "cannot be reached"
 
 
-def content_fault(path: Path, target: Path) -> str | None:
-    """Why the bytes of ``path`` cannot be those of the released file ``target``, or None."""
-    name, size = target.name, file_size(path)
-    with open(path, "rb") as file:
-        start = file.read(200)
-        file.seek(max(size - len(INDEX_MAGIC), 0))
-        end = file.read()
-    if size == 0:
-        return f"{name} is empty"
-    if start.startswith(LFS_POINTER):
-        return f"{name} is a Git LFS pointer, which stands for a file that was not fetched"
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return f"{name} is a web page or an error message"
-    if name in SHA256 and file_sha256(path) != SHA256[name]:
-        return f"the checksum of {name} is not that of OpenAI's release"
-    if name == INDEX_FILE and end != INDEX_MAGIC:
-        return f"{name} is not a TensorFlow index, or cut off"
-    if name == HPARAMS_FILE:
-        return hparams_fault(path)
-    if name == DATA_FILE:
-        return data_fault(size, target.parent)
-    return None
+def receive(
+    session: requests.Session,
+    url: str,
+    partial: PartialFile,
+    resume: ResumePoint | None,
+    report: Report,
+) -> str | None:
+    """Append to ``partial`` what the server sends; the MD5 of the whole file, if it says so.
+
+    Requests the bytes from ``resume`` on, or the whole file if that is None.
+    """
+    headers = {"Accept-Encoding": "identity"}  # lengths and checksums are of the bytes sent
+    if resume is not None:
+        headers |= {"Range": f"bytes={resume.offset}-", "If-Range": resume.info.validator}
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as response:
+        check_response(response, url, partial)
+        if resume is not None and response.status_code == 206:
+            check_range(response, partial, resume)
+            info, offset = resume.info, resume.offset
+        else:  # the whole file: a first try, a server without ranges, or a file that changed
+            info, offset = file_info(response), 0
+            partial.save_info(info)
+        if info.length is not None:
+            check_space(partial.part.parent, info.length - offset)
+        size = save_body(response, partial.part, offset, report)
+    if info.length is not None and size != info.length:
+        raise TransientError(f"broke off after {format_bytes(size)} of {format_bytes(info.length)}")
+    return info.md5
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def save_body(response: requests.Response, part: Path, offset: int, report: Report) -> int:
+    """Write the body of a response to ``part`` from ``offset`` on; the size of the file then."""
+    with open(part, "ab" if offset else "wb") as file:
+        report()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            file.write(chunk)
+            offset += len(chunk)
+            report()
+        file.flush()
+        os.fsync(file.fileno())
+    return offset
 
 
-def file_md5(path: Path) -> str:
-    """MD5 of a file as the ``Content-MD5`` header spells it."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
-    return b64encode(digest).decode("ascii")
+def check_response(response: requests.Response, url: str, partial: PartialFile) -> None:
+    """Raise for a response without the file: TransientError if a new try may help.
+
+    Called before anything is written, so that an error page replaces no bytes received.
+    """
+    status = response.status_code
+    status_line = f"answered {status} {response.reason or ''}".rstrip()
+    if status == 416:  # our bytes are not the beginning of the server's file: start over
+        partial.discard()
+        raise TransientError(status_line)
+    if status in (408, 425, 429) or status >= 500:
+        wait = response.headers.get("Retry-After", "")
+        seconds = min(float(wait), MAX_RETRY_AFTER) if wait.isdigit() else 0.0
+        raise TransientError(status_line, seconds)
+    if status not in (200, 206):
+        raise ModelFileError(f"{url} {status_line}. Is GPT2_BASE_URL right?")
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise ModelFileError(f"{url} answered with a web page. Is GPT2_BASE_URL right?")
+
+
+def check_range(response: requests.Response, partial: PartialFile, resume: ResumePoint) -> None:
+    """Raise TransientError unless a 206 sends exactly the bytes that were requested."""
+    expected = f"bytes {resume.offset}-{resume.length - 1}/{resume.length}"
+    if response.headers.get("Content-Range") != expected:
+        partial.discard()
+        raise TransientError("sent another part of the file than was asked for")
+
+
+def file_info(response: requests.Response) -> FileInfo:
+    """What the headers of a whole file's response say. A weak ETag is no validator."""
+    etag = response.headers.get("ETag", "")
+    if not etag or etag.startswith("W/"):
+        etag = response.headers.get("Last-Modified", "")
+    length = response.headers.get("Content-Length", "")
+    md5 = response.headers.get("Content-MD5")
+    return FileInfo(etag, int(length) if length.isdigit() else None, md5)

@@ -1,17 +1,18 @@
-"""A model's folder: what lies there, who may write it, whether it still fits.
+"""A model's folder: the names of its files, its hyper-parameters, what is missing or damaged.
 
-Below the loader, the download and the conversion, which all work on the same folder:
-``models/<name>/`` holds OpenAI's seven files, or ``hparams.json`` (``config.json`` in
-the wider ecosystem) with ``model.safetensors``, and for a while both.
+Below the loader, the download and the conversion, which all work on the same folder.
+``models/<name>/`` holds OpenAI's seven files, or ``hparams.json`` (``config.json`` from
+Hugging Face) with ``model.safetensors``, or both for a while.
 
-Invariants: a file under its own name is whole, because writers use a ``.part`` or a
-temporary name and rename at the end; one process at a time writes a folder
-(:func:`folder_lock`); looking at a folder changes nothing.
+Invariants: a file under its own name is complete, because writers use a ``.part`` or a
+temporary name and rename it at the end. No function here writes anything. A ``find_…``
+function returns None, or the problem as the beginning of a sentence, without a full stop.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from gpt2core.errors import ModelFileError
 from gpt2core.files import file_size, read_json
@@ -21,7 +22,7 @@ WEIGHTS_FILE = "model.safetensors"
 HPARAMS_FILE = "hparams.json"
 INDEX_FILE = "model.ckpt.index"
 DATA_FILE = "model.ckpt.data-00000-of-00001"
-# As OpenAI released them, small ones first: the shape is known before the weights come.
+# As OpenAI released them, small files first: the shape is known before the weights come.
 OPENAI_FILES = (
     HPARAMS_FILE,
     "checkpoint",
@@ -37,13 +38,13 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the preparing of a model is, over all its files.
+    """How far the download or the conversion of a model is, over all its files.
 
-    ``phase`` is ``"download"`` or ``"convert"``; ``file`` is what is being written.
-    ``note`` is empty, or a sentence for the reader: a retry, another process at work.
+    ``file`` is the one being written. ``note`` is empty, or a sentence for the user: a
+    retry, another process at work.
     """
 
-    phase: str
+    phase: Literal["download", "convert"]
     file: str
     bytes_done: int
     bytes_total: int
@@ -54,7 +55,10 @@ ProgressCallback = Callable[[Progress], None]
 
 
 def read_hparams(directory: Path) -> HParams:
-    """Hyper-parameters from ``hparams.json``, or ``config.json`` in its place."""
+    """Hyper-parameters from ``hparams.json``, or else from ``config.json``.
+
+    Raises ModelFileError if there is neither, or as :func:`read_hparams_file` does.
+    """
     for name in (HPARAMS_FILE, "config.json"):
         if (directory / name).exists():
             return read_hparams_file(directory / name)
@@ -64,8 +68,8 @@ def read_hparams(directory: Path) -> HParams:
 def read_hparams_file(path: Path) -> HParams:
     """Hyper-parameters from one of the two files.
 
-    Raises ModelFileError where it is damaged, and for a ``config.json`` that asks for
-    something GPT-2 does not do.
+    Raises ModelFileError if it is damaged, and for a ``config.json`` of another network
+    than GPT-2.
     """
     values = read_json(path)
     hparams = HParams.from_dict(values)
@@ -73,11 +77,11 @@ def read_hparams_file(path: Path) -> HParams:
     return hparams
 
 
-def check_architecture(config: dict, hparams: HParams, path: Path) -> None:
-    """Raise ModelFileError where a ``config.json`` is of a network that is not GPT-2's.
+def check_architecture(config: dict[str, Any], hparams: HParams, path: Path) -> None:
+    """Raise ModelFileError if a ``config.json`` is of another network than GPT-2.
 
     The tensors of such a model may have the right names and shapes; only these settings
-    tell that its logits would be wrong.
+    show that its logits would be wrong.
     """
     accepted = {
         "model_type": ("gpt2",),
@@ -97,7 +101,11 @@ def check_architecture(config: dict, hparams: HParams, path: Path) -> None:
 
 
 def weights_bytes(directory: Path, otherwise: HParams | None = None) -> int:
-    """Bytes of all weights as float32, by the folder's hyper-parameters or ``otherwise``."""
+    """Bytes of all weights as float32.
+
+    By the folder's hyper-parameters, or by ``otherwise`` if it has none. Raises
+    ModelFileError if it has none and ``otherwise`` is not given.
+    """
     try:
         hparams = read_hparams(directory)
     except ModelFileError:
@@ -108,22 +116,22 @@ def weights_bytes(directory: Path, otherwise: HParams | None = None) -> int:
 
 
 def download_progress(directory: Path, size: str, note: str = "") -> Progress:
-    """How far the download of ``size`` is, by what lies in its folder.
+    """How far the download of ``size`` is, by the files in its folder.
 
-    Read from the disk, so that every process sees the same, whichever downloads.
+    Read from the disk, so that every process sees the same, whichever one downloads.
     """
     done = {
         name: file_size(directory / f"{name}{PART}") or file_size(directory / name)
         for name in OPENAI_FILES
     }
     current = next((name for name in OPENAI_FILES if not (directory / name).exists()), DATA_FILE)
-    # The data holds the weights and nothing else, so its size follows from the shape.
+    # The data file holds the weights and nothing else, so its size follows from the shape.
     rest = max(weights_bytes(directory, MODEL_SIZES[size]) - done[DATA_FILE], 0)
     bytes_done = sum(done.values())
     return Progress("download", current, bytes_done, bytes_done + rest, note)
 
 
-def hparams_fault(path: Path) -> str | None:
+def find_hparams_problem(path: Path) -> str | None:
     """Why ``path`` holds no hyper-parameters, or None."""
     try:
         read_hparams_file(path)
@@ -132,11 +140,11 @@ def hparams_fault(path: Path) -> str | None:
     return None
 
 
-def checkpoint_fault(directory: Path) -> str | None:
-    """Why the folder holds no whole TensorFlow checkpoint, as far as names tell, or None.
+def find_checkpoint_problem(directory: Path) -> str | None:
+    """Why the folder holds no complete TensorFlow checkpoint, by its files' names, or None.
 
-    Of the seven files a conversion needs the shape, the index and the data, and of
-    ``encoder.json`` and ``vocab.bpe`` both or neither.
+    A conversion needs the hyper-parameters, the index and the data, and of ``encoder.json``
+    and ``vocab.bpe`` both or neither.
     """
     for name in (HPARAMS_FILE, INDEX_FILE, DATA_FILE):
         if not (directory / name).exists():
@@ -144,11 +152,11 @@ def checkpoint_fault(directory: Path) -> str | None:
     for name, other in (("encoder.json", "vocab.bpe"), ("vocab.bpe", "encoder.json")):
         if (directory / name).exists() and not (directory / other).exists():
             return f"{directory} has {name} but not {other}"
-    return hparams_fault(directory / HPARAMS_FILE)
+    return find_hparams_problem(directory / HPARAMS_FILE)
 
 
-def data_fault(size: int, directory: Path) -> str | None:
-    """Why data of ``size`` bytes cannot be of the shape that ``directory`` states, or None."""
+def find_data_problem(size: int, directory: Path) -> str | None:
+    """Why ``size`` bytes of data are too few for the shape in ``directory``, or None."""
     needed = weights_bytes(directory)
     if size >= needed:
         return None

@@ -1,35 +1,39 @@
 """Weights on disk: ``params`` <-> ``model.safetensors``, opened as a memory map.
 
-Between the loader, which knows where a model lies, and the forward pass, which wants
-``params``: the nested dict ``{"wte", "wpe", "blocks": [...], "ln_f"}``. The file uses
-the names and layout of the well-known ``gpt2`` release (``h.0.attn.c_attn.weight`` is
-``[n_in, n_out]``), so files made for other tools load here, and ours load there.
+The loader calls this module with a file's path; ``params`` (see ``params.py``) is what the
+forward pass takes. The file uses the names and layout of Hugging Face's ``gpt2`` release
+(``h.0.attn.c_attn.weight`` is ``[n_in, n_out]``), so files of other tools load here, and
+files written here load there.
 
 Invariants: float32 tensors are views of the map, read-only and never copied, so all
-processes that open one model share its pages; float16 and bfloat16 are widened to
-float32; a file is complete and checked before it bears its name.
+processes that open one model share its pages. float16 and bfloat16 are widened to
+float32. A file is complete and checked before it gets its name.
 
-Format: https://github.com/huggingface/safetensors (8 bytes of header length, a JSON
-header, then the tensors end to end).
+Format: https://github.com/huggingface/safetensors (8 bytes with the header's length, a
+JSON header, then the tensors end to end).
 """
 
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2core.errors import ModelFileError
 from gpt2core.files import atomic_write
 from gpt2core.hparams import HParams
+from gpt2core.params import Block, FloatArray, Linear, Norm, Params
 
-MAX_HEADER = 100_000_000  # bytes, the format's own limit
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 ALIGNMENT = 64  # bytes, a cache line
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
-MASK_BUFFERS = (".attn.bias", ".attn.masked_bias")  # kept by older transformers, not weights
+# Names end like this in files of older transformers versions. These are no weights.
+MASK_BUFFERS = (".attn.bias", ".attn.masked_bias")
 
 
 def tensor_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
@@ -54,21 +58,24 @@ def tensor_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def params_from_tensors(tensors: dict, n_layer: int) -> dict:
+def params_from_tensors(tensors: Mapping[str, FloatArray], n_layer: int) -> Params:
     """Tensors by their flat names -> the nested ``params``."""
 
-    def norm(name):
+    def norm(name: str) -> Norm:
         return {"g": tensors[f"{name}.weight"], "b": tensors[f"{name}.bias"]}
 
-    def dense(name):
+    def linear(name: str) -> Linear:
         return {"w": tensors[f"{name}.weight"], "b": tensors[f"{name}.bias"]}
 
-    blocks = [
+    blocks: list[Block] = [
         {
             "ln_1": norm(f"h.{i}.ln_1"),
-            "attn": {"c_attn": dense(f"h.{i}.attn.c_attn"), "c_proj": dense(f"h.{i}.attn.c_proj")},
+            "attn": {
+                "c_attn": linear(f"h.{i}.attn.c_attn"),
+                "c_proj": linear(f"h.{i}.attn.c_proj"),
+            },
             "ln_2": norm(f"h.{i}.ln_2"),
-            "mlp": {"c_fc": dense(f"h.{i}.mlp.c_fc"), "c_proj": dense(f"h.{i}.mlp.c_proj")},
+            "mlp": {"c_fc": linear(f"h.{i}.mlp.c_fc"), "c_proj": linear(f"h.{i}.mlp.c_proj")},
         }
         for i in range(n_layer)
     ]
@@ -80,26 +87,29 @@ def params_from_tensors(tensors: dict, n_layer: int) -> dict:
     }
 
 
-def tensors_from_params(params: dict) -> dict:
+def tensors_from_params(params: Params) -> dict[str, FloatArray]:
     """The nested ``params`` -> tensors by their flat names; nothing is copied."""
     tensors = {"wte.weight": params["wte"], "wpe.weight": params["wpe"]}
+
+    def add_norm(name: str, norm: Norm) -> None:
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = norm["g"], norm["b"]
+
+    def add_linear(name: str, linear: Linear) -> None:
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = linear["w"], linear["b"]
+
     for i, block in enumerate(params["blocks"]):
-        for part, layer in (
-            ("ln_1", block["ln_1"]),
-            ("attn.c_attn", block["attn"]["c_attn"]),
-            ("attn.c_proj", block["attn"]["c_proj"]),
-            ("ln_2", block["ln_2"]),
-            ("mlp.c_fc", block["mlp"]["c_fc"]),
-            ("mlp.c_proj", block["mlp"]["c_proj"]),
-        ):
-            tensors[f"h.{i}.{part}.weight"] = layer["g" if part.startswith("ln") else "w"]
-            tensors[f"h.{i}.{part}.bias"] = layer["b"]
-    tensors["ln_f.weight"], tensors["ln_f.bias"] = params["ln_f"]["g"], params["ln_f"]["b"]
+        add_norm(f"h.{i}.ln_1", block["ln_1"])
+        add_linear(f"h.{i}.attn.c_attn", block["attn"]["c_attn"])
+        add_linear(f"h.{i}.attn.c_proj", block["attn"]["c_proj"])
+        add_norm(f"h.{i}.ln_2", block["ln_2"])
+        add_linear(f"h.{i}.mlp.c_fc", block["mlp"]["c_fc"])
+        add_linear(f"h.{i}.mlp.c_proj", block["mlp"]["c_proj"])
+    add_norm("ln_f", params["ln_f"])
     return tensors
 
 
-def shape_tree(params):
-    """``params`` with every array replaced by its shape, to look at."""
+def shape_tree(params: Any) -> Any:
+    """``params``, or any branch of it, with every array replaced by its shape, to print."""
     if isinstance(params, dict):
         return {name: shape_tree(value) for name, value in params.items()}
     if isinstance(params, (list, tuple)):
@@ -107,44 +117,38 @@ def shape_tree(params):
     return list(params.shape)
 
 
-def load_params(path: Path, hparams: HParams) -> dict:
-    """``params`` from a safetensors file, float32, mapped where the file is float32.
+def load_params(path: Path, hparams: HParams) -> Params:
+    """``params`` from a safetensors file, in float32; a view of the map if the file is float32.
 
-    Names may carry the prefix ``transformer.``; the causal-mask buffers and the tied
-    ``lm_head.weight`` that some tools write are passed over. Raises ModelFileError,
-    naming the tensor, where one is missing, unknown, of the wrong shape or of a dtype
-    that is not a float.
+    Names may have the prefix ``transformer.``. Some tools also write the causal mask and
+    ``lm_head.weight``, which is ``wte`` again; both are left out. Raises ModelFileError,
+    naming the tensor, if one is missing, unknown, of the wrong shape or not a float.
     """
     shapes = tensor_shapes(hparams)
+    # The head is checked like any tensor, and must then be equal to wte.
+    accepted = {**shapes, "lm_head.weight": shapes["wte.weight"]}
     entries, data = open_safetensors(path)
-    tensors: dict[str, np.ndarray] = {}
-    lm_head = None
+    tensors: dict[str, FloatArray] = {}
     for full_name, entry in entries.items():
         name = full_name.removeprefix("transformer.")
         if name.endswith(MASK_BUFFERS):
             continue
-        expected = shapes.get("wte.weight" if name == "lm_head.weight" else name)
-        if expected is None:
+        if name not in accepted:
             raise ModelFileError(
                 f"{path} holds a tensor {full_name!r}, "
                 f"which a GPT-2 of {hparams.n_layer} layers does not have."
             )
-        if entry.shape != expected:
+        if entry.shape != accepted[name]:
             raise ModelFileError(
                 f"{path}: tensor {full_name!r} has shape {list(entry.shape)}, "
-                f"but the hyper-parameters ask for {list(expected)}."
+                f"but the hyper-parameters ask for {list(accepted[name])}."
             )
-        array = as_float32(data[entry.begin : entry.end], entry, full_name, path)
-        if name == "lm_head.weight":
-            lm_head = array
-        else:
-            tensors[name] = array
+        tensors[name] = as_float32(data[entry.begin : entry.end], entry, full_name, path)
     missing = [name for name in shapes if name not in tensors]
     if missing:
-        raise ModelFileError(
-            f"{path} lacks the tensor {missing[0]!r}"
-            + (f" and {len(missing) - 1} others." if len(missing) > 1 else ".")
-        )
+        others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise ModelFileError(f"{path} lacks the tensor {missing[0]!r}{others}.")
+    lm_head = tensors.pop("lm_head.weight", None)
     if lm_head is not None and not np.array_equal(lm_head, tensors["wte.weight"]):
         raise ModelFileError(
             f"{path}: 'lm_head.weight' is not equal to 'wte.weight', as it is in every GPT-2."
@@ -154,7 +158,7 @@ def load_params(path: Path, hparams: HParams) -> dict:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """A tensor in the header of a safetensors file; ``begin`` and ``end`` count data bytes."""
+    """A tensor in a safetensors header; ``begin`` and ``end`` are offsets in the data, in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -162,12 +166,15 @@ class TensorEntry:
     end: int
 
 
-def open_safetensors(path: Path) -> tuple[dict[str, TensorEntry], np.ndarray]:
-    """The header's entries by name, and the bytes they index as a memory map."""
+def open_safetensors(path: Path) -> tuple[dict[str, TensorEntry], NDArray[np.uint8]]:
+    """The entries of the header by name, and the data as a memory map of bytes.
+
+    Raises ModelFileError if the file is missing, damaged or cut off.
+    """
     try:
         with open(path, "rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
-            if not 2 <= header_size <= min(MAX_HEADER, os.path.getsize(path) - 8):
+            if not 2 <= header_size <= min(MAX_HEADER_BYTES, os.path.getsize(path) - 8):
                 raise ValueError("its header is damaged or cut off")
             header = json.loads(file.read(header_size))
             header.pop("__metadata__", None)
@@ -183,18 +190,22 @@ def open_safetensors(path: Path) -> tuple[dict[str, TensorEntry], np.ndarray]:
     return entries, data
 
 
-def as_float32(raw: np.ndarray, entry: TensorEntry, name: str, path: Path) -> np.ndarray:
-    """Bytes of a tensor -> float32 array: a view for F32, widened for F16 and BF16."""
+def as_float32(raw: NDArray[np.uint8], entry: TensorEntry, name: str, path: Path) -> FloatArray:
+    """Bytes of a tensor -> float32 array: a view for F32, widened for F16 and BF16.
+
+    Raises ModelFileError for another dtype, and for bytes that do not match the shape.
+    """
     if entry.dtype not in ITEM_BYTES:
         raise ModelFileError(
             f"{path}: tensor {name!r} is {entry.dtype}; only F32, F16 and BF16 can be read."
         )
     if raw.size != ITEM_BYTES[entry.dtype] * math.prod(entry.shape):
         raise ModelFileError(f"{path}: tensor {name!r} has not the bytes that its shape asks for.")
+    array: FloatArray
     if entry.dtype == "F32":
         array = raw.view(np.float32)
-        # An unaligned map would make BLAS copy the tensor on every product.
-        array = array if array.flags.aligned else array.copy()
+        if not array.flags.aligned:  # BLAS would copy the tensor in every product
+            array = array.copy()
     elif entry.dtype == "F16":
         array = raw.view(np.float16).astype(np.float32)
     else:  # BF16, the upper half of a float32
@@ -202,8 +213,11 @@ def as_float32(raw: np.ndarray, entry: TensorEntry, name: str, path: Path) -> np
     return np.asarray(array).reshape(entry.shape)
 
 
-def save_params(path: Path, params: dict, dtype: str = "F32") -> None:
-    """Write ``params`` as a safetensors file of dtype ``"F32"`` or ``"F16"``."""
+def save_params(path: Path, params: Params, dtype: Literal["F32", "F16"] = "F32") -> None:
+    """Write ``params`` as a safetensors file of dtype ``"F32"`` or ``"F16"``.
+
+    ``path`` is either the old file or the complete new one.
+    """
     tensors = tensors_from_params(params)
     shapes = {name: array.shape for name, array in tensors.items()}
     write_safetensors(path, shapes, tensors.__getitem__, dtype)
@@ -212,18 +226,18 @@ def save_params(path: Path, params: dict, dtype: str = "F32") -> None:
 def write_safetensors(
     path: Path,
     shapes: dict[str, tuple[int, ...]],
-    read: Callable[[str], np.ndarray],
-    dtype: str = "F32",
+    read: Callable[[str], FloatArray],
+    dtype: Literal["F32", "F16"] = "F32",
 ) -> None:
-    """Write a safetensors file tensor by tensor: ``read(name)`` is asked for each in turn.
+    """Write a safetensors file tensor by tensor, calling ``read(name)`` for each in turn.
 
-    Only one tensor is held at a time. Through a temporary file beside it, checked by the
-    format's own reader, so ``path`` is either the old file or the whole new one.
+    Only one tensor is in memory at a time. The file is checked by the format's own reader
+    before it gets its name.
     """
     from safetensors import safe_open  # only writers need the package
 
-    numpy_dtype = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}[dtype]
-    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    numpy_dtype: np.dtype[Any] = np.dtype("<f4" if dtype == "F32" else "<f2")
+    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, shape in shapes.items():
         end = offset + numpy_dtype.itemsize * math.prod(shape)
@@ -237,6 +251,6 @@ def write_safetensors(
             file.write(len(text).to_bytes(8, "little") + text)
             for name in shapes:
                 file.write(np.ascontiguousarray(read(name), dtype=numpy_dtype).data)
-        with safe_open(temporary, framework="numpy") as written:  # raises unless it is whole
+        with safe_open(temporary, framework="numpy") as written:  # raises if it is damaged
             if set(written.keys()) != set(shapes):
                 raise ModelFileError(f"{path} could not be written as it should be.")

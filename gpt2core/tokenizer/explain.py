@@ -80,13 +80,17 @@ def explain_encoding(encoder: Encoder, text: str, max_symbols: int = 64) -> list
             record: list[Merge] = []
             ids = encoder.merge_by_scanning(byte_ids, record)
             steps = merge_steps(encoder, symbols, record)
-        # Exactly one group of the pattern matched; groups are numbered from 1.
-        alternative = SPLIT_ALTERNATIVES[match.lastindex - 1]
+        alternative = matched_alternative(match.groups())
         pieces = to_pieces(encoder, ids)
         pre_tokens.append(
             PreToken(match[0], match.start(), alternative, symbols, steps, pieces, tuple(ids))
         )
     return pre_tokens
+
+
+def matched_alternative(groups: Sequence[str | None]) -> PatternAlternative:
+    """The alternative that matched: the one whose group holds text."""
+    return next(one for one, group in zip(SPLIT_ALTERNATIVES, groups, strict=True) if group)
 
 
 def merge_steps(

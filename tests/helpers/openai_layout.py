@@ -28,7 +28,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from gpt2core.hparams import MODEL_SIZES, HParams
-from gpt2core.store.checkpoint import CHECKPOINT_PREFIX, QUIET, variable_name
+from gpt2core.store.checkpoint import CHECKPOINT_PREFIX, CHILD_ENVIRONMENT, variable_name
 from gpt2core.store.folder import OPENAI_FILES
 from gpt2core.store.weights import params_from_tensors, tensor_shapes
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, default_encoder
@@ -73,7 +73,7 @@ def write_release_in_child(directory: Path, hparams: HParams, seed: int = SEED) 
     subprocess.run(
         [sys.executable, "-m", "tests.helpers.openai_layout", "write", directory]
         + [json.dumps(hparams.to_dict()), str(seed)],
-        env={**os.environ, **QUIET},
+        env={**os.environ, **CHILD_ENVIRONMENT},
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
         check=True,
