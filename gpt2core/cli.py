@@ -1,43 +1,47 @@
 """The command line: ``python -m gpt2core "prompt"``, and commands for models and tokens.
 
-A thin shell around the loader, the tokenizer and :func:`gpt2core.generate.stream`. It
-behaves as a Unix tool: the result on standard output and nothing else there, errors as
-one sentence on standard error with status 1 (2: wrong usage), a prompt from standard
-input, silence on Ctrl-C (130) and on a closed pipe (141).
+A thin layer over the loader, the tokenizer and :func:`gpt2core.generate.stream`. It
+behaves like a Unix tool: only the result goes to standard output; an error is one sentence
+on standard error with status 1 (2: wrong usage); a prompt may come from standard input;
+Ctrl-C (status 130) and a closed pipe (141) print nothing.
 
-Invariant: text appears as it is generated, in whole characters.
+Invariant: text appears as it is generated, in complete characters.
 """
 
 import argparse
-import json
+import io
 import os
 import sys
 import time
-from pathlib import Path
+from typing import Any
 
+from gpt2core.cli_models import (
+    Command,
+    add_models_dir,
+    convert_command,
+    download_command,
+    models_command,
+)
 from gpt2core.errors import GPT2Error
-from gpt2core.files import file_size, format_bytes
-from gpt2core.generate import check_n_tokens, stream
+from gpt2core.generate import GeneratedToken, check_n_tokens, stream
 from gpt2core.hparams import MODEL_SIZES, check_prompt
 from gpt2core.inside.command import DESCRIPTION, add_options, look_inside
 from gpt2core.sampling import SamplingParams, fresh_seed
-from gpt2core.settings import Settings
-from gpt2core.store.checkpoint import convert_checkpoint
-from gpt2core.store.folder import WEIGHTS_FILE, read_hparams
 from gpt2core.store.loader import (
     DEMO_NAME,
+    Model,
     get_encoder,
     get_hparams,
     load_model,
-    model_directory,
     model_state,
     prepare_model,
 )
-from gpt2core.terminal import ProgressBar, chip, has_colour, printable
+from gpt2core.terminal import ProgressBar, chip, has_colour, print_json, printable
+from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import StreamDecoder, token_spans
 
-# Always taking the likeliest token, the bundled model soon goes round in circles. It starts
-# from what the page's controls start from.
+# The bundled model soon repeats itself if it always takes the likeliest token. Its defaults
+# are those of the page's controls.
 DEMO_DEFAULTS = {"temperature": 0.8, "top_k": 40}
 
 EPILOG = """\
@@ -65,9 +69,10 @@ def main(argv: list[str]) -> int:
     )
     run = COMMANDS[command](parser)
     args = parser.parse_args(argv[1:] if is_command else argv)
-    if sys.stdout is None:  # closed by whoever started us: there is nobody to tell
+    if sys.stdout is None:  # the parent process closed it, so nothing can be printed
         return 1
-    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     try:
         run(args)
         sys.stdout.flush()
@@ -86,14 +91,14 @@ def main(argv: list[str]) -> int:
 
 
 def fail(message: str, status: int) -> int:
-    """Tell what went wrong; the exit status."""
+    """Print an error; returns the exit status ``status``."""
     sys.stdout.flush()
     print(f"gpt2core: {message}", file=sys.stderr)
     return status
 
 
 def drop_output() -> None:
-    """Send what is still buffered nowhere, so that Python does not stumble over it at exit."""
+    """Point standard output at the null device, so that flushing it at exit cannot fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -101,6 +106,7 @@ def drop_output() -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """``--model_size`` and ``--models_dir``."""
     parser.add_argument(
         "--model_size",
         default=DEMO_NAME,
@@ -111,18 +117,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_models_dir(parser)
 
 
-def add_models_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--models_dir",
-        default=Settings.from_environment("models_dir").models_dir,
-        metavar="DIR",
-        help="where models are kept (default: $GPT2_MODELS_DIR, else models)",
-    )
-
-
 def read_text(argument: str | None, parser: argparse.ArgumentParser) -> str:
-    """The text of the command line, or of standard input where it is absent or ``-``."""
-    if argument not in (None, "-"):
+    """The text of the command line, or of standard input if it is absent or ``-``."""
+    if argument is not None and argument != "-":
         return argument
     if sys.stdin is None or (argument is None and sys.stdin.isatty()):
         parser.error("there is no prompt: put it in quotes, or pipe it in")
@@ -130,15 +127,11 @@ def read_text(argument: str | None, parser: argparse.ArgumentParser) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def print_json(value) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
 # --- generate ---------------------------------------------------------------------
 
 
-def generate_command(parser: argparse.ArgumentParser):
-    """Continue a prompt, and print the continuation as it comes."""
+def generate_command(parser: argparse.ArgumentParser) -> Command:
+    """The options of ``generate``; returns the function that runs it."""
     parser.description = "Continue a prompt, and print the continuation as it comes."
     parser.epilog = EPILOG
     parser.add_argument("prompt", nargs="?", metavar="PROMPT")
@@ -172,7 +165,7 @@ def generate_command(parser: argparse.ArgumentParser):
         name, models_dir = args.model_size, args.models_dir
         check_n_tokens(args.n_tokens_to_generate)
         if model_state(name, models_dir).status != "ready":
-            # stream() checks the prompt too, but that would be half a gigabyte later.
+            # stream() checks the prompt too, but only after half a gigabyte is downloaded.
             encoder, hparams = get_encoder(name, models_dir), get_hparams(name, models_dir)
             check_prompt(encoder.encode(prompt), hparams.n_vocab, hparams.n_ctx)
         with ProgressBar() as bar:
@@ -184,21 +177,22 @@ def generate_command(parser: argparse.ArgumentParser):
 
 
 def chosen_sampling(args: argparse.Namespace) -> SamplingParams:
-    """The options about sampling, with the model's defaults for what was not given."""
+    """The sampling options, with the model's defaults for those that are not given."""
     defaults = DEMO_DEFAULTS if args.model_size == DEMO_NAME else {"temperature": 0.0, "top_k": 0}
     given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
+    values: dict[str, Any] = {**defaults, **given}
     seed = fresh_seed() if args.seed is None else args.seed
-    return SamplingParams(**{**defaults, **given}, top_p=args.top_p, seed=seed)
+    return SamplingParams(**values, top_p=args.top_p, seed=seed)
 
 
 def generate_text(
-    model, prompt: str, n_tokens: int, sampling: SamplingParams, as_json: bool
+    model: Model, prompt: str, n_tokens: int, sampling: SamplingParams, as_json: bool
 ) -> None:
     """Stream the continuation to standard output, or print all of it as JSON."""
     encoder, decoder = model.encoder, StreamDecoder()
     ids = encoder.encode(prompt)
     endoftext = encoder.endoftext
-    text, tokens, times = "", [], []
+    text, tokens, times = "", list[GeneratedToken](), list[float]()
     for token in stream(model.engine(), ids, n_tokens, sampling, endoftext):
         tokens.append(token)
         times.append(time.perf_counter())
@@ -217,7 +211,7 @@ def generate_text(
                 file=sys.stderr,
             )
         return
-    # Of decoding, as the web page tells it; one token has no speed.
+    # The speed of decoding, as on the web page; one token has none.
     speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None
     print_json(
         {
@@ -236,16 +230,17 @@ def generate_text(
     )
 
 
-def token_json(encoder, id: int) -> dict:
+def token_json(encoder: Encoder, token_id: int) -> dict[str, Any]:
     """A token as JSON, the same as the web page's."""
-    return {"id": id, "piece": encoder.decoder[id], "bytes": encoder.token_bytes(id).hex()}
+    piece, data = encoder.decoder[token_id], encoder.token_bytes(token_id)
+    return {"id": token_id, "piece": piece, "bytes": data.hex()}
 
 
 # --- tokenize ---------------------------------------------------------------------
 
 
-def tokenize_command(parser: argparse.ArgumentParser):
-    """Print the tokens of a text."""
+def tokenize_command(parser: argparse.ArgumentParser) -> Command:
+    """The options of ``tokenize``; returns the function that runs it."""
     parser.description = "Print piece, id and bytes of each token of a text. Needs no weights."
     parser.add_argument("text", nargs="?", metavar="TEXT")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -256,10 +251,10 @@ def tokenize_command(parser: argparse.ArgumentParser):
         text = read_text(args.text, parser)
         ids = encoder.encode(text)
         if args.json:
-            spans = token_spans(text, [encoder.token_bytes(id) for id in ids])
+            spans = token_spans(text, [encoder.token_bytes(token_id) for token_id in ids])
             tokens = [
-                token_json(encoder, id) | {"start": start, "end": end}
-                for id, (start, end) in zip(ids, spans, strict=True)
+                token_json(encoder, token_id) | {"start": start, "end": end}
+                for token_id, (start, end) in zip(ids, spans, strict=True)
             ]
             print_json({"n_tokens": len(ids), "tokens": tokens})
         else:
@@ -268,23 +263,23 @@ def tokenize_command(parser: argparse.ArgumentParser):
     return run
 
 
-def print_tokens(encoder, ids: list[int]) -> None:
+def print_tokens(encoder: Encoder, ids: list[int]) -> None:
     """One line a token, in columns."""
-    # Every symbol of the byte alphabet is one column wide, so len() aligns.
-    width = max((len(encoder.decoder[id]) for id in ids), default=0)
+    # Every symbol of the byte alphabet is one column wide, so len() is the width.
+    width = max((len(encoder.decoder[token_id]) for token_id in ids), default=0)
     colour = has_colour(sys.stdout)
-    for position, id in enumerate(ids):
-        piece = encoder.decoder[id]
+    for position, token_id in enumerate(ids):
+        piece = encoder.decoder[token_id]
         shown = chip(piece, position) if colour else piece
         padding = " " * (width - len(piece))
-        print(f"{shown}{padding}  {id:5}  {encoder.token_bytes(id).hex(' ')}")
+        print(f"{shown}{padding}  {token_id:5}  {encoder.token_bytes(token_id).hex(' ')}")
 
 
 # --- inside -----------------------------------------------------------------------
 
 
-def inside_command(parser: argparse.ArgumentParser):
-    """Show how a model computes its next token."""
+def inside_command(parser: argparse.ArgumentParser) -> Command:
+    """The options of ``inside``; returns the function that runs it."""
     parser.description = DESCRIPTION
     parser.add_argument("text", nargs="?", metavar="TEXT")
     add_options(parser)
@@ -297,102 +292,6 @@ def inside_command(parser: argparse.ArgumentParser):
         print(look_inside(load_model(args.model_size, args.models_dir), text, args))
 
     return run
-
-
-# --- models -----------------------------------------------------------------------
-
-
-def download_command(parser: argparse.ArgumentParser):
-    """Download and convert one of OpenAI's models."""
-    parser.description = (
-        "Make one of OpenAI's models ready: download its files, from $GPT2_BASE_URL or OpenAI, "
-        "and convert them. A download that broke off goes on where it was."
-    )
-    parser.add_argument("size", choices=MODEL_SIZES)
-    add_models_dir(parser)
-
-    def run(args: argparse.Namespace) -> None:
-        with ProgressBar() as bar:
-            prepare_model(args.size, args.models_dir, bar)
-        tell_ready(model_directory(args.size, args.models_dir))
-
-    return run
-
-
-def convert_command(parser: argparse.ArgumentParser):
-    """Convert a TensorFlow checkpoint."""
-    parser.description = (
-        "Turn the TensorFlow checkpoint in a folder (hparams.json and model.ckpt.*) into "
-        "model.safetensors beside it. The checkpoint is left as it is."
-    )
-    parser.add_argument(
-        "model", metavar="MODEL", help="a folder under --models_dir, or a directory"
-    )
-    add_models_dir(parser)
-
-    def run(args: argparse.Namespace) -> None:
-        directory = model_directory(args.model, args.models_dir)
-        if not directory.is_dir():
-            raise GPT2Error(f"there is nothing to convert: {directory} is not a folder.")
-        with ProgressBar() as bar:
-            convert_checkpoint(directory, bar)
-        tell_ready(directory)
-
-    return run
-
-
-def tell_ready(directory: Path) -> None:
-    """Say that a model is ready, and what is not needed any more."""
-    print(f"{directory} is ready ({format_bytes(file_size(directory / WEIGHTS_FILE))}).")
-    checkpoint = sum(file.stat().st_size for file in directory.glob("model.ckpt.*"))
-    if checkpoint:
-        print(f"Its model.ckpt.* files ({format_bytes(checkpoint)}) are no longer needed.")
-
-
-def models_command(parser: argparse.ArgumentParser):
-    """List the models."""
-    parser.description = "List the models that are here or can be downloaded: size, state, folder."
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    add_models_dir(parser)
-
-    def run(args: argparse.Namespace) -> None:
-        models = [describe_model(name, args.models_dir) for name in model_names(args.models_dir)]
-        if args.json:
-            print_json({"models": models})
-            return
-        for model in models:
-            n_params = f"{model['n_params']:,}" if model["n_params"] else "?"
-            here = format_bytes(model["bytes"]) if model["bytes"] else "-"
-            print(
-                f"{model['name']:12}  {n_params:>13} parameters  {here:>8}  "
-                f"{model['state']:16}  {model['directory']}"
-            )
-
-    return run
-
-
-def model_names(models_dir: str) -> list[str]:
-    """The bundled model, the released sizes, and every other folder under ``models_dir``."""
-    root = Path(models_dir)
-    folders = sorted(root.glob("[!.]*/")) if root.is_dir() else []
-    return list(dict.fromkeys([DEMO_NAME, *MODEL_SIZES, *(folder.name for folder in folders)]))
-
-
-def describe_model(name: str, models_dir: str) -> dict:
-    """One line of the list of models."""
-    directory = model_directory(name, models_dir)
-    try:
-        hparams = read_hparams(directory)
-    except GPT2Error:
-        hparams = MODEL_SIZES.get(name)
-    state = model_state(name, models_dir)
-    return {
-        "name": name,
-        "n_params": hparams.n_params if hparams else None,
-        "bytes": state.bytes_done,
-        "state": state.status,
-        "directory": str(directory),
-    }
 
 
 COMMANDS = {

@@ -1,4 +1,4 @@
-"""Output for terminals: a progress bar, tokens on coloured backgrounds, safe text.
+"""Output of the command line: a progress bar, tokens on coloured backgrounds, safe text, JSON.
 
 Used by the command line, and by ``load_encoder_hparams_and_params`` for its download.
 
@@ -6,6 +6,7 @@ Invariants: the bar goes to standard error only. Colours and the bar appear only
 terminal.
 """
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -81,3 +82,8 @@ def chip(text: str, position: int) -> str:
 def printable(text: str, stream: TextIO) -> str:
     """``text`` unchanged, or without control characters if ``stream`` is a terminal."""
     return text.translate(CONTROLS) if stream.isatty() else text
+
+
+def print_json(value: Any) -> None:
+    """Print one line of JSON, with ``Ġ`` and other letters as they are."""
+    print(json.dumps(value, ensure_ascii=False))

@@ -32,7 +32,7 @@ CORE_ORDER = [
     {"engine.engine", "engine.events", "engine.policy"},
     {"store.download", "tokenizer.explain", "tokenizer.vocabulary"},
     {"generate", "store.loader", "engine.scheduler"},
-    {"inside.command", "store.preparation"},
+    {"inside.command", "store.preparation", "cli_models"},
     {"serving"},
     {"cli"},
     {"__init__", "__main__"},  # the public names, the command line's entry
