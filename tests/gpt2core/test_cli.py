@@ -1,4 +1,4 @@
-"""The command line as people and scripts use it: in processes, on pipes and on a terminal."""
+"""The command line in processes, on pipes and on a terminal."""
 
 import json
 import os
@@ -62,10 +62,10 @@ def save_model(params: dict, folder: Path, hparams: HParams = SMALL) -> None:
     save_params(folder / WEIGHTS_FILE, params)
 
 
-def save_model_that_says(id: int, folder: Path, hparams: HParams = SMALL) -> None:
-    """A model that answers token ``id`` to everything."""
+def save_model_that_says(token_id: int, folder: Path, hparams: HParams = SMALL) -> None:
+    """A model that answers ``token_id`` to everything."""
     params = seeded_params(hparams)
-    params["wte"][id] = 10
+    params["wte"][token_id] = 10
     params["ln_f"]["g"][:], params["ln_f"]["b"][:] = 0, 1
     save_model(params, folder, hparams)
 
@@ -73,8 +73,8 @@ def save_model_that_says(id: int, folder: Path, hparams: HParams = SMALL) -> Non
 @pytest.fixture
 def long_run(tmp_path) -> list[str]:
     """Arguments of a run that says `` the`` four thousand times: seconds, on any machine."""
-    id = gpt2core.get_encoder().encoder["Ġthe"]
-    save_model_that_says(id, tmp_path, replace(SMALL, n_ctx=5000))
+    token_id = gpt2core.get_encoder().encoder["Ġthe"]
+    save_model_that_says(token_id, tmp_path, replace(SMALL, n_ctx=5000))
     return [PROMPT, "--model_size", str(tmp_path), "--n_tokens_to_generate", "4000"]
 
 
@@ -88,14 +88,14 @@ def test_a_prompt_is_continued_and_only_the_continuation_printed(demo, capfd):
     assert captured.err == ""
 
 
-def test_greedy_unless_told_otherwise(tmp_path, capfd):
+def test_greedy_by_default(tmp_path, capfd):
     save_model(seeded_params(SMALL), tmp_path)
     arguments = [PROMPT, "--model_size", str(tmp_path), "--n_tokens_to_generate", "8"]
     assert main(arguments) == 0
     assert capfd.readouterr().out == continuation(PROMPT, 8, load_model(str(tmp_path))) + "\n"
 
 
-def test_the_bundled_model_starts_from_what_the_page_starts_from(capfd):
+def test_the_bundled_model_has_the_defaults_of_the_page(capfd):
     page = {name: value for name, value in DEFAULTS.items() if name in ("temperature", "top_k")}
     spelled_out = [f"--{name}={value}" for name, value in page.items()]
     texts = []
@@ -105,12 +105,12 @@ def test_the_bundled_model_starts_from_what_the_page_starts_from(capfd):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_forty_tokens_unless_told_otherwise(capfd):
+def test_forty_tokens_by_default(capfd):
     assert main([PROMPT, "--json"]) == 0
     assert len(json.loads(capfd.readouterr().out)["tokens"]) == 40
 
 
-def test_json_tells_everything(demo, capfd):
+def test_json_holds_the_whole_result(demo, capfd):
     options = "--json --n_tokens_to_generate 5 --temperature 0.9 --top_k 50 --top_p 0.95 --seed 7"
     assert main([PROMPT, *options.split()]) == 0
     result = json.loads(capfd.readouterr().out)
@@ -139,7 +139,7 @@ def test_a_seed_repeats_a_text_and_another_does_not(capfd):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_without_a_seed_the_one_that_was_drawn_is_told(capfd):
+def test_without_a_seed_the_json_holds_the_random_one(capfd):
     options = "--json --temperature 1 --n_tokens_to_generate 12".split()
     assert main([PROMPT, *options]) == 0
     first = json.loads(capfd.readouterr().out)
@@ -147,7 +147,7 @@ def test_without_a_seed_the_one_that_was_drawn_is_told(capfd):
     assert json.loads(capfd.readouterr().out)["text"] == first["text"]
 
 
-def test_a_full_context_is_told(capfd, tmp_path):
+def test_a_full_context_is_reported(capfd, tmp_path):
     save_model(seeded_params(SMALL), tmp_path)
     assert main([PROMPT, "--model_size", str(tmp_path), "--n_tokens_to_generate", "100"]) == 0
     assert capfd.readouterr().err == "gpt2core: stopped: the context of 64 tokens is full.\n"
@@ -174,8 +174,8 @@ def test_text_appears_as_it_is_generated(long_run):
 
 
 def test_an_unfinished_character_is_shown_at_the_end(capfd, tmp_path):
-    id = gpt2core.get_encoder().encoder["Ã"]  # the byte c3, which begins a character
-    save_model_that_says(id, tmp_path)
+    token_id = gpt2core.get_encoder().encoder["Ã"]  # the byte c3, which begins a character
+    save_model_that_says(token_id, tmp_path)
     assert main([PROMPT, "--model_size", str(tmp_path), "--n_tokens_to_generate", "2"]) == 0
     assert capfd.readouterr().out == "\ufffd\ufffd\n"
 
@@ -187,7 +187,7 @@ def test_a_prompt_from_standard_input(arguments, demo):
     assert (status, out, err) == (0, continuation(PROMPT, 4, demo) + "\n", "")
 
 
-def test_a_command_name_can_be_a_prompt_all_the_same(demo, capfd):
+def test_a_command_name_can_be_a_prompt(demo, capfd):
     options = ["--n_tokens_to_generate", "3", "--temperature", "0"]
     assert main(["generate", "models", *options]) == 0
     assert capfd.readouterr().out == continuation("models", 3, demo) + "\n"
@@ -195,7 +195,7 @@ def test_a_command_name_can_be_a_prompt_all_the_same(demo, capfd):
     assert capfd.readouterr().out == continuation("tokenize me", 3, demo) + "\n"
 
 
-# --- a Unix tool's manners --------------------------------------------------------
+# --- pipes, signals, errors -------------------------------------------------------
 
 
 def test_a_closed_pipe_is_silent(long_run):
@@ -222,22 +222,22 @@ def test_a_full_device_is_one_sentence():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         ([PROMPT, "--top_p", "2"], "Top-p is 2.0; it must be"),
         ([PROMPT, "--temperature", "-1"], "Temperature is -1.0; it must be"),
         ([PROMPT, "--n_tokens_to_generate", "0"], "Tokens to generate is 0; ask for "),
         (["", "--n_tokens_to_generate", "1"], "The prompt is empty"),
         (["word " * 3000], "The prompt is 3,001 tokens long; this model's context holds "),
-        ([PROMPT, "--model_size", "nobody's"], 'there is no model "nobody\'s"'),
-        (["tokenize", "x", "--model_size", "nobody's"], 'there is no model "nobody\'s"'),
-        (["convert", "nobody's"], "there is nothing to convert: models/nobody's is not a folder."),
+        ([PROMPT, "--model_size", "unknown"], "there is no model 'unknown'"),
+        (["tokenize", "x", "--model_size", "unknown"], "there is no model 'unknown'"),
+        (["convert", "unknown"], "there is nothing to convert: models/unknown is not a folder."),
     ],
 )
-def test_an_error_is_one_sentence_and_status_1(arguments, told, capfd):
+def test_an_error_is_one_sentence_and_status_1(arguments, sentence, capfd):
     assert main(arguments) == 1
     captured = capfd.readouterr()
-    assert captured.out == "" and captured.err.startswith(f"gpt2core: {told}")
+    assert captured.out == "" and captured.err.startswith(f"gpt2core: {sentence}")
     assert captured.err.count("\n") == 1
 
 
@@ -245,7 +245,7 @@ def test_an_error_is_one_sentence_and_status_1(arguments, told, capfd):
     "arguments",
     [["", "--n_tokens_to_generate", "1"], [PROMPT, "--n_tokens_to_generate", "0"], ["no " * 1024]],
 )
-def test_what_cannot_be_is_refused_before_the_download(arguments, tmp_path, monkeypatch, capfd):
+def test_invalid_input_is_an_error_before_the_download(arguments, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("GPT2_BASE_URL", "http://127.0.0.1:9/unreachable")
     assert main([*arguments, "--model_size", "124M", "--models_dir", str(tmp_path)]) == 1
     assert "unreachable" not in capfd.readouterr().err
@@ -264,7 +264,7 @@ def test_wrong_usage_is_status_2(arguments, capfd):
     assert "usage: python -m gpt2core" in capfd.readouterr().err
 
 
-def test_without_a_prompt_on_a_terminal_usage_is_told():
+def test_without_a_prompt_on_a_terminal_the_usage_is_printed():
     status, out = on_a_terminal()
     assert status == 2 and "there is no prompt" in out
 
@@ -390,7 +390,7 @@ def test_the_models_folder_may_come_from_the_environment(capfd, tmp_path, monkey
     assert "mine" in capfd.readouterr().out
 
 
-# --- from nothing to text ---------------------------------------------------------
+# --- download to text -------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +399,7 @@ def server(tmp_path_factory):
         yield server
 
 
-def test_download_killed_taken_up_by_two_at_once_converted_and_used(server, tmp_path, stand_in):
+def test_a_killed_download_is_resumed_by_one_of_two_processes_and_used(server, tmp_path, stand_in):
     size = 4 * SMALL.n_params
     ours = {"GPT2_BASE_URL": server.url}
     arguments = [PROMPT, "--model_size", "124M", "--models_dir", str(tmp_path)]

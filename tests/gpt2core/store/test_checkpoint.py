@@ -35,13 +35,13 @@ def release(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(release, tmp_path) -> Path:
-    """A copy of the release, to convert or to spoil."""
+    """A copy of the release, to convert or to damage."""
     return Path(shutil.copytree(release, tmp_path / "mine"))
 
 
 @pytest.fixture(scope="module")
 def converted(release, tmp_path_factory):
-    """A folder after its conversion, and the progress that was told."""
+    """A folder after its conversion, and the progress that was reported."""
     folder = Path(shutil.copytree(release, tmp_path_factory.mktemp("converted") / "mine"))
     (folder / STALE).write_bytes(b"left by a conversion that was killed")
     seen = []
@@ -65,7 +65,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-# --- the real thing ---------------------------------------------------------------
+# --- TensorFlow itself ------------------------------------------------------------
 
 
 def test_every_tensor_is_that_of_the_checkpoint(converted):
@@ -86,7 +86,7 @@ def test_the_loader_gives_the_same_weights(converted):
         assert np.array_equal(tensors_from_params(model.params)[name], array), name
 
 
-def test_the_checkpoint_is_left_as_it_was_and_nothing_half_made_beside_it(converted, release):
+def test_the_checkpoint_is_unchanged_and_no_unfinished_file_is_left(converted, release):
     folder, _ = converted
     assert names(folder) == {*OPENAI_FILES, WEIGHTS_FILE}
     for name in OPENAI_FILES:
@@ -130,7 +130,7 @@ def test_a_converted_model_never_imports_tensorflow(converted, stand_in):
     assert result.stdout == "[]\n" and result.stderr == ""
 
 
-def test_a_byte_that_changed_is_told_with_its_tensor(folder):
+def test_a_changed_byte_is_an_error_with_its_tensor(folder):
     data = bytearray((folder / DATA_FILE).read_bytes())
     data[-1] ^= 1
     (folder / DATA_FILE).write_bytes(data)
@@ -141,7 +141,7 @@ def test_a_byte_that_changed_is_told_with_its_tensor(folder):
     assert names(folder) == set(OPENAI_FILES)
 
 
-def test_another_shape_than_hparams_json_states(folder, stand_in):
+def test_another_shape_than_in_hparams_json_is_an_error(folder, stand_in):
     stand_in(tensorflow_stand_in())
     (folder / HPARAMS_FILE).write_text(
         '{"n_vocab": 50257, "n_ctx": 64, "n_embd": 8, "n_head": 2, "n_layer": 3}'
@@ -152,7 +152,7 @@ def test_another_shape_than_hparams_json_states(folder, stand_in):
     assert names(folder) == set(OPENAI_FILES)
 
 
-def test_an_index_that_cannot_be_read(folder, stand_in):
+def test_an_unreadable_index_is_one_line(folder, stand_in):
     stand_in(
         "import types\n"
         "errors = types.SimpleNamespace(OpError=KeyError)\n"
@@ -195,17 +195,17 @@ def found_variables() -> dict[str, list[int]]:
     }
 
 
-def test_shapes_as_they_should_be():
+def test_the_right_shapes_pass():
     check_variables(found_variables(), tensor_shapes(SMALL), Path("mine"))
 
 
-def test_variables_that_are_no_weights_are_passed_over():
+def test_variables_that_are_no_weights_are_ignored():
     found = found_variables() | {"global_step": []}
     check_variables(found, tensor_shapes(SMALL), Path("mine"))
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         ({"model/wte": [50257, 9]}, "has 'model/wte' as [50257, 9], but hparams.json asks for [50"),
         ({"model/h1/mlp/c_fc/w": [1, 32, 8]}, "'model/h1/mlp/c_fc/w' as [1, 32, 8]"),
@@ -213,11 +213,11 @@ def test_variables_that_are_no_weights_are_passed_over():
         ({"model/ln_f/b": None}, "lacks the tensor 'model/ln_f/b'."),
     ],
 )
-def test_a_wrong_tensor_is_named(change, told):
+def test_a_wrong_tensor_is_named(change, sentence):
     found = {name: shape for name, shape in (found_variables() | change).items() if shape}
     with pytest.raises(ModelFileError, match="the checkpoint in mine ") as caught:
         check_variables(found, tensor_shapes(SMALL), Path("mine"))
-    assert told in str(caught.value)
+    assert sentence in str(caught.value)
 
 
 # --- how a child may end ----------------------------------------------------------
@@ -232,20 +232,20 @@ def test_without_tensorflow_the_message_says_what_helps(folder, stand_in):
     assert names(folder) == set(OPENAI_FILES)
 
 
-def test_a_killed_child_is_told(folder, stand_in):
+def test_a_killed_child_is_an_error_with_its_signal(folder, stand_in):
     stand_in("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(ModelFileError, match="was ended by SIGKILL; is there enough memory?"):
         convert_checkpoint(folder)
     assert names(folder) == set(OPENAI_FILES)
 
 
-def test_another_signal_is_named(folder, stand_in):
+def test_any_other_signal_is_named(folder, stand_in):
     stand_in("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
     with pytest.raises(ModelFileError, match="was ended by SIGILL[.]$"):
         convert_checkpoint(folder)
 
 
-def test_a_disk_that_fills_up_is_told(folder, stand_in):
+def test_a_disk_that_fills_up_is_an_error(folder, stand_in):
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
     stand_in(limit + tensorflow_stand_in())
     with pytest.raises(ModelFileError, match="model.safetensors cannot be written: File too large"):
@@ -253,7 +253,7 @@ def test_a_disk_that_fills_up_is_told(folder, stand_in):
     assert names(folder) == set(OPENAI_FILES)
 
 
-def test_a_child_that_stumbles_gives_its_last_word(folder, stand_in):
+def test_a_child_that_raises_is_an_error_with_its_last_line(folder, stand_in):
     stand_in("raise RuntimeError('no such instruction')")
     with pytest.raises(ModelFileError, match="failed: RuntimeError: no such instruction"):
         convert_checkpoint(folder)
@@ -288,24 +288,24 @@ def test_a_child_whose_parent_died_writes_nothing(folder, stand_in):
     assert names(folder) == set(OPENAI_FILES)
 
 
-# --- what is refused before a child is started ------------------------------------
+# --- errors before a child is started ---------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "sentence"),
     [
         (INDEX_FILE, "lacks model.ckpt.index"),
         (HPARAMS_FILE, "lacks hparams.json"),
         ("vocab.bpe", "has encoder.json but not vocab.bpe"),
     ],
 )
-def test_a_file_that_is_not_there(folder, missing, told):
+def test_a_missing_file_is_named(folder, missing, sentence):
     (folder / missing).unlink()
-    with pytest.raises(ModelFileError, match=f"cannot be converted: .*{told}"):
+    with pytest.raises(ModelFileError, match=f"cannot be converted: .*{sentence}"):
         convert_checkpoint(folder)
 
 
-def test_weights_that_will_not_fit_on_the_disk(folder, stand_in):
+def test_weights_too_large_for_the_disk_are_an_error(folder, stand_in):
     stand_in("raise SystemExit('a child was started')")
     hparams = SMALL.to_dict() | {"n_layer": 10**12}
     (folder / HPARAMS_FILE).write_text(json.dumps(hparams))
@@ -314,7 +314,7 @@ def test_weights_that_will_not_fit_on_the_disk(folder, stand_in):
     assert names(folder) == set(OPENAI_FILES)
 
 
-def test_data_that_is_cut_off(folder, stand_in):
+def test_data_that_is_cut_off_is_an_error(folder, stand_in):
     stand_in(tensorflow_stand_in())
     os.truncate(folder / DATA_FILE, 1_000_000)
     with pytest.raises(ModelFileError, match="is cut off: it has 1,000,000 bytes"):

@@ -1,6 +1,6 @@
-"""Downloading against a server that behaves, and one that does not.
+"""Downloading from a server that works, and from one that fails.
 
-Every fault shows its message and what it leaves in the folder. The server is
+Every error shows its message and what it leaves in the folder. The server is
 ``openai_layout.ReleaseServer``; the files are those of a small release written by
 TensorFlow. Delays between tries are cut to nothing by an argument made for callers.
 """
@@ -70,16 +70,16 @@ def assert_same_files(folder: Path, release: Path) -> None:
         assert (folder / name).read_bytes() == (release / name).read_bytes(), name
 
 
-# --- a server that behaves --------------------------------------------------------
+# --- a server that works ----------------------------------------------------------
 
 
-def test_all_seven_files_come_as_they_are(download, folder, release, server):
+def test_all_seven_files_are_downloaded_byte_for_byte(download, folder, release, server):
     download()
     assert_same_files(folder, release)
     assert [request.name for request in server.requests] == list(OPENAI_FILES)
 
 
-def test_what_is_there_is_not_fetched_again(download, folder, release, server):
+def test_a_file_that_exists_is_not_downloaded_again(download, folder, release, server):
     download()
     (folder / "vocab.bpe").unlink()
     server.requests.clear()
@@ -108,10 +108,10 @@ def test_base_url_comes_from_the_environment_at_the_time_of_the_call(
     assert_same_files(folder, release)
 
 
-# --- breaks -----------------------------------------------------------------------
+# --- resuming ---------------------------------------------------------------------
 
 
-def test_a_break_is_resumed_where_it_was(download, folder, release, server):
+def test_a_broken_connection_is_resumed_at_its_last_byte(download, folder, release, server):
     server.answers[DATA_FILE] = [Answer(break_off=1_000_000), Answer(break_off=300_000)]
     download()
     assert_same_files(folder, release)
@@ -122,7 +122,7 @@ def test_a_break_is_resumed_where_it_was(download, folder, release, server):
     assert [r.status for r in server.asked_for(DATA_FILE)] == [200, 206, 206]
 
 
-def test_a_later_call_resumes_what_an_earlier_one_left(download, folder, release, server):
+def test_a_later_call_resumes_the_bytes_of_an_earlier_one(download, folder, release, server):
     server.answers[DATA_FILE] = [Answer(break_off=1_000_000)] + [Answer(status=503)] * 5
     with pytest.raises(ModelFileError, match=r"answered 503 .*tried 5 times.*kB of it are kept"):
         download()
@@ -144,7 +144,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_from_its_start(download, folde
     assert second.range and second.status == 200
 
 
-def test_a_server_without_ranges_gets_a_clean_start(download, folder, release, server):
+def test_a_server_without_ranges_is_asked_for_the_whole_file(download, folder, release, server):
     server.ranges = False
     server.answers[DATA_FILE] = [Answer(break_off=1_000_000)]
     download()
@@ -171,7 +171,7 @@ def test_a_wrong_range_is_not_trusted(download, folder, release, server):
     assert last.range is None and last.status == 200  # from the start
 
 
-def test_a_part_longer_than_the_file_is_dropped(download, folder, release, server):
+def test_a_partial_file_longer_than_the_file_is_dropped(download, folder, release, server):
     server.answers[DATA_FILE] = [Answer(break_off=1_000_000)] + [Answer(status=503)] * 5
     with pytest.raises(ModelFileError):
         download()
@@ -181,7 +181,7 @@ def test_a_part_longer_than_the_file_is_dropped(download, folder, release, serve
     assert_same_files(folder, release)
 
 
-def test_a_spoilt_part_is_noticed_by_the_checksum(download, folder, release, server):
+def test_a_damaged_partial_file_is_found_by_the_checksum(download, folder, release, server):
     server.answers[DATA_FILE] = [Answer(break_off=1_000_000)] + [Answer(status=503)] * 5
     with pytest.raises(ModelFileError):
         download()
@@ -191,7 +191,7 @@ def test_a_spoilt_part_is_noticed_by_the_checksum(download, folder, release, ser
     assert_same_files(folder, release)
 
 
-def test_a_callback_that_raises_ends_the_download_and_keeps_what_came(
+def test_a_callback_that_raises_ends_the_download_and_keeps_the_bytes_received(
     download, folder, release, server
 ):
     class Cancelled(Exception):
@@ -209,7 +209,7 @@ def test_a_callback_that_raises_ends_the_download_and_keeps_what_came(
     assert server.asked_for(DATA_FILE)[-1].status == 206
 
 
-def test_a_killed_process_is_taken_up_again(folder, release, server):
+def test_the_download_of_a_killed_process_is_resumed(folder, release, server):
     size = (release / DATA_FILE).stat().st_size
     server.answers[DATA_FILE] = [Answer(hold=int(0.7 * size))]
     script = (
@@ -237,7 +237,7 @@ def test_a_killed_process_is_taken_up_again(folder, release, server):
 # --- servers that fail ------------------------------------------------------------
 
 
-def test_503_is_tried_again_when_the_server_says(download, folder, release, server):
+def test_503_is_retried_after_the_time_that_the_server_names(download, folder, release, server):
     server.answers["checkpoint"] = [Answer(status=503, headers={"Retry-After": "1"})]
     notes = []
     started = time.monotonic()
@@ -249,7 +249,7 @@ def test_503_is_tried_again_when_the_server_says(download, folder, release, serv
     ]
 
 
-def test_a_server_that_stays_down_is_given_up(download, folder, server):
+def test_a_server_that_stays_down_is_an_error_after_all_retries(download, folder, server):
     server.always["hparams.json"] = Answer(status=500)
     with pytest.raises(ModelFileError) as caught:
         download()
@@ -260,26 +260,26 @@ def test_a_server_that_stays_down_is_given_up(download, folder, server):
     assert names(folder) == set()
 
 
-def test_tries_that_bring_something_new_are_not_counted(download, folder, release, server):
+def test_tries_that_receive_new_bytes_are_not_counted(download, folder, release, server):
     server.answers[DATA_FILE] = [Answer(break_off=300_000)] * 5
     download(retry_delays=AT_ONCE[:1])
     assert_same_files(folder, release)
 
 
-def test_no_server_at_all(download, folder):
+def test_a_server_that_cannot_be_reached_is_an_error_after_all_retries(download, folder):
     with pytest.raises(ModelFileError, match=r"hparams.json cannot be reached \(tried 5 times\)"):
         download(base_url="http://127.0.0.1:9")
     assert names(folder) == set()
 
 
 @pytest.mark.parametrize("base_url", ["openai.example", "ftp://openai.example", "http://"])
-def test_an_address_that_is_none(download, folder, base_url):
+def test_an_invalid_address_is_an_error_with_advice(download, folder, base_url):
     with pytest.raises(ModelFileError, match="cannot be fetched: .* Is GPT2_BASE_URL right?"):
         download(base_url=base_url)
     assert names(folder) == set()
 
 
-def test_a_file_the_server_does_not_have(download, folder, server):
+def test_a_missing_file_on_the_server_is_an_error_with_advice(download, folder, server):
     with pytest.raises(ModelFileError) as caught:
         download(base_url=f"{server.url}/wrong")
     assert str(caught.value) == (
@@ -290,14 +290,14 @@ def test_a_file_the_server_does_not_have(download, folder, server):
 
 
 @pytest.mark.parametrize("name", ["hparams.json", "encoder.json", INDEX_FILE, DATA_FILE])
-def test_an_error_page_with_status_200(download, folder, server, name):
+def test_an_error_page_with_status_200_is_not_taken_for_the_file(download, folder, server, name):
     server.always[name] = Answer(body=b"\n<!DOCTYPE html><title>Log in</title>" + b" " * 3_000_000)
     with pytest.raises(ModelFileError, match=f"{name} is a web page or an error message"):
         download()
     assert_only_earlier(folder, name)
 
 
-def test_an_error_page_does_not_cost_what_has_come(download, folder, release, server):
+def test_an_error_page_replaces_no_bytes_received(download, folder, release, server):
     page = Answer(body=b"<html></html>", headers={"Content-Type": "text/html; charset=utf-8"})
     server.answers[DATA_FILE] = [Answer(break_off=1_000_000), page]
     with pytest.raises(ModelFileError, match="answered with a web page"):
@@ -308,7 +308,7 @@ def test_an_error_page_does_not_cost_what_has_come(download, folder, release, se
 
 
 @pytest.mark.parametrize("name", ["hparams.json", "model.ckpt.meta", DATA_FILE])
-def test_a_git_lfs_pointer(download, folder, server, name):
+def test_a_git_lfs_pointer_is_not_taken_for_the_file(download, folder, server, name):
     server.always[name] = Answer(body=LFS_POINTER)
     with pytest.raises(ModelFileError, match=f"{name} is a Git LFS pointer"):
         download()
@@ -316,7 +316,7 @@ def test_a_git_lfs_pointer(download, folder, server, name):
 
 
 @pytest.mark.parametrize("name", ["vocab.bpe", "encoder.json"])
-def test_another_vocabulary(download, folder, release, server, name):
+def test_a_vocabulary_other_than_openais_is_an_error(download, folder, release, server, name):
     server.always[name] = Answer(body=(release / name).read_bytes() + b"\n")
     with pytest.raises(ModelFileError, match=f"the checksum of {name} is not that of OpenAI"):
         download()
@@ -324,7 +324,7 @@ def test_another_vocabulary(download, folder, release, server, name):
 
 
 @pytest.mark.parametrize("name", [INDEX_FILE, DATA_FILE])
-def test_a_file_cut_off_without_a_length(download, folder, release, server, name):
+def test_a_file_cut_off_is_an_error_even_without_a_length(download, folder, release, server, name):
     body = (release / name).read_bytes()
     server.always[name] = Answer(body=body[:-100], length=0)
     with pytest.raises(ModelFileError, match=f"{name} is .*cut off"):
@@ -332,14 +332,16 @@ def test_a_file_cut_off_without_a_length(download, folder, release, server, name
     assert_only_earlier(folder, name)
 
 
-def test_a_length_that_is_too_short(download, folder, server):
+def test_a_content_length_too_short_is_an_error(download, folder, server):
     server.always[DATA_FILE] = Answer(length=1_000_000)
     with pytest.raises(ModelFileError, match="it has 1,000,000 bytes, and the weights alone take"):
         download()
     assert_only_earlier(folder, DATA_FILE)
 
 
-def test_a_length_that_is_too_long(download, folder, release, server):
+def test_a_content_length_too_long_is_an_error_and_can_be_retried(
+    download, folder, release, server
+):
     size = (release / DATA_FILE).stat().st_size
     server.always[DATA_FILE] = Answer(length=size + 10)
     server.ranges = False
@@ -351,7 +353,7 @@ def test_a_length_that_is_too_long(download, folder, release, server):
     assert_same_files(folder, release)
 
 
-def test_a_wrong_checksum(download, folder, server):
+def test_a_wrong_checksum_is_an_error_at_once(download, folder, server):
     server.always[DATA_FILE] = Answer(md5="AAAAAAAAAAAAAAAAAAAAAA==")
     with pytest.raises(ModelFileError, match="not the one it was sent with"):
         download()
@@ -359,7 +361,7 @@ def test_a_wrong_checksum(download, folder, server):
     assert len(server.asked_for(DATA_FILE)) == 1  # half a gigabyte is not asked for again
 
 
-def test_hyper_parameters_that_are_none(download, folder, server):
+def test_a_file_without_hyper_parameters_is_an_error(download, folder, server):
     server.always["hparams.json"] = Answer(body=b'{"n_vocab": 50257}')
     with pytest.raises(ModelFileError, match="hyper-parameters lack n_ctx"):
         download()
@@ -371,11 +373,11 @@ def assert_only_earlier(folder: Path, name: str) -> None:
     assert names(folder) == set(OPENAI_FILES[: OPENAI_FILES.index(name)])
 
 
-# --- what lies in the folder already ----------------------------------------------
+# --- files that exist already -----------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil"),
+    ("name", "damage"),
     [
         (DATA_FILE, lambda body: body[: len(body) // 2]),  # picoGPT leaves such, under this name
         (DATA_FILE, lambda body: LFS_POINTER),
@@ -385,11 +387,11 @@ def assert_only_earlier(folder: Path, name: str) -> None:
         ("checkpoint", lambda body: b""),
     ],
 )
-def test_a_spoilt_file_under_its_own_name_is_fetched_anew(
-    download, folder, release, server, name, spoil
+def test_a_damaged_file_under_its_own_name_is_downloaded_again(
+    download, folder, release, server, name, damage
 ):
     download()
-    (folder / name).write_bytes(spoil((folder / name).read_bytes()))
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
     server.requests.clear()
     download()
     assert_same_files(folder, release)
@@ -399,7 +401,7 @@ def test_a_spoilt_file_under_its_own_name_is_fetched_anew(
 # --- the disk ---------------------------------------------------------------------
 
 
-def test_a_full_disk(download, folder, server):
+def test_a_full_disk_is_an_error_with_advice(download, folder, server):
     folder.mkdir()
     (folder / "vocab.bpe.part").symlink_to("/dev/full")  # the kernel's own ENOSPC
     with pytest.raises(ModelFileError, match="the disk is full: .*vocab.bpe could not be written"):
@@ -407,14 +409,14 @@ def test_a_full_disk(download, folder, server):
     assert not (folder / "vocab.bpe").exists()
 
 
-def test_a_file_that_will_not_fit_is_not_begun(download, folder, server):
+def test_a_file_too_large_for_the_disk_is_not_begun(download, folder, server):
     server.always[DATA_FILE] = Answer(length=10**18)
     with pytest.raises(ModelFileError, match=r"too full: 1,000,000,000.0 GB are needed, .* free"):
         download()
     assert f"{DATA_FILE}.part" not in names(folder)
 
 
-def test_a_folder_that_may_not_be_written(download, tmp_path, server):
+def test_a_read_only_folder_is_an_error(download, tmp_path, server):
     tmp_path.chmod(0o555)
     root = os.geteuid() == 0
     if root:  # whom permissions do not hold back
@@ -430,7 +432,7 @@ def test_a_folder_that_may_not_be_written(download, tmp_path, server):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_place_of_the_folder(download, tmp_path):
+def test_a_file_with_the_name_of_the_folder_is_an_error(download, tmp_path):
     (tmp_path / "124M").write_text("not a folder")
     with pytest.raises(ModelFileError, match="124M cannot be written: File exists"):
         download()
@@ -440,7 +442,7 @@ def test_a_file_in_the_place_of_the_folder(download, tmp_path):
 
 
 @pytest.mark.parametrize("size", ["117M", "demo", "", "../124M"])
-def test_an_unknown_size(tmp_path, size):
+def test_an_unknown_size_is_an_error_with_the_sizes(tmp_path, size):
     with pytest.raises(ModelFileError, match="no released model .*there are 124M, 355M, 774M, 155"):
         download_model(size, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -449,7 +451,7 @@ def test_an_unknown_size(tmp_path, size):
 # --- several at once --------------------------------------------------------------
 
 
-def test_two_at_once_fetch_every_file_once(folder, release, server):
+def test_two_downloads_at_once_request_every_file_once(folder, release, server):
     server.always[DATA_FILE] = Answer(slow=0.06)
     notes, failures = [], []
 

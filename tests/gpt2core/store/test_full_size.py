@@ -83,7 +83,7 @@ def command(models: Path) -> list[str]:
     return [sys.executable, "-m", "gpt2core", PROMPT, *arguments]
 
 
-def test_killed_at_60_percent_it_resumes(server, models):
+def test_a_download_killed_at_60_percent_resumes(server, models):
     env = {**os.environ, "GPT2_BASE_URL": server.url}
     process = subprocess.Popen(command(models), cwd=ROOT, env=env)
     part = models / "124M" / f"{DATA_FILE}.part"
@@ -101,7 +101,7 @@ def test_killed_at_60_percent_it_resumes(server, models):
     print(f"\nkilled at {kept / WEIGHTS:.0%}, and went on from there")
 
 
-def test_the_conversion_is_lean(models):
+def test_the_conversion_takes_little_memory(models):
     result = subprocess.run(
         [sys.executable, "-c", CONVERT, models / "124M"],
         cwd=ROOT,
@@ -115,7 +115,7 @@ def test_the_conversion_is_lean(models):
     assert WEIGHTS < (models / "124M" / WEIGHTS_FILE).stat().st_size < WEIGHTS + 100_000
 
 
-def test_the_second_run_writes_within_two_seconds(models, tmp_path):
+def test_the_second_run_prints_text_within_two_seconds(models, tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('tensorflow was imported')")
     env = {**os.environ, "GPT2_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": str(tmp_path)}
     times = []

@@ -47,7 +47,7 @@ def release(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def nobody_answers(monkeypatch):
+def unreachable_server(monkeypatch):
     """A base URL that fails: what is on the disk must be enough."""
     monkeypatch.setenv("GPT2_BASE_URL", "http://127.0.0.1:9/unreachable")
 
@@ -65,7 +65,7 @@ def ready(tmp_path) -> Path:
 # --- names ------------------------------------------------------------------------
 
 
-def test_where_a_name_leads(tmp_path, monkeypatch):
+def test_a_name_leads_to_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "mine").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
@@ -84,13 +84,13 @@ def test_a_model_by_name_and_by_directory(ready):
     assert np.array_equal(by_name.params["wte"], by_path.params["wte"])
 
 
-def test_the_demo_is_always_there(tmp_path, nobody_answers):
+def test_the_demo_is_always_there(tmp_path, unreachable_server):
     prepare_model("demo", tmp_path)
     assert model_state("demo", tmp_path).status == "ready"
     assert load_model("demo", tmp_path).encoder.encode("Not all") == [3673, 477]
 
 
-# --- what is there ----------------------------------------------------------------
+# --- states -----------------------------------------------------------------------
 
 
 def test_states_from_missing_to_ready(release, tmp_path):
@@ -113,12 +113,12 @@ def test_states_from_missing_to_ready(release, tmp_path):
     assert model_state("124M", tmp_path) == gpt2core.ModelState("ready", size, size)
 
 
-def test_state_of_a_folder_that_is_no_release(release, tmp_path):
+def test_the_state_of_a_folder_that_is_no_release(release, tmp_path):
     shutil.copytree(release, tmp_path / "mine")
     assert model_state("mine", tmp_path).status == "needs conversion"
     (tmp_path / "mine" / "hparams.json").write_text("{}")
     assert model_state("mine", tmp_path) == gpt2core.ModelState("missing", 0, 0)
-    assert model_state("nobody's", tmp_path) == gpt2core.ModelState("missing", 0, 0)
+    assert model_state("unknown", tmp_path) == gpt2core.ModelState("missing", 0, 0)
 
 
 @pytest.mark.parametrize("size", MODEL_SIZES)
@@ -127,10 +127,10 @@ def test_a_missing_size_knows_what_its_download_takes(size, tmp_path):
     assert state.status == "missing" and state.bytes_total == 4 * MODEL_SIZES[size].n_params
 
 
-# --- made ready -------------------------------------------------------------------
+# --- preparing --------------------------------------------------------------------
 
 
-def test_from_nothing_to_a_model(release, tmp_path, monkeypatch):
+def test_a_missing_model_is_downloaded_converted_and_loaded(release, tmp_path, monkeypatch):
     (tmp_path / "tensorflow.py").write_text(tensorflow_stand_in())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     seen: list[Progress] = []
@@ -149,14 +149,14 @@ def test_from_nothing_to_a_model(release, tmp_path, monkeypatch):
     assert seen == []
 
 
-def test_what_is_ready_needs_neither_network_nor_a_writable_folder(ready, nobody_answers):
+def test_a_ready_model_needs_no_network_and_writes_nothing(ready, unreachable_server):
     os.rename(ready, ready.parent / "124M")
     before = sorted(path.name for path in ready.parent.rglob("*"))
     load_encoder_hparams_and_params("124M", ready.parent)
     assert sorted(path.name for path in ready.parent.rglob("*")) == before
 
 
-def test_the_tokenizer_works_while_the_files_are_coming(release, tmp_path):
+def test_the_tokenizer_works_during_the_download(release, tmp_path):
     folder = tmp_path / "124M"
     assert get_encoder("124M", tmp_path) is default_encoder()
     folder.mkdir()
@@ -164,11 +164,11 @@ def test_the_tokenizer_works_while_the_files_are_coming(release, tmp_path):
     assert get_encoder("124M", tmp_path).encode("Not all") == [3673, 477]
 
 
-# --- what cannot be ---------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("work", [prepare_model, load_model, get_encoder])
-def test_a_model_that_does_not_exist(work, tmp_path, nobody_answers):
+def test_an_unknown_model_is_an_error_with_the_known_ones(work, tmp_path, unreachable_server):
     with pytest.raises(ModelFileError) as caught:
         work("12M", tmp_path)
     assert str(caught.value) == (
@@ -190,27 +190,27 @@ def test_loading_does_not_convert(release, tmp_path):
 
 
 @pytest.mark.parametrize("work", [prepare_model, load_model])
-def test_a_folder_without_weights(work, tmp_path, nobody_answers):
+def test_a_folder_without_weights_is_an_error(work, tmp_path, unreachable_server):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "pytorch_model.bin").write_bytes(b"pickled")
     with pytest.raises(ModelFileError, match="neither model.safetensors nor OpenAI's .* saved as"):
         work("mine", tmp_path)
 
 
-def test_a_checkpoint_without_its_data(release, tmp_path):
+def test_a_checkpoint_without_its_data_is_an_error(release, tmp_path):
     folder = shutil.copytree(release, tmp_path / "mine")
     (folder / DATA_FILE).unlink()
     with pytest.raises(ModelFileError, match=f"cannot be converted: {folder} lacks {DATA_FILE}"):
         prepare_model("mine", tmp_path)
 
 
-def test_weights_without_their_shape(ready):
+def test_weights_without_hyper_parameters_are_an_error(ready):
     (ready / "hparams.json").unlink()
     with pytest.raises(ModelFileError, match="holds neither hparams.json nor config.json"):
         load_model(str(ready))
 
 
-def test_a_vocabulary_that_is_larger_than_the_weights(tmp_path):
+def test_a_vocabulary_larger_than_the_weights_is_an_error(tmp_path):
     hparams = HParams(n_vocab=300, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
     (tmp_path / "hparams.json").write_text(json.dumps(hparams.to_dict()))
     save_params(tmp_path / WEIGHTS_FILE, seeded_params(hparams))
@@ -218,7 +218,7 @@ def test_a_vocabulary_that_is_larger_than_the_weights(tmp_path):
         load_model(str(tmp_path))
 
 
-def test_rows_that_stand_for_no_token_are_never_drawn(tmp_path):
+def test_padding_rows_of_the_vocabulary_are_never_sampled(tmp_path):
     """nanoGPT and others fill the vocabulary up to a round number."""
     padded = HParams(n_vocab=50304, n_ctx=16, n_embd=8, n_head=2, n_layer=1)
     params = seeded_params(padded)
@@ -235,13 +235,13 @@ def test_rows_that_stand_for_no_token_are_never_drawn(tmp_path):
     assert from_engine.shape == (50257,) and np.abs(from_engine - logits[-1]).max() < 1e-4
 
 
-def test_a_model_that_may_not_be_looked_for_is_one_sentence(monkeypatch):
+def test_a_name_that_no_folder_can_have_is_one_sentence(monkeypatch):
     for ask in (model_state, prepare_model, load_model, get_encoder, get_hparams):
         with pytest.raises(ModelFileError, match="'nn+' cannot be looked for: .*too long"):
             ask("n" * 300)
 
 
-def test_without_tensorflow_nothing_is_downloaded(tmp_path, monkeypatch, nobody_answers):
+def test_without_tensorflow_nothing_is_downloaded(tmp_path, monkeypatch, unreachable_server):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelFileError, match="can only be read by TensorFlow"):
         prepare_model("124M", tmp_path)
@@ -265,7 +265,7 @@ def test_a_directory_saved_by_transformers_loads_as_it_is():
     assert greedy == expected["greedy"].tolist()
 
 
-def test_tokens_that_a_fine_tune_added_beside_the_two_files(tmp_path):
+def test_added_tokens_are_read_beside_the_two_files(tmp_path):
     values = json.loads((HF_DIRECTORY / "tokenizer.json").read_text())["model"]
     (tmp_path / "vocab.json").write_text(json.dumps(values["vocab"]))
     merges = "\n".join(" ".join(pair) for pair in values["merges"])
@@ -276,7 +276,7 @@ def test_tokens_that_a_fine_tune_added_beside_the_two_files(tmp_path):
     assert encoder.n_vocab == n + 1 and encoder.decode([n]) == "<|pad|>"
 
 
-def test_the_two_files_of_older_transformers(tmp_path):
+def test_the_two_files_of_older_transformers_are_read(tmp_path):
     """``vocab.json`` and ``merges.txt``, as every release before 5 wrote them."""
     values = json.loads((HF_DIRECTORY / "tokenizer.json").read_text())["model"]
     (tmp_path / "vocab.json").write_text(json.dumps(values["vocab"]))
@@ -287,7 +287,7 @@ def test_the_two_files_of_older_transformers(tmp_path):
     assert get_encoder(str(tmp_path)).encode(text) == expected
 
 
-def test_merges_as_older_tokenizer_json_spells_them(tmp_path):
+def test_merges_spelled_as_in_older_tokenizer_json_are_read(tmp_path):
     values = json.loads((HF_DIRECTORY / "tokenizer.json").read_text())
     values["model"]["merges"] = [" ".join(pair) for pair in values["model"]["merges"]]
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
@@ -305,7 +305,7 @@ def test_merges_as_older_tokenizer_json_spells_them(tmp_path):
         {"model": {}},
     ],
 )
-def test_a_tokenizer_that_is_not_gpt2s_is_refused(tmp_path, change):
+def test_a_tokenizer_unlike_gpt2s_is_an_error(tmp_path, change):
     values = json.loads((HF_DIRECTORY / "tokenizer.json").read_text()) | change
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     with pytest.raises(ModelFileError, match="tokenizer.json is not a "):
@@ -325,7 +325,7 @@ def test_a_tokenizer_that_is_not_gpt2s_is_refused(tmp_path, change):
         ("tie_word_embeddings", False),
     ],
 )
-def test_a_config_of_another_network_is_refused(tmp_path, setting, value):
+def test_a_config_of_another_network_is_an_error(tmp_path, setting, value):
     values = json.loads((HF_DIRECTORY / "config.json").read_text()) | {setting: value}
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ModelFileError, match=f"config.json sets {setting} to {value!r}; this GPT"):
@@ -340,7 +340,7 @@ def test_an_older_config_names_the_context_itself(tmp_path):
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{", "null"])
-def test_hyper_parameters_that_cannot_be_read(tmp_path, body):
+def test_unreadable_hyper_parameters_are_an_error(tmp_path, body):
     (tmp_path / "hparams.json").write_text(body)
     with pytest.raises(ModelFileError, match="hparams.json cannot be read"):
         read_hparams(tmp_path)
@@ -394,7 +394,9 @@ def test_transformers_loads_ours_with_equal_logits(transformers, ready):
 
 
 @pytest.mark.parametrize("class_name", ["GPT2LMHeadModel", "GPT2Model"])
-def test_we_load_what_transformers_saves(transformers, ready, tmp_path, class_name):
+def test_a_model_saved_by_transformers_has_equal_logits_here(
+    transformers, ready, tmp_path, class_name
+):
     config = hf_config(transformers, SMALL)
     config.save_pretrained(ready)
     getattr(transformers, class_name).from_pretrained(ready).save_pretrained(tmp_path / "theirs")

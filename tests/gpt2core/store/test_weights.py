@@ -1,4 +1,4 @@
-"""Safetensors files: mapped and not copied, refused by name where they are not right.
+"""Safetensors files: mapped and not copied, and errors that name the tensor.
 
 ``safetensors``, the format's own library, is the judge of what is written and the maker
 of what is read.
@@ -46,7 +46,7 @@ def assert_same_params(params, expected) -> None:
         assert np.array_equal(found[name], wanted[name]), name
 
 
-# --- there and back ---------------------------------------------------------------
+# --- saved and loaded -------------------------------------------------------------
 
 
 def test_what_is_saved_is_loaded(path):
@@ -109,7 +109,7 @@ def test_the_data_begins_on_a_cache_line(path):
     assert tensors_from_params(load_params(path, TINY))["wte.weight"].ctypes.data % ALIGNMENT == 0
 
 
-def test_an_unaligned_file_is_read_all_the_same(path, tensors):
+def test_an_unaligned_file_is_read_into_aligned_arrays(path, tensors):
     header, data = {}, b"\0"  # which shifts all that follows
     for name, array in tensors.items():
         end = len(data) + array.nbytes
@@ -121,7 +121,7 @@ def test_an_unaligned_file_is_read_all_the_same(path, tensors):
     assert params["wte"].flags.aligned
 
 
-def test_tensors_are_asked_for_one_at_a_time(path, tensors):
+def test_tensors_are_read_one_at_a_time(path, tensors):
     asked = []
     write_safetensors(
         path,
@@ -161,20 +161,20 @@ def test_shape_tree_shows_the_nested_shapes():
 # --- what other tools write -------------------------------------------------------
 
 
-def test_the_prefix_of_transformers(path, tensors):
+def test_names_may_have_the_prefix_of_transformers(path, tensors):
     save_file({f"transformer.{name}": array for name, array in tensors.items()}, path)
     assert_same_params(load_params(path, TINY), seeded_params(TINY))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.bool_, np.uint8])
-def test_mask_buffers_are_passed_over(path, tensors, dtype):
+def test_mask_buffers_are_ignored(path, tensors, dtype):
     tensors["h.0.attn.bias"] = np.ones((1, 1, 16, 16), dtype)
     tensors["h.1.attn.masked_bias"] = np.array(1, dtype)
     save_file(tensors, path)
     assert_same_params(load_params(path, TINY), seeded_params(TINY))
 
 
-def test_a_tied_head_is_passed_over_and_another_is_refused(path, tensors):
+def test_a_tied_head_is_ignored_and_any_other_is_an_error(path, tensors):
     tensors["lm_head.weight"] = tensors["wte.weight"].copy()
     save_file(tensors, path)
     assert_same_params(load_params(path, TINY), seeded_params(TINY))
@@ -184,7 +184,7 @@ def test_a_tied_head_is_passed_over_and_another_is_refused(path, tensors):
         load_params(path, TINY)
 
 
-# --- what is refused --------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------
 
 
 def refused(path: Path, hparams: HParams = TINY) -> str:
@@ -195,7 +195,7 @@ def refused(path: Path, hparams: HParams = TINY) -> str:
     return str(caught.value)
 
 
-def test_a_missing_tensor(path, tensors):
+def test_a_missing_tensor_is_named(path, tensors):
     del tensors["h.1.mlp.c_fc.bias"]
     save_file(tensors, path)
     assert refused(path).endswith("lacks the tensor 'h.1.mlp.c_fc.bias'.")
@@ -204,33 +204,33 @@ def test_a_missing_tensor(path, tensors):
     assert refused(path).endswith("lacks the tensor 'wpe.weight' and 2 others.")
 
 
-def test_a_tensor_too_many(path, tensors):
+def test_an_unknown_tensor_is_named(path, tensors):
     tensors["h.2.ln_1.weight"] = np.ones(6, np.float32)
     save_file(tensors, path)
     assert "holds a tensor 'h.2.ln_1.weight', which a GPT-2 of 2 layers" in refused(path)
 
 
 @pytest.mark.parametrize("name", ["wte.weight", "h.0.attn.c_attn.weight", "lm_head.weight"])
-def test_a_tensor_of_the_wrong_shape(path, tensors, name):
+def test_a_tensor_of_the_wrong_shape_is_named(path, tensors, name):
     tensors[name] = np.ones((3, 5), np.float32)
     save_file(tensors, path)
     assert f"tensor '{name}' has shape [3, 5], but the hyper-parameters ask for [" in refused(path)
 
 
-def test_a_transposed_matrix(path, tensors):
+def test_a_transposed_matrix_is_an_error(path, tensors):
     tensors["h.0.mlp.c_fc.weight"] = np.ascontiguousarray(tensors["h.0.mlp.c_fc.weight"].T)
     save_file(tensors, path)
     assert "has shape [24, 6], but the hyper-parameters ask for [6, 24]." in refused(path)
 
 
-def test_a_tensor_that_is_no_float(path, tensors):
+def test_a_tensor_of_integers_is_an_error(path, tensors):
     tensors["ln_f.bias"] = np.ones(6, np.int32)
     save_file(tensors, path)
     assert "tensor 'ln_f.bias' is I32; only F32, F16 and BF16 can be read." in refused(path)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, 5000])
-def test_a_file_that_is_cut_off(path, kept):
+def test_a_file_that_is_cut_off_is_an_error(path, kept):
     save_params(path, seeded_params(TINY))
     path.write_bytes(path.read_bytes()[:kept])
     assert "is not a readable safetensors file: " in refused(path)
@@ -245,13 +245,13 @@ def test_a_file_that_is_cut_off(path, kept):
         (4).to_bytes(8, "little") + b"oops" + bytes(64),
     ],
 )
-def test_a_file_that_is_something_else(path, body):
+def test_a_file_of_another_format_is_an_error(path, body):
     path.write_bytes(body)
     assert "is not a readable safetensors file: " in refused(path)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         ({"data_offsets": [0, 10**12]}, "'wte.weight' lies beyond the end: the file is cut off"),
         ({"data_offsets": [-4, 4]}, "'wte.weight' lies beyond the end"),
@@ -261,17 +261,17 @@ def test_a_file_that_is_something_else(path, body):
         ({"shape": None}, "is not a readable safetensors file"),
     ],
 )
-def test_a_header_that_does_not_fit_its_data(path, tensors, change, told):
+def test_a_header_that_does_not_match_its_data_is_an_error(path, tensors, change, sentence):
     save_params(path, seeded_params(TINY))
     body = path.read_bytes()
     size = int.from_bytes(body[:8], "little")
     header = json.loads(body[8 : 8 + size])
     header["wte.weight"] |= change
     write_raw(path, header, body[8 + size :])
-    assert told in refused(path)
+    assert sentence in refused(path)
 
 
-def test_no_file_at_all(path):
+def test_a_missing_file_is_an_error(path):
     assert "No such file" in refused(path)
 
 

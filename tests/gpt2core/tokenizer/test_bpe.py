@@ -62,7 +62,7 @@ def test_the_vocabulary_has_every_byte_every_merge_and_endoftext(encoder):
 def test_merge_rank_is_the_line_of_the_merge_that_makes_a_token(encoder):
     for rank, (left, right) in enumerate(read_merges(VOCAB_PATH)):
         assert encoder.merge_rank(encoder.encoder[left + right]) == rank
-    assert {encoder.merge_rank(id) for id in [*range(256), 50256]} == {None}
+    assert {encoder.merge_rank(token_id) for token_id in [*range(256), 50256]} == {None}
 
 
 def test_encoder_and_decoder_are_inverse(encoder):
@@ -121,18 +121,18 @@ def test_every_token_that_merges_make_is_what_its_own_bytes_merge_to(path, encod
     # Why a word that is a token may be looked up without merging.
     merge, symbols = getattr(encoder, path), byte_alphabet()
     byte_ids = [encoder.encoder[symbols[byte]] for byte in range(256)]
-    for id in range(50_256):
-        assert merge([byte_ids[byte] for byte in encoder.token_bytes(id)]) == [id]
+    for token_id in range(50_256):
+        assert merge([byte_ids[byte] for byte in encoder.token_bytes(token_id)]) == [token_id]
 
 
-def test_the_sentence_that_everybody_tries(encoder):
+def test_the_example_sentence_has_the_known_ids(encoder):
     assert encoder.encode(CAPES) == CAPES_IDS
     assert [encoder.decoder[i] for i in CAPES_IDS] == "Not Ġall Ġheroes Ġwear Ġcap es .".split()
     assert encoder.decode(CAPES_IDS) == CAPES
 
 
 @pytest.mark.parametrize("length", [LONG_PRE_TOKEN - 1, LONG_PRE_TOKEN, LONG_PRE_TOKEN + 1])
-def test_words_around_the_change_of_merge_path_come_back(length, encoder):
+def test_words_around_the_change_of_merge_path_decode_to_themselves(length, encoder):
     word = ("aggravatingly" * 8)[:length]
     assert len(SPLIT_PATTERN.findall(word)) == 1
     ids = encoder.encode(word)
@@ -140,7 +140,7 @@ def test_words_around_the_change_of_merge_path_come_back(length, encoder):
     assert ids == encoder.merge_by_scanning([encoder.encoder[c] for c in word])
 
 
-def test_one_endless_word_costs_a_few_looks_a_letter(encoder):
+def test_one_very_long_word_costs_a_few_lookups_a_letter(encoder):
     class CountingRanks(dict):
         looks = 0
 
@@ -162,7 +162,7 @@ def test_one_endless_word_costs_a_few_looks_a_letter(encoder):
 # Special tokens
 
 
-def test_endoftext_that_a_person_typed_is_ordinary_text(encoder):
+def test_endoftext_is_ordinary_text_by_default(encoder):
     assert encoder.encode(ENDOFTEXT) == ENDOFTEXT_AS_TEXT
     assert encoder.decode(ENDOFTEXT_AS_TEXT) == ENDOFTEXT
 
@@ -187,7 +187,7 @@ def test_endoftext_is_one_token_where_special_tokens_are_asked_for(text, ids, en
 
 
 @given(UTF8_TEXT | TRICKY_TEXT, st.booleans())
-def test_any_text_comes_back(text, special_tokens):
+def test_any_text_decodes_to_itself(text, special_tokens):
     encoder = default_encoder()
     ids = encoder.encode(text, special_tokens)
     assert encoder.decode(ids) == text
@@ -195,7 +195,7 @@ def test_any_text_comes_back(text, special_tokens):
 
 
 @given(ANY_TEXT | st.text(st.sampled_from([*SURROGATES[::256], "a", " ", "é", "🚀"])))
-def test_what_utf8_cannot_hold_becomes_the_replacement_character(text):
+def test_a_lone_surrogate_becomes_the_replacement_character(text):
     encoder = default_encoder()
     expected = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
     assert encoder.decode(encoder.encode(text)) == expected
@@ -203,20 +203,20 @@ def test_what_utf8_cannot_hold_becomes_the_replacement_character(text):
 
 
 @given(st.lists(st.integers(0, 50256)))
-def test_any_ids_are_some_text(ids):
+def test_any_ids_decode_to_some_text(ids):
     encoder = default_encoder()
     data = b"".join(encoder.token_bytes(i) for i in ids)
     assert encoder.decode(ids) == data.decode("utf-8", errors="replace")
 
 
-@pytest.mark.parametrize("id", range(256))
-def test_every_byte_is_a_token(id, encoder):
-    (data,) = encoder.token_bytes(id)
-    assert byte_alphabet()[data] == encoder.decoder[id]
+@pytest.mark.parametrize("token_id", range(256))
+def test_every_byte_is_a_token(token_id, encoder):
+    (data,) = encoder.token_bytes(token_id)
+    assert byte_alphabet()[data] == encoder.decoder[token_id]
 
 
 @pytest.mark.parametrize("bad", [-1, 50257, 10**12])
-def test_an_id_outside_the_vocabulary_is_told(bad, encoder):
+def test_an_id_outside_the_vocabulary_is_an_error_with_the_id(bad, encoder):
     for call in (lambda: encoder.decode([0, bad]), lambda: encoder.token_bytes(bad)):
         with pytest.raises(InputError, match=f"{bad} is not in the vocabulary of 50,") as caught:
             call()
@@ -228,7 +228,7 @@ def test_an_id_outside_the_vocabulary_is_told(bad, encoder):
 
 @pytest.fixture
 def tiny_cache(monkeypatch, encoder) -> Encoder:
-    """A tokenizer that remembers ten words beyond the vocabulary."""
+    """A tokenizer that caches ten words beyond the vocabulary."""
     monkeypatch.setattr(gpt2core.tokenizer.bpe, "CACHE_SIZE", 10)
     return Encoder(read_merges(VOCAB_PATH))
 
@@ -247,19 +247,19 @@ def test_the_word_cache_is_bounded_and_does_not_change_results(tiny_cache, encod
     assert largest == at_first + 10
 
 
-def test_a_text_of_more_words_than_the_cache_holds_is_cut_the_same(tiny_cache, encoder):
+def test_a_text_of_more_words_than_the_cache_holds_has_the_same_ids(tiny_cache, encoder):
     text = "".join(unheard_words(200)) * 2
     assert tiny_cache.encode(text) == encoder.encode(text)
 
 
-def test_a_word_met_again_is_not_merged_again(monkeypatch):
+def test_a_repeated_word_is_not_merged_again(monkeypatch):
     encoder = Encoder(read_merges(VOCAB_PATH))
     first = encoder.encode(" unbreakfastable")
     monkeypatch.setattr(encoder, "merge_by_scanning", None)
     assert len(first) > 1 and encoder.encode(" unbreakfastable") == first
 
 
-def test_long_words_are_not_kept(encoder):
+def test_long_words_are_not_cached(encoder):
     before = len(encoder._cache)
     encoder.encode("x" * LONG_PRE_TOKEN + " " + "qzj" * 1000)
     assert len(encoder._cache) == before

@@ -51,12 +51,12 @@ UTF8_LIKE = st.lists(
 
 
 @given(st.binary() | UTF8_LIKE, st.lists(st.integers(0, 30)))
-def test_a_stream_in_any_pieces_is_the_text_in_one(data, cuts):
+def test_a_stream_in_any_fragments_is_the_same_text(data, cuts):
     assert feed_in_pieces(data, cuts) == data.decode("utf-8", errors="replace")
 
 
 @given(UTF8_TEXT | TRICKY_TEXT)
-def test_a_stream_shows_each_character_as_soon_as_it_is_whole(text):
+def test_a_stream_returns_each_character_as_soon_as_it_is_complete(text):
     decoder, shown = StreamDecoder(), ""
     data = text.encode()
     for at, byte in enumerate(data, 1):
@@ -74,7 +74,7 @@ def test_a_flushed_stream_decoder_starts_a_new_text():
     assert decoder.flush() == ""
 
 
-def test_a_stream_decoder_tells_which_bytes_wait():
+def test_a_stream_decoder_shows_its_pending_bytes():
     decoder = StreamDecoder()
     assert decoder.pending == b""
     decoder.feed("ab🦄".encode()[:-1])

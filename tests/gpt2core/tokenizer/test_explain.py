@@ -81,7 +81,7 @@ def test_long_pre_tokens_keep_their_ids_and_lose_their_steps(max_symbols, encode
     check("heroes 🤖🤖 a", encoder, max_symbols)
 
 
-def test_a_word_everybody_tries(encoder):
+def test_the_merges_of_the_example_sentence(encoder):
     pre_tokens = explain_encoding(encoder, CAPES)
     assert [pre_token.text for pre_token in pre_tokens] == [
         "Not",
@@ -101,7 +101,7 @@ def test_a_word_everybody_tries(encoder):
     assert heroes.steps[3].ranks == (83, 11462, None)  # no merge knows "ro" + "es"
 
 
-def test_every_clause_is_named_where_it_applied():
+def test_each_pre_token_names_the_alternative_that_matched():
     assert names("I'll pay $20") == [
         ("I", "letters"), ("'ll", "contraction"), (" pay", "letters"), (" $", "signs"),
         ("20", "digits"),
@@ -113,7 +113,7 @@ def test_every_clause_is_named_where_it_applied():
     assert names("’s 'S") == [("’", "signs"), ("s", "letters"), (" '", "signs"), ("S", "letters")]
 
 
-def test_the_clauses_are_openais_pattern():
+def test_the_alternatives_are_openais_pattern():
     assert SPLIT_PATTERN.pattern == (
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     )
@@ -125,11 +125,11 @@ def test_the_clauses_are_openais_pattern():
     assert all(alternative.description for alternative in SPLIT_ALTERNATIVES)
 
 
-def test_nothing_to_explain(encoder):
+def test_an_empty_text_has_no_pre_tokens(encoder):
     assert explain_encoding(encoder, "") == []
 
 
-def test_one_endless_word_is_explained_in_a_moment(encoder):
+def test_one_very_long_word_is_explained_in_seconds(encoder):
     started = time.monotonic()
     (pre_token,) = explain_encoding(encoder, "a" * 100_000)
     assert time.monotonic() - started < 20

@@ -39,7 +39,7 @@ def test_a_folder_without_vocabulary_files_gets_gpt2s_own(tmp_path):
     ("there", "lacks"),
     [("vocab.bpe", "encoder.json"), ("encoder.json", "vocab.bpe"), ("merges.txt", "vocab.json")],
 )
-def test_half_a_vocabulary_is_told(tmp_path, there, lacks):
+def test_half_a_vocabulary_is_an_error_with_the_missing_file(tmp_path, there, lacks):
     tmp_path.joinpath(there).write_text("{}")
     with pytest.raises(ModelFileError, match=f"has {there} but not {lacks}"):
         encoder_from_directory(tmp_path)
@@ -58,7 +58,7 @@ def test_half_a_vocabulary_is_told(tmp_path, there, lacks):
         '{"a": 0}',
     ],
 )
-def test_a_damaged_id_table_is_told(tmp_path, table):
+def test_a_damaged_id_table_is_an_error(tmp_path, table):
     write_vocabulary(tmp_path, "vocab.bpe", "encoder.json", {})
     tmp_path.joinpath("encoder.json").write_text(table, encoding="utf-8")
     with pytest.raises(ModelFileError, match="encoder.json|an id of its own"):
@@ -66,7 +66,7 @@ def test_a_damaged_id_table_is_told(tmp_path, table):
 
 
 @pytest.mark.parametrize("change", [{"Ġgazed": 0}, {"Ġgazed": 60_000}, {"Ġgazed": -1}])
-def test_ids_that_are_not_one_for_each_piece_are_told(tmp_path, change, encoder):
+def test_ids_that_are_not_one_for_each_piece_are_an_error(tmp_path, change, encoder):
     write_vocabulary(tmp_path, "vocab.bpe", "encoder.json", {**encoder.encoder, **change})
     with pytest.raises(ModelFileError, match="an id of its own"):
         encoder_from_directory(tmp_path)
@@ -111,7 +111,7 @@ def test_a_tokenizer_json_is_read(tmp_path, spelling, encoder):
     ],
     ids=str,
 )
-def test_a_tokenizer_json_of_another_kind_is_told(tmp_path, changes, encoder):
+def test_a_tokenizer_json_of_another_kind_is_an_error(tmp_path, changes, encoder):
     values = tokenizer_json(encoder, read_merges(VOCAB_PATH), **changes)
     tmp_path.joinpath("tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(ModelFileError):
@@ -119,7 +119,7 @@ def test_a_tokenizer_json_of_another_kind_is_told(tmp_path, changes, encoder):
 
 
 @pytest.mark.parametrize("merges", ["", "#version: 0.2\n", "#version: 0.2\na b c\n", "one\n"])
-def test_a_damaged_merge_list_is_told(tmp_path, merges):
+def test_a_damaged_merge_list_is_an_error(tmp_path, merges):
     path = tmp_path / "vocab.bpe"
     path.write_text(merges)
     with pytest.raises(ModelFileError, match="vocab.bpe is not a BPE vocabulary"):
@@ -127,7 +127,7 @@ def test_a_damaged_merge_list_is_told(tmp_path, merges):
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe not UTF-8", None])
-def test_a_merge_list_that_cannot_be_read_is_told(tmp_path, data):
+def test_an_unreadable_merge_list_is_an_error(tmp_path, data):
     path = tmp_path / "vocab.bpe"
     if data is not None:
         path.write_bytes(data)
