@@ -1,7 +1,7 @@
-"""GPT-2 in plain NumPy: the names this package is used by, and nothing else.
+"""GPT-2 in plain NumPy: the public names of the package, and nothing else.
 
-Importing it loads numpy and regex only: no tensorflow, no requests, no flask. Before
-numpy it tells OpenBLAS which kernels to use (see ``engine/blas.py``).
+Importing it loads numpy and regex only: no tensorflow, no requests, no flask. Before it
+imports numpy, it chooses the kernels of OpenBLAS (see ``engine/blas.py``).
 """
 
 # ruff: noqa: E402
