@@ -29,7 +29,6 @@ from gpt2core.files import (
     unfinished_writes,
     write_error,
 )
-from gpt2core.params import FloatArray
 from gpt2core.store.folder import (
     DATA_FILE,
     INDEX_FILE,
@@ -41,7 +40,7 @@ from gpt2core.store.folder import (
     read_hparams,
     weights_bytes,
 )
-from gpt2core.store.weights import tensor_shapes, write_safetensors
+from gpt2core.store.weights import FloatArray, tensor_shapes, write_safetensors
 
 NO_TENSORFLOW = (
     "OpenAI's checkpoint files can only be read by TensorFlow, which is not installed here. "

@@ -20,7 +20,7 @@ from gpt2core.engine.layout import open_layout
 from gpt2core.errors import ModelFileError
 from gpt2core.files import file_size
 from gpt2core.hparams import MODEL_SIZES, HParams
-from gpt2core.params import Params
+from gpt2core.model import Params
 from gpt2core.store.folder import (
     DATA_FILE,
     INDEX_FILE,
@@ -42,7 +42,7 @@ DEMO_DIRECTORY = Path(__file__).parents[1] / "demo"
 
 @dataclass(frozen=True)
 class Model:
-    """A GPT-2 ready to run: name, tokenizer, hyper-parameters, weights (see ``params.py``).
+    """A GPT-2 ready to run: name, tokenizer, hyper-parameters, weights (see ``model.py``).
 
     ``path`` is the file that the weights come from; None for a model made in memory.
     """

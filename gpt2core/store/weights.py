@@ -1,6 +1,6 @@
 """Weights on disk: ``params`` <-> ``model.safetensors``, opened as a memory map.
 
-The loader calls this module with a file's path; ``params`` (see ``params.py``) is what the
+The loader calls this module with a file's path; ``params`` (see ``model.py``) is what the
 forward pass takes. The file uses the names and layout of Hugging Face's ``gpt2`` release
 (``h.0.attn.c_attn.weight`` is ``[n_in, n_out]``), so files of other tools load here, and
 files written here load there.
@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from gpt2core.errors import ModelFileError
 from gpt2core.files import atomic_write
 from gpt2core.hparams import HParams
-from gpt2core.params import Block, FloatArray, Linear, Norm, Params
+from gpt2core.model import BlockParams, LayerNormParams, LinearParams, Params
+
+FloatArray: TypeAlias = NDArray[np.float32]
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 ALIGNMENT = 64  # bytes, a cache line
@@ -61,13 +63,13 @@ def tensor_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
 def params_from_tensors(tensors: Mapping[str, FloatArray], n_layer: int) -> Params:
     """Tensors by their flat names -> the nested ``params``."""
 
-    def norm(name: str) -> Norm:
+    def norm(name: str) -> LayerNormParams:
         return {"g": tensors[f"{name}.weight"], "b": tensors[f"{name}.bias"]}
 
-    def linear(name: str) -> Linear:
+    def linear(name: str) -> LinearParams:
         return {"w": tensors[f"{name}.weight"], "b": tensors[f"{name}.bias"]}
 
-    blocks: list[Block] = [
+    blocks: list[BlockParams] = [
         {
             "ln_1": norm(f"h.{i}.ln_1"),
             "attn": {
@@ -91,10 +93,10 @@ def tensors_from_params(params: Params) -> dict[str, FloatArray]:
     """The nested ``params`` -> tensors by their flat names; nothing is copied."""
     tensors = {"wte.weight": params["wte"], "wpe.weight": params["wpe"]}
 
-    def add_norm(name: str, norm: Norm) -> None:
+    def add_norm(name: str, norm: LayerNormParams) -> None:
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = norm["g"], norm["b"]
 
-    def add_linear(name: str, linear: Linear) -> None:
+    def add_linear(name: str, linear: LinearParams) -> None:
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = linear["w"], linear["b"]
 
     for i, block in enumerate(params["blocks"]):
