@@ -143,6 +143,14 @@ def test_a_disk_that_locks_no_folders_keeps_the_layout_all_the_same(source, monk
     assert source.with_name(FILE_NAME).exists()
 
 
+def test_a_finished_layout_is_opened_without_a_lock(source, monkeypatch):
+    open_layout(source, SMALL.hparams, load_params)
+    monkeypatch.setattr(gpt2core.engine.layout, "folder_lock", None)
+    layout = open_layout(source, SMALL.hparams, load_params)
+    assert_same(layout, expected())
+    assert not layout.vocab.flags.owndata  # mapped, not in memory
+
+
 def test_a_failure_while_writing_leaves_nothing_behind(source, monkeypatch):
     def failing(params, hparams):
         yield np.zeros(3, np.float32)
