@@ -40,11 +40,12 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes"},
-    {"assets", "sse", "snippets", "forms"},
-    {"views"},
+    {"assets", "config", "sse", "snippets", "formatting"},
+    {"forms", "chips"},
+    {"views", "explanation", "request"},
+    {"page"},
     {"error_handlers"},
-    {"routes.ops", "routes.pages", "routes.stream", "routes.bpe"},
-    {"routes.export"},
+    {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"},
     {"__init__"},
     {"command"},
 ]
@@ -77,7 +78,9 @@ LOADED_BY = {
     "generate": {"numpy"},
 }
 
-REQUEST_MODULES = {"error_handlers"}  # beside the routes
+REQUEST_MODULES = {"request"}  # beside the routes
+# What templates show and what fields mean depends on no web framework.
+WITHOUT_FLASK = {"forms", "chips", "views", "explanation", "formatting", "snippets", "sse"}
 
 
 # What a source imports
@@ -219,7 +222,9 @@ def test_imports_of_the_page_point_one_way(module):
         ("routes.bpe", "from webapp.routes.pages import index", {"routes.pages"}),
         ("routes.bpe", "from webapp.routes import pages", {"routes.pages"}),
         ("views", "from webapp.error_handlers import register", {"error_handlers"}),
-        ("routes.bpe", "from webapp.views import N_COLOURS", set()),
+        ("routes.export", "from webapp.routes.stream import stream_messages", {"routes.stream"}),
+        ("views", "from webapp.request import response_kind", {"request"}),
+        ("routes.bpe", "from webapp.chips import N_COLOURS", set()),
     ],
 )
 def test_a_route_that_imports_a_route_is_noticed(module, source, found):
@@ -250,7 +255,7 @@ def request_touched(source: str) -> set[str]:
         name
         for name in imported_names(source, "webapp")
         if {"request", "request_ctx", "globals", "*"} & set(name.split(".")[1:])
-        and not name.startswith("urllib.")
+        and not name.startswith(("urllib.", "webapp."))  # webapp.request reads it for others
     }
     attributes = {
         f"{node.value.id}.{node.attr}"
@@ -268,13 +273,19 @@ def test_the_page_never_touches_an_engine(module):
 
 
 @each_webapp_module
-def test_only_routes_and_error_handlers_touch_the_request(module):
+def test_only_routes_and_the_request_module_touch_the_request(module):
     if module not in REQUEST_MODULES and not module.startswith("routes."):
         assert request_touched(WEBAPP[module]) == set()
 
 
+@pytest.mark.parametrize("module", sorted(WITHOUT_FLASK))
+def test_views_and_forms_know_no_web_framework(module):
+    imported = tops(imported_names(WEBAPP[module], "webapp"))
+    assert imported & {"flask", "werkzeug", "jinja2", "htmx_flask"} == set()
+
+
 def test_the_routes_do_touch_the_request():
-    assert request_touched(WEBAPP["routes.stream"]) and request_touched(WEBAPP["routes.pages"])
+    assert request_touched(WEBAPP["request"]) and request_touched(WEBAPP["routes.pages"])
 
 
 @each_webapp_module

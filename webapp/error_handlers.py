@@ -7,13 +7,14 @@ never; the message of a bad field stands beside that field.
 
 import logging
 
-from flask import Flask, g, jsonify, render_template, request
+from flask import Flask, jsonify, render_template
 from werkzeug.exceptions import HTTPException
 
 from gpt2core.engine.events import Unavailable
 from gpt2core.errors import InputError, ModelFileError
 from webapp.forms import LABELS, FormErrors
-from webapp.views import render_page
+from webapp.page import render_page
+from webapp.request import response_kind, typed
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +24,6 @@ SENTENCES = {
     413: "The text is too long to be taken at all.",
     415: "Send the fields as a form or as a JSON object.",
 }
-# What can be asked for, and what we call it.
-KINDS = {"text/html": "page", "application/json": "json", "text/event-stream": "htmx"}
-
-
-def response_kind() -> str:
-    """What the client asked for: ``"htmx"`` partials, ``"json"`` or a whole ``"page"``."""
-    if request.htmx:
-        return "htmx"
-    # Whoever sends JSON, or wants a file of it, and takes anything is a program.
-    about_json = request.is_json or request.path.endswith(".json")
-    usual = "application/json" if about_json else "text/html"
-    # Of several that please alike the first is taken.
-    return KINDS[request.accept_mimetypes.best_match([usual, *KINDS], default=usual)]
 
 
 def register(app: Flask) -> None:
@@ -46,11 +34,6 @@ def register(app: Flask) -> None:
     app.register_error_handler(ModelFileError, lambda error: plain_error(503, str(error)))
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, unexpected)
-
-
-def typed() -> dict:
-    """The fields of this request, once a route has read them: the form is shown again."""
-    return g.get("typed", {})
 
 
 def bad_form(error: FormErrors):

@@ -11,19 +11,11 @@ from gpt2core.engine.sequence import ENDOFTEXT_ID, Candidate, GeneratedToken
 from gpt2core.sampling import SamplingParams
 from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, JSON, ROBOT
+from webapp.chips import N_COLOURS, group_chips, make_chip, note_of, readable, token_bars
+from webapp.formatting import exact, percent
 from webapp.forms import GenerationRequest
-from webapp.views import (
-    N_COLOURS,
-    Result,
-    exact,
-    group_chips,
-    make_chip,
-    note_of,
-    percent,
-    readable,
-    token_bars,
-    token_view,
-)
+from webapp.page import token_view
+from webapp.views import Result
 
 ENCODER = default_encoder()
 ROBOT_IDS = ENCODER.encode(ROBOT)  # three tokens, of two, one and one byte

@@ -22,11 +22,11 @@ from flask import Blueprint, Response, current_app, request
 
 from gpt2core.errors import InputError
 from gpt2core.sampling import SamplingParams
-from gpt2core.tokenizer.bpe import Encoder
-from gpt2core.tokenizer.decoding import is_utf8, replace_surrogates
+from gpt2core.tokenizer.bpe import Encoder, is_utf8, replace_surrogates
+from webapp.chips import TokenChip
 from webapp.forms import GenerationRequest, checked_prompt, parse_kept
-from webapp.routes.stream import submitted_values
-from webapp.views import Result, TokenChip
+from webapp.request import submitted_values
+from webapp.views import Result
 
 blueprint = Blueprint("downloads", __name__)
 

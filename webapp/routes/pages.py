@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask import Blueprint, abort, current_app, request, send_from_directory
 
-from webapp.views import EXAMPLES, render_page
+from webapp.page import EXAMPLES, render_page
 
 blueprint = Blueprint("pages", __name__)
 

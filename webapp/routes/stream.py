@@ -15,21 +15,20 @@ from flask import (
     Blueprint,
     Response,
     current_app,
-    g,
     jsonify,
     render_template,
     request,
     stream_with_context,
 )
-from werkzeug.exceptions import ClientDisconnected, UnsupportedMediaType
+from werkzeug.exceptions import ClientDisconnected
 
 from gpt2core.engine.events import Failed, Generation, Prefilling, Queued, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
-from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp import sse
-from webapp.error_handlers import response_kind
 from webapp.forms import FormErrors, GenerationRequest, checked_prompt, parse_request
-from webapp.views import Result, render_page, token_view
+from webapp.page import render_page, token_view
+from webapp.request import response_kind, submitted_values
+from webapp.views import Result
 
 blueprint = Blueprint("generation", __name__)
 
@@ -169,28 +168,3 @@ def stream_messages(asked: GenerationRequest, generation: Generation) -> Iterato
             yield message("stream/end.html")
     finally:  # also when something fails, or the reader left, which closes this generator
         generation.cancel()
-
-
-def submitted_values() -> dict:
-    """The fields of the request; kept at hand for a page that tells an error."""
-    g.typed = read_values()
-    return g.typed
-
-
-def read_values() -> dict:
-    """The fields, from a form or a JSON object."""
-    if request.is_json:
-        try:
-            values = request.get_json(silent=True)
-        except RecursionError:  # a hundred thousand opening brackets, for example
-            values = None
-        if not isinstance(values, dict):
-            raise UnsupportedMediaType
-        # JSON can spell half a character ("\\ud800"); no answer could repeat it.
-        return {k: replace_surrogates(v) if isinstance(v, str) else v for k, v in values.items()}
-    # The button pressed comes last: what it keeps goes before what the form keeps.
-    values = {name: all_of_it[-1] for name, all_of_it in request.form.lists()}
-    if response_kind() == "page" and "prompt" in values:
-        # A browser's own form submission writes each line end of a textarea as CR LF.
-        values["prompt"] = values["prompt"].replace("\r\n", "\n")
-    return values

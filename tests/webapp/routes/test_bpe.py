@@ -11,8 +11,7 @@ from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES
 from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.gpt2core.tokenizer.test_bpe import TRICKY_TEXT
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, JSON, ROBOT, parse, textarea_value
-from webapp.routes.bpe import (
-    EXAMPLES,
+from webapp.explanation import (
     MAX_CHARS,
     MAX_CHIPS,
     MAX_DRAWN,
@@ -22,6 +21,7 @@ from webapp.routes.bpe import (
     explain,
     visible,
 )
+from webapp.routes.bpe import EXAMPLES
 from webapp.snippets import MAX_LINK
 
 
