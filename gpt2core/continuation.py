@@ -1,0 +1,191 @@
+"""A prompt and the tokens that follow it, as text: decoding, spans, speed, JSON.
+
+Above the tokenizer and :mod:`gpt2core.generate`, whose tokens it receives one by one; below
+the command line and the web page, which show the same continuation as text, stream, JSON and
+file. Encoding a text again may give other tokens, so a text that is continued keeps its ids:
+``prefix`` holds tokens of an earlier run that this run goes on after.
+
+Invariants: bytes are decoded across tokens, so no character is ever broken; the texts of all
+steps joined are the text; every token has the span of characters that its bytes touch.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2core.engine.sequence import Candidate, GeneratedToken
+from gpt2core.tokenizer.bpe import Encoder, StreamDecoder, is_utf8, token_spans
+
+LOGPROB_DIGITS = 6  # after the point, in JSON and files; float32 holds no more
+
+
+@dataclass(frozen=True)
+class TextToken:
+    """One token at its place in a text.
+
+    ``index`` counts from the first token of the prompt. ``piece`` is the token in the byte
+    alphabet (``Ġall``), ``data`` its bytes. ``start`` and ``end`` delimit the characters that
+    the bytes touch; tokens that share a character have overlapping spans.
+    """
+
+    index: int
+    id: int
+    piece: str
+    data: bytes
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str | None:
+        """The token's own text; None for a part of a character and for the end of the text."""
+        return self.data.decode() if is_utf8(self.data) and self.start < self.end else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The token without its place: id, piece, and bytes in hex."""
+        return {"id": self.id, "piece": self.piece, "bytes": self.data.hex()}
+
+    def to_json_with_span(self) -> dict[str, Any]:
+        """The same with the characters that the token touches."""
+        return {**self.to_json(), "start": self.start, "end": self.end}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one more token adds to a continuation.
+
+    ``text`` holds the characters that became complete, possibly none. They are shared by the
+    tokens ``first`` to ``token.index``. ``is_complete`` is false while bytes of a character
+    wait for the next token. ``generated`` is None for a token of the prefix, of which neither
+    probability nor candidates are known.
+    """
+
+    token: TextToken
+    text: str
+    first: int
+    is_complete: bool
+    generated: GeneratedToken | None
+
+    @property
+    def logprob(self) -> float | None:
+        """The model's own log-probability of the token, as it is exported."""
+        return round(self.generated.logprob, LOGPROB_DIGITS) if self.generated else None
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The likeliest tokens at this place, likeliest first."""
+        return self.generated.candidates if self.generated else ()
+
+
+class Continuation:
+    """A text that grows token by token: ``prompt``, then ``prefix``, then what is generated.
+
+    ``ids`` are the prompt's tokens; ``prefix`` are ids that an earlier run generated. Neither
+    list is changed. Usage::
+
+        continuation = Continuation(encoder, prompt, ids)
+        for token in stream(engine, ids, n_tokens):
+            print(continuation.add(token).text, end="")
+    """
+
+    def __init__(
+        self, encoder: Encoder, prompt: str, ids: Sequence[int], prefix: Sequence[int] = ()
+    ):
+        self.encoder, self.prompt = encoder, prompt
+        self.prompt_tokens = text_tokens(encoder, prompt, ids)
+        self.steps: list[Step] = []
+        self.n_prefix = len(prefix)
+        self.finish_reason: str | None = None  # why the run ended; None while it goes on
+        self._decoder = StreamDecoder()
+        self._n_chars = len(prompt)  # of prompt and complete text
+        self._first_open = len(ids)  # index of the first token whose character is incomplete
+        self._times: list[float] = []  # seconds, when each generated token arrived
+        for id in prefix:
+            self._append(id, None)
+
+    def add(self, generated: GeneratedToken) -> Step:
+        """Append the next generated token; returns what it changes."""
+        self._times.append(time.perf_counter())
+        self.finish_reason = generated.finish_reason
+        return self._append(generated.id, generated)
+
+    def _append(self, id: int, generated: GeneratedToken | None) -> Step:
+        index = self.n_tokens
+        # 1. Decode. <|endoftext|> ends the text and is no part of it.
+        text = ""
+        if id != self.encoder.endoftext:
+            text = self._decoder.feed(self.encoder.token_bytes(id))
+        # 2. No token follows the last one: bytes that still wait become U+FFFD.
+        if generated and generated.finish_reason:
+            text += self._decoder.flush()
+        is_complete = not self._decoder.pending
+        # 3. Place the token. While its character is incomplete, the span reaches one character
+        #    beyond the text: the character that the next tokens complete.
+        start, self._n_chars = self._n_chars, self._n_chars + len(text)
+        end = self._n_chars if is_complete else self._n_chars + 1
+        token = TextToken(
+            index, id, self.encoder.decoder[id], self.encoder.token_bytes(id), start, end
+        )
+        step = Step(token, text, self._first_open, is_complete, generated)
+        self.steps.append(step)
+        # 4. After a complete character the next token begins a new group.
+        if is_complete:
+            self._first_open = index + 1
+        return step
+
+    @property
+    def generated(self) -> list[Step]:
+        """The steps of this run, without the prefix."""
+        return self.steps[self.n_prefix :]
+
+    @property
+    def n_tokens(self) -> int:
+        """All tokens in the context: prompt, prefix and what was generated."""
+        return len(self.prompt_tokens) + len(self.steps)
+
+    @property
+    def text(self) -> str:
+        """The text of this run. A character that began in the prefix is part of it."""
+        return "".join(step.text for step in self.generated)
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens after the prompt: the prefix of a run that goes on from here."""
+        return [step.token.id for step in self.steps]
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Decoding speed since the first generated token; None before there are two."""
+        if len(self._times) < 2 or self._times[-1] <= self._times[0]:
+            return None
+        return (len(self._times) - 1) / (self._times[-1] - self._times[0])
+
+    def to_json(self, model_name: str, seed: int | None) -> dict[str, Any]:
+        """The run as one JSON object: the text, its tokens, and how they were made."""
+        speed = self.tokens_per_second
+        return {
+            "model": model_name,
+            "prompt": self.prompt,
+            "prompt_tokens": len(self.prompt_tokens),
+            "text": self.text,
+            "tokens": [
+                {**step.token.to_json(), "logprob": step.logprob} for step in self.generated
+            ],
+            "finish_reason": self.finish_reason,
+            "seed": seed,
+            "tokens_per_second": None if speed is None else round(speed, 1),
+        }
+
+
+def text_tokens(encoder: Encoder, text: str, ids: Sequence[int]) -> list[TextToken]:
+    """The tokens of ``text``, whose ids are ``ids``, each with its span."""
+    data = [encoder.token_bytes(id) for id in ids]
+    return [
+        TextToken(index, id, encoder.decoder[id], data[index], start, end)
+        for index, (id, (start, end)) in enumerate(zip(ids, token_spans(text, data), strict=True))
+    ]
+
+
+def tokens_to_json(tokens: Sequence[TextToken]) -> dict[str, Any]:
+    """A tokenized text as one JSON object."""
+    return {"n_tokens": len(tokens), "tokens": [token.to_json_with_span() for token in tokens]}
