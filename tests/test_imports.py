@@ -32,7 +32,7 @@ CORE_ORDER = [
 WEB_ORDER = [
     {"routes"},
     {"assets", "config", "sse", "snippets", "formatting"},
-    {"forms", "chips"},
+    {"forms", "chips", "services"},
     {"views", "explanation", "request"},
     {"page"},
     {"error_handlers"},

@@ -9,8 +9,7 @@ from flask import Flask
 from htmx_flask import Htmx
 
 from gpt2core.serving import ModelServer
-from gpt2core.settings import Settings
-from webapp import error_handlers, snippets
+from webapp import error_handlers, services, snippets
 from webapp.assets import asset
 from webapp.routes import bpe, export, ops, pages, stream
 
@@ -31,16 +30,16 @@ def create_app(config: Settings | None = None) -> Flask:
     """
     settings = config or Settings.from_environment()
     app = Flask(__name__, template_folder=asset("templates"), static_folder=asset("static"))
-    app.config["SETTINGS"] = settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_chars * BYTES_A_CHAR + 10_000
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
     app.json.sort_keys = False
     app.json.ensure_ascii = False  # Ġ is meant to be read
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     Htmx(app)
-    app.extensions["scheduler"] = ModelServer(
+    scheduler = ModelServer(
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
     )
+    services.attach(app, scheduler, settings)
     for module in (pages, stream, bpe, export, ops):
         app.register_blueprint(module.blueprint)
     error_handlers.register(app)
@@ -55,7 +54,7 @@ def create_app(config: Settings | None = None) -> Flask:
 
     @app.context_processor
     def common():
-        return {"scheduler": app.extensions["scheduler"]}
+        return {"scheduler": scheduler}
 
     @app.after_request
     def secure(response):

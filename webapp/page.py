@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from flask import current_app, render_template
+from flask import render_template
 
 from gpt2core.tokenizer.bpe import replace_surrogates
 from webapp.chips import group_chips
 from webapp.forms import DEFAULTS, FormErrors, parse_request
+from webapp.services import get_scheduler, get_settings
 from webapp.views import Result, TokenView
 
 EXAMPLES = (
@@ -52,8 +53,8 @@ def kept_preview(form: dict[str, str]) -> Result | None:
     """The text that the form's kept tokens make, before anything is generated, if it is one."""
     if not form["kept"]:
         return None
-    scheduler = current_app.extensions["scheduler"]
-    max_chars = current_app.config["SETTINGS"].max_chars
+    scheduler = get_scheduler()
+    max_chars = get_settings().max_chars
     fields = {"prompt": form["prompt"], "kept": form["kept"], "n_tokens": "1"}
     try:
         asked = parse_request(fields, scheduler.encoder, scheduler.hparams, max_chars)
@@ -64,8 +65,8 @@ def kept_preview(form: dict[str, str]) -> Result | None:
 
 def token_view(text: str) -> TokenView:
     """``text`` cut into tokens, with its counts; of one that is not taken, the beginning."""
-    scheduler = current_app.extensions["scheduler"]
-    max_chars = current_app.config["SETTINGS"].max_chars
+    scheduler = get_scheduler()
+    max_chars = get_settings().max_chars
     n_left_out = max(0, len(text) - max_chars)
     text = replace_surrogates(text[:max_chars])
     ids = scheduler.encoder.encode(text)

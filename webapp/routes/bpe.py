@@ -4,11 +4,12 @@ Beside a prompt's journey: a page to link to and to project on a wall, written w
 the server.
 """
 
-from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 
 from gpt2core.errors import InputError
 from webapp.explanation import explain
 from webapp.request import response_kind
+from webapp.services import get_scheduler
 from webapp.snippets import MAX_LINK
 
 blueprint = Blueprint("bpe", __name__)
@@ -39,7 +40,7 @@ def typed():
 def explanation_of(text: str):
     """The page for ``text``, as a response."""
     try:
-        explained = explain(current_app.extensions["scheduler"].encoder, text)
+        explained = explain(get_scheduler().encoder, text)
     except InputError as error:
         if response_kind() != "page":
             raise

@@ -18,7 +18,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
 from gpt2core.errors import InputError
 from gpt2core.sampling import SamplingParams
@@ -26,6 +26,7 @@ from gpt2core.tokenizer.bpe import Encoder, is_utf8, replace_surrogates
 from webapp.chips import TokenChip
 from webapp.forms import GenerationRequest, checked_prompt, parse_kept
 from webapp.request import submitted_values
+from webapp.services import get_scheduler, get_settings
 from webapp.views import Result
 
 blueprint = Blueprint("downloads", __name__)
@@ -37,8 +38,8 @@ COLUMNS = ("index", "id", "piece", "bytes", "text", "start", "end", "logprob")
 def tokens(kind: str):
     """The tokens of ``prompt`` and ``kept`` as a file."""
     values = request.args if request.method == "GET" else submitted_values()
-    scheduler = current_app.extensions["scheduler"]
-    max_chars = current_app.config["SETTINGS"].max_chars
+    scheduler = get_scheduler()
+    max_chars = get_settings().max_chars
     prompt = replace_surrogates(checked_prompt(with_prompt(values), max_chars))
     kept = parse_kept(values, scheduler.hparams)
     rows = token_rows(scheduler.encoder, prompt, kept, parse_logprobs(values, len(kept)))

@@ -4,7 +4,9 @@ For load balancers, for people wondering, and for the line on the page that foll
 model's download. Nothing is computed here.
 """
 
-from flask import Blueprint, current_app, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, jsonify, redirect, render_template, request, url_for
+
+from webapp.services import get_scheduler
 
 blueprint = Blueprint("ops", __name__)
 
@@ -12,7 +14,7 @@ blueprint = Blueprint("ops", __name__)
 @blueprint.get("/healthz")
 def healthz():
     """``{"status": "ok" | "loading" | "failed", "model", "running", "waiting"}``; 503 unless ok."""
-    scheduler = current_app.extensions["scheduler"]
+    scheduler = get_scheduler()
     scheduler.start()
     if scheduler.failure:
         status = "failed"
@@ -25,7 +27,7 @@ def healthz():
 @blueprint.get("/model")
 def model():
     """Which model speaks, or how far it is from being ready; the page asks again and again."""
-    scheduler = current_app.extensions["scheduler"]
+    scheduler = get_scheduler()
     scheduler.start()
     return render_template("parts/model.html", just_ready=scheduler.model is not None)
 
@@ -33,7 +35,7 @@ def model():
 @blueprint.post("/model/retry")
 def retry():
     """Try again after a failed download."""
-    current_app.extensions["scheduler"].retry()
+    get_scheduler().retry()
     if request.htmx:
         return render_template("parts/model.html")
     return redirect(url_for("pages.index"))

@@ -9,9 +9,10 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, abort, current_app, request, send_from_directory
+from flask import Blueprint, abort, request, send_from_directory
 
 from webapp.page import EXAMPLES, render_page
+from webapp.services import get_scheduler
 
 blueprint = Blueprint("pages", __name__)
 
@@ -24,7 +25,7 @@ HTMX_VERSION = metadata.version("django-htmx")
 @blueprint.get("/")
 def index():
     """The page; query parameters fill the form."""
-    current_app.extensions["scheduler"].start()  # the model loads while people read
+    get_scheduler().start()  # the model loads while people read
     # A first visit starts with an example, so that there is something to look at.
     values = {"prompt": EXAMPLES[0], **request.args.to_dict()}
     # A form without JavaScript writes each line end of a textarea as CR LF.

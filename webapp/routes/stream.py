@@ -14,7 +14,6 @@ from dataclasses import replace
 from flask import (
     Blueprint,
     Response,
-    current_app,
     jsonify,
     render_template,
     request,
@@ -28,6 +27,7 @@ from webapp import sse
 from webapp.forms import FormErrors, GenerationRequest, checked_prompt, parse_request
 from webapp.page import render_page, token_view
 from webapp.request import response_kind, submitted_values
+from webapp.services import get_scheduler, get_settings
 from webapp.views import Result
 
 blueprint = Blueprint("generation", __name__)
@@ -40,7 +40,7 @@ PATIENCE = 1.0  # seconds without news before a sign of life; also how soon a cl
 def tokenize():
     """The text cut into tokens: the strip for the page, JSON, or the whole page."""
     values, kind = submitted_values(), response_kind()
-    prompt = checked_prompt(values, current_app.config["SETTINGS"].max_chars)
+    prompt = checked_prompt(values, get_settings().max_chars)
     if kind == "page":  # the button for those without JavaScript
         return render_page(values)
     view = token_view(prompt)
@@ -56,7 +56,7 @@ def next_token():
     A courtesy to those who type: it never takes a place from those who generate. Nobody
     pressed a button, so a half-typed form or a busy model is a hint here, and no error.
     """
-    if current_app.extensions["scheduler"].is_busy:
+    if get_scheduler().is_busy:
         hint = "Others are generating; candidates are shown when there is room."
         return render_template("parts/next.html", hint=hint)
     try:
@@ -83,27 +83,27 @@ def generate():
         )
     result = finished_result(asked)
     if kind == "json":
-        return jsonify(result.to_json(current_app.extensions["scheduler"].label))
+        return jsonify(result.to_json(get_scheduler().label))
     # The seed stays as it was typed: an empty one gives another text each time.
     return render_page({**values, "kept": ""}, result=result)
 
 
 def checked_request(values: dict) -> GenerationRequest:
     """The fields as a request the model can take. Raises FormErrors."""
-    scheduler = current_app.extensions["scheduler"]
-    max_chars = current_app.config["SETTINGS"].max_chars
+    scheduler = get_scheduler()
+    max_chars = get_settings().max_chars
     return parse_request(values, scheduler.encoder, scheduler.hparams, max_chars)
 
 
 def new_result(asked: GenerationRequest) -> Result:
     """What a request grows into, empty yet."""
-    scheduler = current_app.extensions["scheduler"]
+    scheduler = get_scheduler()
     return Result(asked, scheduler.encoder, scheduler.hparams.n_ctx)
 
 
 def submit(asked: GenerationRequest) -> Generation:
     """Hand a request to the scheduler. Raises Unavailable."""
-    scheduler = current_app.extensions["scheduler"]
+    scheduler = get_scheduler()
     return scheduler.submit(asked.ids + asked.kept, asked.n_tokens, asked.sampling)
 
 
