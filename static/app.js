@@ -8,15 +8,15 @@
   const prompt = $("prompt"), stop = $("stop"), text = $("text"), strip = $("strip");
   const stopHere = $("stop-here"); // the same beside the text, where a window is too small for both
   let running = null; // the request that is under way: {ctx, connection once it streams}
-  let half = false; // whether the text that is shown was begun and is not finished
+  let half = false; // whether the shown text is unfinished
 
   const setRunning = (request) => {
     running = request;
-    // The one that goes away takes the focus with it.
+    // A button that is hidden loses the focus: move it first.
     if (!request && document.activeElement === stop) $("generate").focus();
     if (!request && document.activeElement === stopHere) text.focus({ preventScroll: true });
     stop.hidden = stopHere.hidden = !request;
-    // Not around the status line: what is busy is not read out.
+    // Not on an ancestor of the status line: screen readers stay silent about what is busy.
     for (const box of [text, strip]) box.setAttribute("aria-busy", String(Boolean(request)));
   };
   const halt = () => {
@@ -26,7 +26,7 @@
     if (connection?.reader) connection.reader.cancel();
     else ctx.request.abort();
   };
-  // A text that broke off can go on, whatever the reason.
+  // An interrupted text can be continued, whatever the reason.
   const brokeOff = (status) => {
     setRunning(null);
     $("status").textContent = status;
@@ -39,13 +39,13 @@
     brokeOff("Stopped.");
   };
 
-  // Giving up a request is no error: answer it with "nothing new" instead.
+  // An aborted request is no error: answer it with 204, "nothing new".
   const quietly = (fetch) => (...request) => fetch(...request).catch((error) => {
     if (error.name !== "AbortError") throw error;
     return new Response(null, { status: 204 });
   });
-  // Of several requests for one place the newest counts. htmx knows only the last but one:
-  // when a request that it gave up ends, it forgets the one that took its place.
+  // Only the newest request for a target counts. htmx bug: when an aborted request ends, htmx
+  // drops its record of the request that replaced it, so we keep our own.
   const newest = new WeakMap(); // target -> request
   document.addEventListener("htmx:before:request", (event) => {
     const { ctx } = event.detail;
@@ -59,7 +59,12 @@
     for (const box of pinned.keys()) pinned.set(box, true);
     setRunning({ ctx });
   });
-  // Candidates for a text that is changing are of no use any more.
+  // A form with hx-post ignores the formaction of the button that submits it.
+  form.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
+    const address = ctx.sourceEvent?.submitter?.getAttribute("formaction");
+    if (address) ctx.request.action = address;
+  });
+  // The candidates belong to a text that is changing.
   form.addEventListener("input", () => newest.get($("next"))?.abort());
   form.addEventListener("htmx:before:sse:connection", (event) => {
     if (!running) return;
@@ -71,7 +76,7 @@
   });
   form.addEventListener("htmx:sse:close", (event) => {
     if (event.detail.connection !== running?.connection) return; // one that was replaced
-    if ($("status").textContent.startsWith("Done")) {
+    if ($("status").querySelector("[data-finish-reason]")) {
       half = false;
       setRunning(null);
     } else if ($("problem").firstElementChild) {
@@ -114,7 +119,8 @@
     p.textContent = message;
     return p;
   };
-  // Chips of an earlier prompt would mislead. Said once, however much is typed meanwhile.
+  // Chips of an earlier prompt would mislead. An equal note is not replaced, so that a screen
+  // reader reads it once.
   const notCut = (className, why) => {
     if ($("tokens").textContent !== why) $("tokens").replaceChildren(note(className, why));
   };
@@ -130,7 +136,7 @@
     if ($("problem").firstElementChild) reveal();
   }).observe($("problem"), { childList: true });
 
-  // Whoever changes a field is mending it: its message has been read.
+  // A changed field loses its message.
   form.addEventListener("input", ({ target }) => {
     $(`error-${target.name}`)?.replaceChildren();
     target.removeAttribute("aria-invalid");
@@ -154,8 +160,8 @@
     if (focus) first?.focus();
   };
 
-  // Keep the newest token in sight unless the reader scrolled up. Being away from the end
-  // says nothing by itself: more may have come since the last scroll of ours.
+  // Keep the newest token in sight unless the reader scrolled up. A distance from the end does
+  // not show that: tokens may have arrived since our last scroll. The direction does.
   const pinned = new Map([[text, true], [strip, true]]);
   for (const box of pinned.keys()) {
     let last = 0;
@@ -165,7 +171,7 @@
       else if (at < last) pinned.set(box, false);
       last = at;
     });
-    // At once, or the next token's scroll undoes the reader's own.
+    // Before the scroll event, or the next token's scroll would undo the reader's.
     box.addEventListener("wheel", ({ deltaY }) => {
       if (deltaY < 0 && box.scrollTop > 0) pinned.set(box, false);
     }, { passive: true });
@@ -200,11 +206,11 @@
   });
 })();
 
-// "Try again" gives way to what it leads to, and the focus goes there; htmx then keeps it.
+// The button "Try again" is replaced by the progress: focus its container, which htmx keeps.
 document.addEventListener("submit", ({ target }) => target.closest("#model")?.focus());
 
-// Copy buttons: data-copy names the element whose text goes to the clipboard. Away from
-// https and localhost browsers withhold the clipboard; then the text is selected instead.
+// Copy buttons: data-copy is the id of the element whose text is copied. Without https or
+// localhost there is no clipboard; the text is selected instead.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;

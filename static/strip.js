@@ -1,13 +1,12 @@
-// The strip and the text are one thing: hovering, focusing or selecting one lights up the
-// other; a chip opens a card that says what the token is and, where the model chose it,
-// what else it might have been.
+// Links the strip and the text: hovering, focusing or selecting one highlights the other. A
+// chip opens a card that describes the token and, for a generated one, lists the candidates.
 (() => {
   "use strict";
   const $ = (id) => document.getElementById(id);
   const form = $("form"), prompt = $("prompt"), mirror = $("mirror");
   const text = $("text"), strip = $("strip"), card = $("card");
 
-  // HTML cannot hold a NUL; a prompt that has one comes as JSON besides.
+  // HTML cannot hold a NUL, so a text with one is also in data-value, as JSON.
   for (const area of document.querySelectorAll("textarea[data-value]")) area.defaultValue = JSON.parse(area.dataset.value);
   if (!form) return;
 
@@ -51,7 +50,7 @@
     if (strip.contains(chip)) {
       const index = Number(chip.dataset.index);
       lightResult(index, index);
-      // A character that several tokens share may have come out before the last of them.
+      // Bytes that make no character appear as text before the last token of their group.
       const first = Number((chip.closest(".group") ?? chip.parentElement).querySelector(".chip").dataset.index);
       for (const span of text.querySelectorAll("[data-first]")) {
         toggle(span, Number(span.dataset.first) <= index && Number(span.dataset.last) >= first);
@@ -62,7 +61,7 @@
   };
   const hovers = matchMedia("(hover: hover)");
   const chipAt = (node) => node.closest?.(".strip .chip");
-  // What is selected stays lit while nothing else is pointed at.
+  // While nothing else is hovered, the selection stays highlighted.
   const lightSelection = () => {
     dark();
     if (document.activeElement === prompt) {
@@ -176,16 +175,16 @@
   };
 
   // --- what else it might have been --------------------------------------------------
-  const percent = (p) => (p >= 0.0995 ? `${Math.round(100 * p)}%` : p >= 0.0005 ? `${(100 * p).toFixed(1)}%` : "<0.1%");
+  // Numbers are shown as the server spelled them: {id, piece, probability, percent, level}.
   const alternatives = (chip, candidates) => {
-    const rows = candidates.map(([id, piece, probability]) => {
+    const rows = candidates.map(({ id, piece, probability, percent }) => {
       const meter = make("meter", { min: 0, max: 1, value: probability });
-      meter.setAttribute("aria-label", percent(probability));
+      meter.setAttribute("aria-label", percent);
       const button = make("button", { type: "button", className: "candidate", title: "Go on from here with this token" },
         make("span", { className: "piece", textContent: piece }));
       button.addEventListener("click", () => goOn([...madeIds(chip.dataset.index), id]));
       const chosen = String(id) === chip.dataset.id ? " chosen" : "";
-      return make("li", { className: chosen }, button, meter, make("span", { textContent: percent(probability) + chosen }));
+      return make("li", { className: chosen }, button, meter, make("span", { textContent: percent + chosen }));
     });
     return [
       make("p", { className: "card-head", textContent: "The model’s ten likeliest here; choose one to branch off" }),
@@ -204,7 +203,8 @@
   // What can follow a text that was stopped or cut back.
   const offer = (...buttons) => $("after").replaceChildren(make("div", { className: "actions" }, ...buttons));
   form.addEventListener("glyph:stopped", () => {
-    const made = madeIds(), again = Object.assign(keepButton([], "Regenerate"), { name: "regenerate", value: madeAfter || "1" });
+    const made = madeIds(), again = keepButton(madeAfter, "Regenerate");
+    again.setAttribute("formaction", `${form.getAttribute("action")}?regenerate=1`);
     offer(...(made.length ? [keepButton(made, "Continue")] : []), again);
   });
   const goOn = (ids) => {
@@ -221,7 +221,7 @@
     for (const item of strip.querySelectorAll("li")) {
       const chips = [...item.querySelectorAll(".chip")];
       const left = chips.filter((c) => !c.matches(".generated") || Number(c.dataset.index) <= last);
-      // Half of a bracket's tokens do not make its character any more.
+      // The tokens left of a bracket no longer make its character, so they stand alone.
       if (left.length < chips.length) item.replaceWith(...left.map((one) => make("li", {}, one)));
     }
     for (const span of text.querySelectorAll(".made")) if (Number(span.dataset.last) > last) span.remove();
@@ -232,20 +232,21 @@
     chip.focus();
   };
 
-  // Tokens that are kept belong to the prompt they were made from, whatever has been typed.
-  let sent = null, madeFrom = $("prompt-text").firstElementChild && prompt.defaultValue, madeAfter = "";
+  // Kept tokens belong to the prompt from which they were generated: restore it.
+  let sent = null, madeFrom = $("prompt-text").firstElementChild && prompt.defaultValue, madeAfter = [];
   form.addEventListener("submit", ({ submitter }) => {
-    const { name, value } = submitter ?? {}, kept = name === "kept" || (name === "regenerate" && value !== "1") ? value : "";
+    const kept = submitter?.name === "kept" ? submitter.value : "";
     if (kept && submitter.closest("#after") && madeFrom && prompt.value !== madeFrom) {
       prompt.value = madeFrom;
       prompt.dispatchEvent(new Event("input", { bubbles: true }));
     }
-    sent = [prompt.value, kept || form.querySelector('input[name="kept"]')?.value || ""];
+    const after = submitter?.name === "kept" ? kept : form.querySelector('input[name="kept"]')?.value;
+    sent = [prompt.value, after ? after.split(",") : []];
   }, true);
   form.addEventListener("htmx:before:sse:connection", () => { [madeFrom, madeAfter] = sent; }); // it was accepted
 
-  // A stream that goes on draws kept chips anew, without what the model thought of them;
-  // that is still on the page, as far as all tokens before are the same.
+  // A stream draws kept chips again without their candidates. Those are still on the page, and
+  // valid as long as all tokens before are the same: carry them over.
   let remembered = [];
   form.addEventListener("htmx:before:request", ({ target }) => {
     if (target !== form) return;
@@ -263,10 +264,10 @@
       if (!before.dataset.candidates || !chip.matches(".generated:not([data-candidates])")) continue;
       chip.dataset.candidates = before.dataset.candidates;
       const same = chip.dataset.id === before.dataset.id;
-      const mine = JSON.parse(before.dataset.candidates).find(([id]) => String(id) === chip.dataset.id);
-      const share = same ? before.querySelector(".probability")?.textContent : mine && percent(mine[2]);
+      const mine = JSON.parse(before.dataset.candidates).find(({ id }) => String(id) === chip.dataset.id);
+      const share = same ? before.querySelector(".probability")?.textContent : mine?.percent;
       if (!share) continue;
-      chip.classList.add(same ? before.className.match(/\bp\d+\b/)[0] : `p${Math.round(10 * mine[2])}`);
+      chip.classList.add(same ? before.className.match(/\bp\d+\b/)[0] : `p${mine.level}`);
       chip.append(make("span", { className: "probability", textContent: share }));
     }
     remembered = [];

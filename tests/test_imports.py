@@ -31,7 +31,7 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes"},
-    {"assets", "config", "sse", "snippets", "formatting"},
+    {"assets", "config", "sse", "snippets", "formatting", "links"},
     {"forms", "chips", "services"},
     {"views", "explanation", "request"},
     {"page"},

@@ -1,40 +1,41 @@
 """The web page: :func:`create_app` puts its parts together.
 
-First stop of a prompt's journey: gunicorn (or ``flask --app webapp run``) calls
-``create_app`` and the routes of ``pages``, ``generation``, ``bpe``, ``downloads`` and
-``ops`` answer. The scheduler is the app's only mutable state.
+gunicorn (or ``flask --app webapp run``) calls ``create_app``; requests are answered by the
+modules in ``routes``. The scheduler is the app's only mutable state.
 """
 
-from flask import Flask
+from flask import Flask, Response
+from flask.json.provider import DefaultJSONProvider
 from htmx_flask import Htmx
 
 from gpt2core.serving import ModelServer
-from webapp import error_handlers, services, snippets
+from webapp import chips, error_handlers, formatting, forms, links, services, snippets
 from webapp.assets import asset
 from webapp.routes import bpe, export, ops, pages, stream
 
-# Everything comes from this server, scripts and styles as files: nothing inline runs.
+# Scripts and styles come from this server, as files: nothing inline runs.
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-BYTES_A_CHAR = 12  # the most a character takes in a form: four bytes, each as %XX
+MAX_BYTES_PER_CHAR = 12  # of a form: four bytes of UTF-8, each as %XX
+OTHER_FIELDS_BYTES = 10_000  # room for the fields beside the text
 
 
 def create_app(config: Settings | None = None) -> Flask:
     """The Flask app, with ``config`` or the settings of the environment.
 
-    Raises SettingError for a variable that cannot be used.
+    Raises SettingError for an invalid variable.
     """
     settings = config or Settings.from_environment()
     app = Flask(__name__, template_folder=asset("templates"), static_folder=asset("static"))
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_chars * BYTES_A_CHAR + 10_000
-    app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
-    app.json.sort_keys = False
-    app.json.ensure_ascii = False  # Ġ is meant to be read
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    max_bytes = settings.max_chars * MAX_BYTES_PER_CHAR + OTHER_FIELDS_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = max_bytes
+    json = DefaultJSONProvider(app)
+    json.sort_keys, json.ensure_ascii = False, False  # JSON shows Ġ, not \u0120
+    app.json = json
     Htmx(app)
     scheduler = ModelServer(
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
@@ -43,24 +44,32 @@ def create_app(config: Settings | None = None) -> Flask:
     for module in (pages, stream, bpe, export, ops):
         app.register_blueprint(module.blueprint)
     error_handlers.register(app)
-
-    app.jinja_env.globals.update(
-        htmx_version=pages.HTMX_VERSION,
-        as_curl=snippets.as_curl,
-        as_command=snippets.as_command,
-        as_python=snippets.as_python,
-        max_link=snippets.MAX_LINK,
-    )
-
-    @app.context_processor
-    def common():
-        return {"scheduler": scheduler}
+    add_template_names(app, scheduler)
 
     @app.after_request
-    def secure(response):
+    def secure(response: Response) -> Response:
         response.headers.update(SECURITY_HEADERS)
-        # One address answers in several forms, so a cache must tell them apart.
+        # One address answers in several forms; caches must keep them apart.
         response.vary.update(["Accept", "HX-Request"])
         return response
 
     return app
+
+
+def add_template_names(app: Flask, scheduler: ModelServer) -> None:
+    """What every template can use besides its own context."""
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters.update(
+        colour=chips.colour, plural=formatting.plural, thousands=formatting.thousands
+    )
+    app.jinja_env.globals.update(
+        scheduler=scheduler,
+        htmx_version=pages.HTMX_VERSION,
+        labels=forms.LABELS,
+        visible_fields=forms.VISIBLE_FIELDS,
+        as_curl=snippets.as_curl,
+        as_command=snippets.as_command,
+        as_python=snippets.as_python,
+        short_link=links.short_link,
+        max_link=links.MAX_LINK,
+    )

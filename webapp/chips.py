@@ -1,21 +1,22 @@
-"""Tokens as chips, candidates as bars: what templates show of a token.
+"""Tokens as chips and candidates as rows: what a template prints of one token.
 
-A chip says everything from the token's bytes, never from a lossy decoded string; chips
-side by side never have the same colour; tokens that share a character are one group.
+Between the core's :class:`TextToken` and the templates. Invariants: a chip describes the
+token's bytes, never a lossy decoded string; neighbouring chips differ in colour; tokens that
+share a character are one group.
 """
 
-import json
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpt2core.engine.sequence import GeneratedToken
-from gpt2core.tokenizer.bpe import Encoder, is_utf8, token_spans
-from webapp.formatting import percent
+from gpt2core.continuation import Step, TextToken
+from gpt2core.tokenizer.bpe import Encoder, is_utf8
+from webapp.formatting import bar_level, percent
 
-N_COLOURS = 6  # chips take them in turn, so neighbours differ
-# What the eye cannot tell apart, in words.
-SPELLED_OUT = {
+N_COLOURS = 6  # app.css has the classes c0 to c5
+# Characters that look alike or like nothing, in words.
+CHARACTER_NAMES = {
     " ": "space",
     "\n": "newline",
     "\t": "tab",
@@ -27,8 +28,8 @@ SPELLED_OUT = {
     "\ufe0f": "emoji style",
     "\ufeff": "byte order mark",
 }
-# The same made visible: control pictures, an open box for the space, arrows.
-PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {
+# Code point -> a character that can be seen: control pictures, an open box, arrows.
+VISIBLE_CHARACTERS = {code: chr(0x2400 + code) for code in range(0x20)} | {
     0x20: "␣",
     0x09: "⇥",
     0x0A: "↵",
@@ -38,168 +39,165 @@ PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One candidate for a place.
+class CandidateRow:
+    """One of the likeliest tokens at a place.
 
-    ``probability`` is the model's own, ``chance`` what temperature, top-k and top-p made
-    of it; ``chosen`` marks the token that was drawn.
+    ``probability`` is the model's own, ``sampling_probability`` the one after temperature,
+    top-k and top-p (0: cut off). ``is_chosen`` marks the token that was drawn.
     """
 
     id: int
     piece: str
-    note: str
+    description: str
     probability: float
-    chance: float
-    chosen: bool
+    sampling_probability: float
+    is_chosen: bool
 
     @property
     def percent(self) -> str:
         return percent(self.probability)
 
     @property
-    def chance_percent(self) -> str:
-        return percent(self.chance) if self.chance else "cut off"
+    def sampling_percent(self) -> str:
+        return percent(self.sampling_probability) if self.sampling_probability else "cut off"
+
+    def to_json(self) -> dict[str, int | float | str]:
+        """What the card of a chip shows, every number spelled and rounded already."""
+        return {
+            "id": self.id,
+            "piece": self.piece,
+            "probability": round(self.probability, 4),
+            "percent": self.percent,
+            "level": bar_level(self.probability),
+        }
 
 
 @dataclass(frozen=True)
 class TokenChip:
     """One token as the strip shows it.
 
-    ``piece`` is its spelling in the byte alphabet (``Ġall``), ``readable`` its text with
-    white space made visible, ``bytes`` hex. ``note`` says in words what the eye could not
-    tell: which white space, or which bytes when the token is only part of a character.
-    ``start``/``end`` are the characters it touches, ``rank`` that of the merge that made
-    it. A generated token has its ``bars``, and a ``probability`` unless it was only kept.
+    ``description`` names what the eye cannot tell: which white space, or which bytes if the
+    token is only part of a character. ``rank`` is that of the merge that made the token.
+    ``is_generated`` includes kept tokens, whose ``probability`` is unknown.
     """
 
-    index: int
-    id: int
-    piece: str
-    readable: str
-    bytes: str
-    note: str
-    start: int
-    end: int
+    token: TextToken
+    description: str
     rank: int | None
-    generated: bool = False
+    is_generated: bool = False
     probability: float | None = None
-    bars: tuple[Bar, ...] = ()
+    candidates: tuple[CandidateRow, ...] = ()
 
     @property
-    def colour(self) -> int:
-        return self.index % N_COLOURS
+    def readable(self) -> str:
+        return readable(self.token.data)
 
     @property
     def percent(self) -> str:
         return "" if self.probability is None else percent(self.probability)
 
     @property
-    def level(self) -> int:
-        """The probability in tenths, for the shade under the chip."""
-        return round(10 * (self.probability or 0))
+    def level(self) -> int | None:
+        return None if self.probability is None else bar_level(self.probability)
 
     @property
-    def candidates(self) -> str:
-        """The bars as JSON, for the card that a chip opens: id, piece, both probabilities."""
-        return json.dumps(
-            [[b.id, b.piece, round(b.probability, 4), round(b.chance, 4)] for b in self.bars]
-        )
-
-    def to_json(self) -> dict:
-        """The token as ``POST /tokenize`` answers it."""
-        return {
-            "id": self.id,
-            "piece": self.piece,
-            "bytes": self.bytes,
-            "start": self.start,
-            "end": self.end,
-        }
+    def candidates_json(self) -> list[dict[str, int | float | str]]:
+        return [row.to_json() for row in self.candidates]
 
 
 @dataclass(frozen=True)
 class ChipGroup:
-    """Tokens that cannot be told apart in the text, and that text: mostly one token.
+    """The chips of tokens that share a character, mostly a single one, and their text.
 
     An emoji cut into three tokens is one group of three.
     """
 
-    chips: list[TokenChip]
+    chips: Sequence[TokenChip]
     text: str
 
     @property
     def first(self) -> int:
-        return self.chips[0].index
+        return self.chips[0].token.index
 
     @property
     def last(self) -> int:
-        return self.chips[-1].index
+        return self.chips[-1].token.index
 
     @property
     def label(self) -> str:
-        """The shared text, visible."""
-        return self.text.translate(PICTURES)
+        """The shared text, with white space made visible."""
+        return self.text.translate(VISIBLE_CHARACTERS)
 
 
-def group_chips(encoder: Encoder, text: str, ids: list[int]) -> list[ChipGroup]:
-    """Chips of ``text``, whose ids are ``ids``, grouped where they share a character."""
-    spans = token_spans(text, [encoder.token_bytes(i) for i in ids])
+def colour(index: int) -> int:
+    """The colour of chip ``index``: 0 to ``N_COLOURS - 1``, in turn, so neighbours differ."""
+    return index % N_COLOURS
+
+
+def make_chip(encoder: Encoder, token: TextToken) -> TokenChip:
+    """The chip of a token of a text that somebody wrote."""
+    return TokenChip(token, describe_token(encoder, token), encoder.merge_rank(token.id))
+
+
+def generated_chip(encoder: Encoder, step: Step) -> TokenChip:
+    """The chip of a generated or kept token."""
+    return TokenChip(
+        step.token,
+        describe_token(encoder, step.token),
+        encoder.merge_rank(step.token.id),
+        is_generated=True,
+        probability=math.exp(step.generated.logprob) if step.generated else None,
+        candidates=candidate_rows(encoder, step),
+    )
+
+
+def candidate_rows(encoder: Encoder, step: Step) -> tuple[CandidateRow, ...]:
+    """The candidates for the token's place, likeliest first."""
+    return tuple(
+        CandidateRow(
+            candidate.id,
+            encoder.decoder[candidate.id],
+            describe_bytes(encoder.token_bytes(candidate.id)),
+            math.exp(candidate.logprob),
+            candidate.sampling_probability,
+            candidate.id == step.token.id,
+        )
+        for candidate in step.candidates
+    )
+
+
+def group_chips(chips: Sequence[TokenChip], text: str) -> list[ChipGroup]:
+    """The chips of ``text``, grouped where they share a character."""
     groups: list[list[TokenChip]] = []
-    for index, (id, span) in enumerate(zip(ids, spans, strict=True)):
-        chip = make_chip(encoder, id, index, span)
-        if groups and span[0] < groups[-1][-1].end:
+    for chip in chips:
+        if groups and chip.token.start < groups[-1][-1].token.end:
             groups[-1].append(chip)
         else:
             groups.append([chip])
-    return [ChipGroup(chips, text[chips[0].start : chips[-1].end]) for chips in groups]
-
-
-def make_chip(encoder: Encoder, id: int, index: int, span: tuple[int, int], **made) -> TokenChip:
-    """The chip of token ``id``; ``made`` holds what only a generated token has."""
-    data = encoder.token_bytes(id)
-    return TokenChip(
-        index,
-        id,
-        encoder.decoder[id],
-        readable(data),
-        data.hex(),
-        "end of text" if id == encoder.endoftext else note_of(data),
-        *span,
-        encoder.merge_rank(id),
-        **made,
-    )
-
-
-def token_bars(encoder: Encoder, token: GeneratedToken) -> tuple[Bar, ...]:
-    """The candidates for a token's place, likeliest first."""
-    return tuple(
-        Bar(
-            c.id,
-            encoder.decoder[c.id],
-            note_of(encoder.token_bytes(c.id)),
-            math.exp(c.logprob),
-            c.sampling_probability,
-            c.id == token.id,
-        )
-        for c in token.candidates
-    )
+    return [ChipGroup(group, text[group[0].token.start : group[-1].token.end]) for group in groups]
 
 
 def readable(data: bytes) -> str:
-    """A token as text with white space made visible; bytes in hex where it is not text."""
-    return data.decode().translate(PICTURES) if is_utf8(data) else data.hex(" ")
+    """A token as text with white space made visible; bytes in hex if it is not text."""
+    return data.decode().translate(VISIBLE_CHARACTERS) if is_utf8(data) else data.hex(" ")
 
 
-def note_of(data: bytes) -> str:
-    """In words, what the bytes of a token are when the eye cannot tell; else ``""``."""
+def describe_token(encoder: Encoder, token: TextToken) -> str:
+    """:func:`describe_bytes`, and a name for the special token."""
+    return "end of text" if token.id == encoder.endoftext else describe_bytes(token.data)
+
+
+def describe_bytes(data: bytes) -> str:
+    """A token's bytes in words if the eye cannot tell what they are; else ``""``."""
     if not is_utf8(data):
-        count = "byte" if len(data) == 1 else "bytes"
-        return f"{count} {data.hex(' ')}"
+        noun = "byte" if len(data) == 1 else "bytes"
+        return f"{noun} {data.hex(' ')}"
     text = data.decode()
-    if len(text) == 1 and text in SPELLED_OUT:
-        return SPELLED_OUT[text]
-    if text and all(c in SPELLED_OUT for c in text):
-        kinds = {SPELLED_OUT[c] for c in text}
-        return f"{len(text)} × {kinds.pop()}" if len(kinds) == 1 else f"{len(text)} white spaces"
+    if len(text) == 1 and text in CHARACTER_NAMES:
+        return CHARACTER_NAMES[text]
+    if text and all(char in CHARACTER_NAMES for char in text):
+        names = {CHARACTER_NAMES[char] for char in text}
+        return f"{len(text)} × {names.pop()}" if len(names) == 1 else f"{len(text)} white spaces"
     if len(text) == 1 and not text.isprintable():
         return unicodedata.name(text, f"U+{ord(text):04X}").lower()
     return ""

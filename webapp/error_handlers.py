@@ -1,20 +1,21 @@
-"""Exceptions to answers: beside the field, as JSON, or as a page.
+"""Exceptions to responses: a message beside the field, JSON, or a page.
 
-Every route raises; this module alone turns that into a response, in the form the client
-asked for. Invariants: the status is never 200; a sentence we wrote is shown, a traceback
-never; the message of a bad field stands beside that field.
+Routes raise; this module alone turns that into a response of the kind the client asked for.
+Invariants: the status is never 200; a message that we wrote is shown, a traceback never; the
+message of an invalid field stands beside that field.
 """
 
 import logging
 
-from flask import Flask, jsonify, render_template
+from flask import Flask, Response, jsonify, render_template
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from gpt2core.engine.events import Unavailable
 from gpt2core.errors import InputError, ModelFileError
-from webapp.forms import LABELS, FormErrors
+from webapp.forms import VISIBLE_FIELDS, FormErrors
 from webapp.page import render_page
-from webapp.request import response_kind, typed
+from webapp.request import remembered_fields, response_kind
 
 log = logging.getLogger(__name__)
 
@@ -27,50 +28,62 @@ SENTENCES = {
 
 
 def register(app: Flask) -> None:
-    """Make ``app`` answer exceptions as this module says."""
-    app.register_error_handler(FormErrors, bad_form)
-    app.register_error_handler(InputError, lambda error: bad_form(FormErrors([error], typed())))
+    """Make ``app`` answer exceptions with the handlers below."""
+    app.register_error_handler(FormErrors, invalid_form)
+    app.register_error_handler(InputError, invalid_field)
     app.register_error_handler(Unavailable, unavailable)
-    app.register_error_handler(ModelFileError, lambda error: plain_error(503, str(error)))
+    app.register_error_handler(ModelFileError, model_file_error)
     app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(Exception, unexpected)
+    app.register_error_handler(Exception, unexpected_error)
 
 
-def bad_form(error: FormErrors):
+def invalid_field(error: InputError) -> ResponseReturnValue:
+    """422 for one field, as for a form with one invalid field."""
+    return invalid_form(FormErrors([error], remembered_fields()))
+
+
+def invalid_form(error: FormErrors) -> ResponseReturnValue:
     """422 with each message beside its field."""
     kind, messages = response_kind(), error.by_field()
     if kind == "json":
         first = error.errors[0]
         return json_error(422, str(first), field=first.field, **first.numbers)
     if kind == "htmx":
-        fields = ["prompt", *LABELS]
-        return render_template("parts/form_errors.html", fields=fields, messages=messages), 422
+        return render_template(
+            "parts/form_errors.html", fields=VISIBLE_FIELDS, messages=messages
+        ), 422
     return render_page(error.values, messages=messages), 422
 
 
-def unavailable(error: Unavailable):
-    """503 with ``Retry-After``; a page has what was typed, to be sent once more."""
+def unavailable(error: Unavailable) -> ResponseReturnValue:
+    """503 with ``Retry-After``; a page has the fields that were sent, to send them again."""
     headers = {"Retry-After": str(error.retry_after)}
-    if response_kind() == "page" and typed():
-        return render_page(typed(), problem=str(error)), 503, headers
+    if response_kind() == "page" and remembered_fields():
+        return render_page(remembered_fields(), problem=str(error)), 503, headers
     return *plain_error(503, str(error)), headers
 
 
-def http_error(error: HTTPException):
+def model_file_error(error: ModelFileError) -> ResponseReturnValue:
+    """503: the model's files are missing or damaged."""
+    return plain_error(503, str(error))
+
+
+def http_error(error: HTTPException) -> ResponseReturnValue:
     """Flask's own 4xx, in words a person can use."""
-    body, status = plain_error(error.code, SENTENCES.get(error.code, error.description))
-    # What an error adds, as 405 tells the methods that are allowed; the body is ours.
+    status = error.code or 500
+    body, _ = plain_error(status, SENTENCES.get(status, error.description or ""))
+    # The error's own headers stay, such as the methods that a 405 allows; the body is ours.
     headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
     return body, status, headers
 
 
-def unexpected(error: Exception):
-    """500: our mistake. The traceback goes to the log, not to the reader."""
+def unexpected_error(error: Exception) -> ResponseReturnValue:
+    """500: a defect of ours. The traceback goes to the log, not to the client."""
     log.exception("a request failed")
     return plain_error(500, "Something broke on our side. The server's log has the details.")
 
 
-def plain_error(status: int, message: str):
+def plain_error(status: int, message: str) -> tuple[Response | str, int]:
     """An error that belongs to no field."""
     kind = response_kind()
     if kind == "json":
@@ -80,6 +93,6 @@ def plain_error(status: int, message: str):
     return render_template("error.html", status=status, message=message), status
 
 
-def json_error(status: int, message: str, **details):
+def json_error(status: int, message: str, **details: object) -> tuple[Response, int]:
     """``{"error": {"message", "field", …the numbers}}``."""
     return jsonify(error={"message": message, **details}), status

@@ -1,14 +1,19 @@
-"""A text on its way through BPE, as the page /bpe draws it: what is drawn, made visible.
+"""A text on its way through BPE, as the page /bpe draws it.
 
-``Encoder.explain`` does the work; this module chooses what is drawn. Invariants: what the
-page says is what ``encode`` does; whatever a page leaves out, it says so with the numbers;
-the size of a page is bounded for any text.
+``Encoder.explain`` records what the encoder does; this module chooses how much of it is drawn
+and makes it visible. Invariants: the page shows what ``encode`` does; whatever is left out is
+counted on the page; the size of a page is bounded for any text.
+
+On the page a pre-token of the split pattern is called a word.
 """
 
 import unicodedata
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
+from gpt2core.continuation import text_tokens
 from gpt2core.errors import InputError
 from gpt2core.tokenizer.bpe import (
     SPLIT_CLAUSES,
@@ -19,92 +24,89 @@ from gpt2core.tokenizer.bpe import (
     Word,
     byte_alphabet,
 )
-from webapp.chips import N_COLOURS, PICTURES, SPELLED_OUT, note_of
+from webapp.chips import CHARACTER_NAMES, VISIBLE_CHARACTERS, TokenChip, make_chip
 
 MAX_CHARS = 10_000  # characters of a text
 MAX_WORDS = 200  # words drawn on a page
 MAX_SYMBOLS = 64  # bytes of a word whose merges are drawn
-MAX_DRAWN = 12_000  # symbols in all the merges drawn on a page
-MAX_CHIPS = 500  # tokens drawn in the result
-MAX_SHOWN = 60  # characters of a word where it is named
-JOINERS = "\u200d\ufe0f"  # unseen, but inside a word they make emoji what they are
+MAX_STEP_SYMBOLS = 12_000  # symbols in all the merges drawn on a page
+MAX_RESULT_CHIPS = 500  # tokens drawn in the result
+MAX_LABEL_CHARS = 60  # characters of a word in its heading
+MAX_EXAMPLES = 4  # words shown for an alternative of the split pattern
+MAX_EXAMPLE_CHARS = 24
+# Invisible by themselves, but inside a word they join characters to one emoji.
+JOINERS = "\u200d\ufe0f"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One character of a word: as the eye can see it, its bytes in hex, their symbols."""
+class CharacterRow:
+    """One character of a word: visible, in words if needed, its bytes in hex, their symbols."""
 
     shown: str
-    note: str
+    description: str
     bytes: str
     symbols: str
 
 
 @dataclass(frozen=True)
-class State:
-    """A word between two merges: its symbols, and the merge to be done next, if any.
+class MergeState:
+    """A word between two merges: its symbols, and the next merge, if any.
 
-    ``made`` is the place of the symbol that the merge before has made.
+    ``merged_at`` is the index of the symbol that the previous merge made.
     """
 
     symbols: tuple[str, ...]
-    made: int | None
+    merged_at: int | None
     step: MergeStep | None
 
 
 @dataclass(frozen=True)
-class Token:
-    """A token of the result."""
+class UniqueWord:
+    """A word of the text, explained once for all its occurrences.
 
-    index: int
-    id: int
-    piece: str
-    note: str
-
-    @property
-    def colour(self) -> int:
-        return self.index % N_COLOURS
-
-
-@dataclass
-class Entry:
-    """A word explained, once for all the places where it stands in the text."""
+    ``draws_steps`` is false if the record of its merges is missing or too long to draw.
+    """
 
     number: int
     word: Word
-    tokens: list[Token]
+    chips: list[TokenChip]
     draws_steps: bool
-    n_places: int = 0
+    n_occurrences: int
 
     @property
     def shown(self) -> str:
-        return shortened(visible(self.word.text), MAX_SHOWN)
+        return shortened(visible(self.word.text), MAX_LABEL_CHARS)
 
     @cached_property
-    def cells(self) -> list[Cell]:
-        """The characters, as many as have room."""
-        return [cell(char) for char in self.word.text[:MAX_SYMBOLS]]
+    def characters(self) -> list[CharacterRow]:
+        """The first characters; ``n_more_characters`` follow."""
+        return [character_row(char) for char in self.word.text[:MAX_SYMBOLS]]
 
     @property
-    def n_more_cells(self) -> int:
-        return len(self.word.text) - len(self.cells)
+    def n_more_characters(self) -> int:
+        return len(self.word.text) - len(self.characters)
 
     @property
-    def drawn_tokens(self) -> list[Token]:
-        return self.tokens[:MAX_SYMBOLS]
+    def drawn_chips(self) -> list[TokenChip]:
+        return self.chips[:MAX_SYMBOLS]
+
+    @property
+    def n_more_chips(self) -> int:
+        return len(self.chips) - len(self.drawn_chips)
 
     @cached_property
-    def states(self) -> list[State]:
-        """The word before each merge, and after the last."""
-        steps = self.word.steps
+    def states(self) -> list[MergeState]:
+        """The word before each merge, and after the last one."""
+        steps = self.word.steps or ()
         symbols = [self.word.symbols, *(step.symbols for step in steps)]
-        made = [None, *(step.at for step in steps)]
-        return [State(*state) for state in zip(symbols, made, [*steps, None], strict=True)]
+        merged_at = [None, *(step.at for step in steps)]
+        following = [*steps, None]
+        return [MergeState(*state) for state in zip(symbols, merged_at, following, strict=True)]
 
 
 @dataclass(frozen=True)
 class ClauseUse:
-    """A clause of the split pattern and the words of the text that it cut out."""
+    """An alternative of the split pattern and the words of the text that it matched."""
 
     clause: Clause
     n_words: int
@@ -112,31 +114,38 @@ class ClauseUse:
 
 
 @dataclass(frozen=True)
-class Explained:
-    """A text on its way through BPE, as the page shows it."""
+class Explanation:
+    """A text on its way through BPE, as the page shows it.
+
+    ``words`` are all words of the text; ``occurrences`` are the drawn ones in the order of
+    the text, each as the unique word that explains it.
+    """
 
     words: list[Word]
-    entries: list[Entry]
-    places: list[Entry]  # for each word drawn, in the order of the text
+    unique_words: list[UniqueWord]
+    occurrences: list[UniqueWord]
 
     pattern = SPLIT_PATTERN.pattern
     max_symbols = MAX_SYMBOLS
 
     @property
-    def opened(self) -> int | None:
-        """Number of the entry whose merges are shown at once: the first that has some."""
-        with_steps = (e.number for e in self.entries if e.draws_steps and e.word.n_merges)
+    def unfolded_number(self) -> int | None:
+        """Number of the word whose merges are unfolded at first: the first that has some."""
+        with_steps = (u.number for u in self.unique_words if u.draws_steps and u.word.n_merges)
         return next(with_steps, None)
 
     @property
-    def tokens(self) -> list[Token]:
-        """The result, as much of it as is drawn."""
-        tokens = [token for entry in self.places for token in entry.tokens][:MAX_CHIPS]
-        return [replace(token, index=index) for index, token in enumerate(tokens)]
+    def chips(self) -> list[TokenChip]:
+        """The beginning of the result; ``n_more_chips`` follow."""
+        return [chip for word in self.occurrences for chip in word.chips][:MAX_RESULT_CHIPS]
+
+    @property
+    def n_more_chips(self) -> int:
+        return self.n_tokens - len(self.chips)
 
     @property
     def n_more_words(self) -> int:
-        return len(self.words) - len(self.places)
+        return len(self.words) - len(self.occurrences)
 
     @property
     def n_bytes(self) -> int:
@@ -151,21 +160,17 @@ class Explained:
         return sum(len(word.ids) for word in self.words)
 
     @property
-    def n_characters(self) -> int:
+    def n_chars(self) -> int:
         return sum(len(word.text) for word in self.words)
 
     @property
     def clauses(self) -> list[ClauseUse]:
-        """Every clause in the pattern's order, whether it took something or not."""
-        taken: dict[str, list[str]] = {clause.name: [] for clause in SPLIT_CLAUSES}
+        """Every alternative in the pattern's order, also those that matched nothing."""
+        matched: dict[str, list[str]] = {clause.name: [] for clause in SPLIT_CLAUSES}
         for word in self.words:
-            taken[word.clause.name].append(word.text)
+            matched[word.clause.name].append(word.text)
         return [
-            ClauseUse(
-                clause,
-                len(taken[clause.name]),
-                [shortened(visible(text), 24) for text in dict.fromkeys(taken[clause.name])][:4],
-            )
+            ClauseUse(clause, len(matched[clause.name]), examples(matched[clause.name]))
             for clause in SPLIT_CLAUSES
         ]
 
@@ -174,12 +179,12 @@ class Explained:
         """Sixteen rows of sixteen: a byte's symbol, and whether the text has this byte."""
         used = {symbol for word in self.words for symbol in word.symbols}
         symbols = byte_alphabet()
-        signs = [(symbols[byte], symbols[byte] in used) for byte in range(256)]
-        return [signs[row : row + 16] for row in range(0, 256, 16)]
+        cells = [(symbols[byte], symbols[byte] in used) for byte in range(256)]
+        return [cells[row : row + 16] for row in range(0, 256, 16)]
 
 
-def explain(encoder: Encoder, text: str) -> Explained:
-    """What the page shows for ``text``. Raises InputError for one that is too long."""
+def explain(encoder: Encoder, text: str) -> Explanation:
+    """What the page shows for ``text``. Raises InputError if it is too long."""
     if len(text) > MAX_CHARS:
         raise InputError(
             f"The text is {len(text):,} characters long; at most {MAX_CHARS:,} are explained.",
@@ -188,51 +193,64 @@ def explain(encoder: Encoder, text: str) -> Explained:
             max_chars=MAX_CHARS,
         )
     words = encoder.explain(text, MAX_SYMBOLS)
-    entries: dict[str, Entry] = {}
-    places, room = [], MAX_DRAWN
-    for word in words[:MAX_WORDS]:
-        entry = entries.get(word.text)
-        if entry is None:
-            cost = sum(len(step.symbols) for step in word.steps or ())
-            draw = word.steps is not None and cost <= room
-            room -= cost if draw else 0
-            tokens = [
-                Token(index, id, encoder.decoder[id], note_of(encoder.token_bytes(id)))
-                for index, id in enumerate(word.ids)
-            ]
-            entry = entries[word.text] = Entry(len(entries) + 1, word, tokens, draw)
-        entry.n_places += 1
-        places.append(entry)
-    return Explained(words, list(entries.values()), places)
+    drawn = words[:MAX_WORDS]
+    occurrences = Counter(word.text for word in drawn)
+    # Each word is explained where it first occurs. The room for merges goes to the words in
+    # the order of the text; a word that does not fit leaves it to shorter ones after it.
+    unique: dict[str, UniqueWord] = {}
+    room = MAX_STEP_SYMBOLS
+    for word in drawn:
+        if word.text in unique:
+            continue
+        n_symbols = sum(len(step.symbols) for step in word.steps or ())
+        draws_steps = word.steps is not None and n_symbols <= room
+        if draws_steps:
+            room -= n_symbols
+        chips = [make_chip(encoder, token) for token in text_tokens(encoder, word.text, word.ids)]
+        unique[word.text] = UniqueWord(
+            len(unique) + 1, word, chips, draws_steps, occurrences[word.text]
+        )
+    return Explanation(words, list(unique.values()), [unique[word.text] for word in drawn])
 
 
-def cell(char: str) -> Cell:
+def examples(texts: Sequence[str]) -> list[str]:
+    """A few of the texts, each once, visible and short."""
+    unique = list(dict.fromkeys(texts))[:MAX_EXAMPLES]
+    return [shortened(visible(text), MAX_EXAMPLE_CHARS) for text in unique]
+
+
+def character_row(char: str) -> CharacterRow:
     """One character, its bytes and their symbols."""
     data = char.encode("utf-8")
-    shown, note = char, ""
-    if not is_seen(char):
-        shown, note = picture(char), SPELLED_OUT.get(char) or unicodedata.name(char, "").lower()
+    shown, description = char, ""
+    if not is_visible(char):
+        shown = visible_sign(char)
+        description = CHARACTER_NAMES.get(char) or unicodedata.name(char, "").lower()
     elif unicodedata.category(char).startswith("M"):
-        shown = "\u25cc" + char  # a mark needs something to sit on
+        shown = "\u25cc" + char  # a combining mark needs a base: the dotted circle
     symbols = byte_alphabet()
-    return Cell(shown, note, data.hex(" "), " ".join(symbols[byte] for byte in data))
+    return CharacterRow(shown, description, data.hex(" "), " ".join(symbols[b] for b in data))
 
 
 def visible(text: str) -> str:
-    """``text`` with everything the eye cannot see made visible."""
-    kept = JOINERS if len(text) > 1 else ""
-    return "".join(char if is_seen(char) or char in kept else picture(char) for char in text)
+    """``text`` with a visible sign for each invisible character."""
+    unchanged = JOINERS if len(text) > 1 else ""
+    return "".join(
+        char if is_visible(char) or char in unchanged else visible_sign(char) for char in text
+    )
 
 
-def is_seen(char: str) -> bool:
-    return char.isprintable() and char not in SPELLED_OUT
+def is_visible(char: str) -> bool:
+    """Whether a reader can see the character and tell it from others."""
+    return char.isprintable() and char not in CHARACTER_NAMES
 
 
-def picture(char: str) -> str:
-    """A sign for a character that has no look of its own; else its code point."""
-    sign = char.translate(PICTURES)
+def visible_sign(char: str) -> str:
+    """A sign for an invisible character, else its code point: ``␣``, ``U+200B``."""
+    sign = char.translate(VISIBLE_CHARACTERS)
     return sign if sign != char else f"U+{ord(char):04X}"
 
 
-def shortened(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
+def shortened(text: str, max_chars: int) -> str:
+    """``text``, cut to ``max_chars`` characters with an ellipsis."""
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"

@@ -1,17 +1,21 @@
-"""A filled form, permalink or JSON object becomes a checked GenerationRequest.
+"""The fields of a form, a permalink or a JSON object become a checked GenerationRequest.
 
-Between the routes, which have strings, and the scheduler, which wants token ids and
-numbers. Invariant: every bad field is found in one go, each error naming its field and
+Between the routes, which have strings, and the scheduler, which takes token ids and
+numbers. Invariant: all invalid fields are found at once; each error names its field and
 the number and limit it is about.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from gpt2core.errors import GPT2Error, InputError
 from gpt2core.hparams import HParams, check_prompt
 from gpt2core.sampling import SamplingParams, fresh_seed
 from gpt2core.tokenizer.bpe import Encoder
+
+T = TypeVar("T")
+Fields = Mapping[str, Any]  # by name; text from a form, any value from JSON
 
 # The fields of the form, of a permalink and of JSON, as the page first shows them.
 DEFAULTS = {
@@ -23,30 +27,32 @@ DEFAULTS = {
     "seed": "",
     "kept": "",
 }
-MAX_DIGITS = 30  # of a number; more is no number that anybody means
+# The fields that hold a number, with their labels on the page.
 LABELS = {
-    "n_tokens": "Tokens to generate",
+    "n_tokens": "Tokens",
     "temperature": "Temperature",
     "top_k": "Top-k",
     "top_p": "Top-p",
     "seed": "Seed",
 }
+VISIBLE_FIELDS = ("prompt", *LABELS)  # those with a place for an error message
+MAX_DIGITS = 30  # longest number accepted; keeps int() from parsing huge strings
 
 
 class FormErrors(GPT2Error):
-    """Every bad field of a form at once, so that nobody mends them one by one.
+    """All invalid fields of a form at once.
 
     ``values`` are the fields as they were read, for the form that is shown again.
     """
 
-    def __init__(self, errors: list[InputError], values: Mapping):
+    def __init__(self, errors: list[InputError], values: Fields):
         super().__init__(" ".join(str(error) for error in errors))
         self.errors, self.values = errors, values
 
     def by_field(self) -> dict[str, str]:
-        """Field -> message; what belongs to no visible field stands beside the prompt."""
+        """Field -> message; an error of no visible field stands beside the prompt."""
         return {
-            error.field if error.field in LABELS else "prompt": str(error)
+            error.field if error.field in VISIBLE_FIELDS else "prompt": str(error)
             for error in reversed(self.errors)
         }
 
@@ -55,9 +61,9 @@ class FormErrors(GPT2Error):
 class GenerationRequest:
     """A checked form: everything a generation needs.
 
-    ``ids`` are the prompt's tokens; ``kept`` are tokens generated earlier that stay, so
-    that a text can be continued, cut back or branched off without cutting it anew (its
-    text, encoded again, might give other tokens).
+    ``ids`` are the prompt's tokens. ``kept`` are tokens of an earlier run after which this one
+    goes on, so that a text can be continued, cut back or branched off. They are ids because
+    their text, encoded again, might give other tokens.
     """
 
     prompt: str
@@ -67,8 +73,43 @@ class GenerationRequest:
     sampling: SamplingParams
 
 
-def checked_prompt(values: Mapping, max_chars: int) -> str:
-    """The prompt as text of a bearable length. Raises InputError."""
+def parse_request(
+    values: Fields, encoder: Encoder, hparams: HParams, max_chars: int
+) -> GenerationRequest:
+    """Check every field. Raises FormErrors with all that is wrong."""
+    errors: list[InputError] = []
+
+    def attempt(parse: Callable[..., T], *arguments: Any, **named: Any) -> T | None:
+        try:
+            return parse(*arguments, **named)
+        except InputError as error:
+            errors.append(error)
+            return None
+
+    if attempt(parse_flag, values, "regenerate"):
+        values = {**values, "seed": ""}  # another try at the same place needs another seed
+    prompt = attempt(parse_prompt, values, max_chars)
+    kept = attempt(parse_kept, values, hparams) or []
+    ids = encoder.encode(prompt) if prompt else []
+    if prompt == "":
+        errors.append(InputError("The prompt is empty: type at least one character.", "prompt"))
+    elif prompt is not None:
+        attempt(check_prompt, ids + kept, hparams.n_vocab, hparams.n_ctx)
+    n_tokens = attempt(parse_n_tokens, values, hparams.n_ctx)
+    numbers: dict[str, Any] = {}
+    for name, kind in (("temperature", float), ("top_k", int), ("top_p", float), ("seed", int)):
+        number = attempt(parse_number, values, name, kind)
+        if number is not None:
+            numbers[name] = number
+            attempt(SamplingParams, **{name: number})  # checks the one field
+    if errors or prompt is None or n_tokens is None:
+        raise FormErrors(errors, values)
+    numbers.setdefault("seed", fresh_seed())
+    return GenerationRequest(prompt, ids, kept, n_tokens, SamplingParams(**numbers))
+
+
+def parse_prompt(values: Fields, max_chars: int) -> str:
+    """The prompt: any text, empty included, of at most ``max_chars``. Raises InputError."""
     prompt = values.get("prompt", "")
     if not isinstance(prompt, str):
         raise InputError("The prompt must be text.", "prompt")
@@ -82,41 +123,17 @@ def checked_prompt(values: Mapping, max_chars: int) -> str:
     return prompt
 
 
-def parse_request(
-    values: Mapping, encoder: Encoder, hparams: HParams, max_chars: int
-) -> GenerationRequest:
-    """Check every field. Raises FormErrors with all that is wrong."""
-    found: list[InputError] = []
-
-    def checked(check, *arguments):
-        try:
-            return check(*arguments)
-        except InputError as error:
-            found.append(error)
-
-    prompt = checked(checked_prompt, values, max_chars)
-    if values.get("regenerate"):
-        # Another try at the same place: what was kept stays, and the seed is a fresh one.
-        again = values["regenerate"]
-        values = {**values, "kept": "" if again == "1" else again, "seed": ""}
-    kept = checked(parse_kept, values, hparams) or []
-    ids = encoder.encode(prompt) if prompt else []
-    if prompt is not None:
-        checked(check_prompt, ids and ids + kept, hparams.n_vocab, hparams.n_ctx)
-    n_tokens = checked(parse_n_tokens, values, hparams.n_ctx)
-    numbers = {}
-    for name, kind in (("temperature", float), ("top_k", int), ("top_p", float), ("seed", int)):
-        number = checked(parse_number, values, name, kind)
-        if number is not None:
-            checked(lambda one: SamplingParams(**one), {name: number})
-            numbers[name] = number
-    if found:
-        raise FormErrors(found, values)
-    numbers.setdefault("seed", fresh_seed())
-    return GenerationRequest(prompt, ids, kept, n_tokens, SamplingParams(**numbers))
+def parse_flag(values: Fields, name: str) -> bool:
+    """A field that is ``1`` (in JSON also true), or absent. Raises InputError."""
+    value = values.get(name)
+    if value in (None, False, "", "0"):
+        return False
+    if value is True or value == "1":
+        return True
+    raise InputError(f"The field {name} is {str(value)[:40]!r}; it must be 1, or absent.", name)
 
 
-def parse_kept(values: Mapping, hparams: HParams) -> list[int]:
+def parse_kept(values: Fields, hparams: HParams) -> list[int]:
     """Ids of generated tokens that stay: ``"262,749"``, or a list in JSON. Raises InputError."""
     value = values.get("kept") or []
     parts = value.split(",") if isinstance(value, str) else value
@@ -135,19 +152,19 @@ def parse_kept(values: Mapping, hparams: HParams) -> list[int]:
     return kept
 
 
-def is_id(part) -> bool:
+def is_id(part: object) -> bool:
     """Whether a part of ``kept`` is a whole number, as JSON or as text."""
     if isinstance(part, str):
         return part.isascii() and part.isdecimal() and len(part) <= MAX_DIGITS
     return isinstance(part, int) and not isinstance(part, bool) and part >= 0
 
 
-def parse_n_tokens(values: Mapping, n_ctx: int) -> int:
+def parse_n_tokens(values: Fields, n_ctx: int) -> int:
     """How many tokens to generate: 1 to the whole context. Raises InputError."""
-    n_tokens = parse_number(values, "n_tokens", int)
+    n_tokens = parse_number(values, "n_tokens", int) or 0
     if not 1 <= n_tokens <= n_ctx:
         raise InputError(
-            f"Tokens to generate is {n_tokens:,}; it must be from 1 to {n_ctx:,}, "
+            f"The number of tokens is {n_tokens:,}; it must be from 1 to {n_ctx:,}, "
             "the length of this model's context.",
             "n_tokens",
             n_tokens=n_tokens,
@@ -156,8 +173,8 @@ def parse_n_tokens(values: Mapping, n_ctx: int) -> int:
     return n_tokens
 
 
-def parse_number(values: Mapping, name: str, kind: type) -> int | float | None:
-    """A field as a number; its default where it is empty (None for the seed)."""
+def parse_number(values: Fields, name: str, kind: Callable[[str], T]) -> T | None:
+    """A field as a number; its default if it is empty (None for the seed). Raises InputError."""
     value = values.get(name)
     text = "" if value is None else str(value).strip()
     text = text or DEFAULTS[name]
@@ -169,4 +186,4 @@ def parse_number(values: Mapping, name: str, kind: type) -> int | float | None:
         return kind(text)
     except ValueError:
         shape = "a whole number" if kind is int else "a number"
-        raise InputError(f"{LABELS[name]} is {text[:40]!r}; it must be {shape}.", name) from None
+        raise InputError(f"{LABELS[name]}: {text[:40]!r} is not {shape}.", name) from None

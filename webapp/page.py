@@ -1,14 +1,20 @@
-"""The whole page: the form filled, its prompt cut, a finished result if there is one."""
+"""The whole page: the form filled, its prompt cut into tokens, a finished text if any.
+
+Above the views, below the routes and the error handlers, which all show this page.
+"""
 
 from collections.abc import Mapping
+from typing import Any
 
 from flask import render_template
 
-from gpt2core.tokenizer.bpe import replace_surrogates
-from webapp.chips import group_chips
-from webapp.forms import DEFAULTS, FormErrors, parse_request
+from gpt2core.continuation import Continuation
+from gpt2core.errors import InputError
+from gpt2core.hparams import check_prompt
+from webapp.forms import DEFAULTS, parse_kept, parse_prompt
+from webapp.request import unix_line_ends
 from webapp.services import get_scheduler, get_settings
-from webapp.views import Result, TokenView
+from webapp.views import ContinuationView, GenerationView, TokenView, token_view
 
 EXAMPLES = (
     "Alan Turing theorized that computers would one day become",
@@ -20,56 +26,61 @@ EXAMPLES = (
 
 
 def render_page(
-    values: Mapping,
-    messages: dict[str, str] | None = None,
-    result: Result | None = None,
+    values: Mapping[str, Any],
+    messages: Mapping[str, str] | None = None,
+    generation: GenerationView | None = None,
     problem: str | None = None,
 ) -> str:
-    """The whole page: the form filled from ``values``; errors and a finished result, if any.
+    """The page with the form filled from ``values``.
 
-    ``messages`` stand beside their fields, ``problem`` where the result would be.
+    ``messages`` (field -> message) stand beside their fields, ``problem`` stands where the
+    result would be.
     """
-    # A JSON object can hold anything; a field shows text and numbers.
-    form = {
-        name: str(values[name]) if isinstance(values.get(name), str | int | float) else default
-        for name, default in DEFAULTS.items()
-    }
-    # As a text area has them, so that the strip shows what is sent from there.
-    form["prompt"] = form["prompt"].replace("\r\n", "\n").replace("\r", "\n")
+    form = form_texts(values)
     return render_template(
         "index.html",
         form=form,
         messages=messages or {},
         problem=problem,
         examples=EXAMPLES,
-        view=token_view(form["prompt"]),
-        result=result,
-        preview=kept_preview(form),
+        view=prompt_view(form["prompt"]),
+        generation=generation,
+        preview=None if generation else preview_of_kept(form),
+        n_kept=len(form["kept"].split(",")) if form["kept"] else 0,
         link_model=values.get("model"),
     )
 
 
-def kept_preview(form: dict[str, str]) -> Result | None:
-    """The text that the form's kept tokens make, before anything is generated, if it is one."""
-    if not form["kept"]:
-        return None
+def form_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """The text of each field of the form. A value of JSON that is no text or number is dropped."""
+    form = {
+        name: str(values[name]) if isinstance(values.get(name), str | int | float) else default
+        for name, default in DEFAULTS.items()
+    }
+    # The strip shows what the text area sends.
+    form["prompt"] = unix_line_ends(form["prompt"])
+    return form
+
+
+def prompt_view(text: str) -> TokenView:
+    """``text`` cut into tokens by this model's tokenizer."""
     scheduler = get_scheduler()
-    max_chars = get_settings().max_chars
-    fields = {"prompt": form["prompt"], "kept": form["kept"], "n_tokens": "1"}
+    return token_view(scheduler.encoder, text, scheduler.hparams.n_ctx, get_settings().max_chars)
+
+
+def preview_of_kept(form: Mapping[str, str]) -> ContinuationView | None:
+    """The text that the form's kept tokens make, shown before anything is generated.
+
+    None if there are none, or if the fields are invalid: Generate then reports that.
+    """
+    if not form["kept"] or not form["prompt"]:
+        return None
+    encoder, hparams = get_scheduler().encoder, get_scheduler().hparams
     try:
-        asked = parse_request(fields, scheduler.encoder, scheduler.hparams, max_chars)
-    except FormErrors:  # which are told to whoever presses Generate
+        prompt = parse_prompt(form, get_settings().max_chars)
+        kept = parse_kept(form, hparams)
+        ids = encoder.encode(prompt)
+        check_prompt(ids + kept, hparams.n_vocab, hparams.n_ctx)
+    except InputError:
         return None
-    return Result(asked, scheduler.encoder)
-
-
-def token_view(text: str) -> TokenView:
-    """``text`` cut into tokens, with its counts; of one that is not taken, the beginning."""
-    scheduler = get_scheduler()
-    max_chars = get_settings().max_chars
-    n_left_out = max(0, len(text) - max_chars)
-    text = replace_surrogates(text[:max_chars])
-    ids = scheduler.encoder.encode(text)
-    groups = group_chips(scheduler.encoder, text, ids)
-    n_ctx = scheduler.hparams.n_ctx
-    return TokenView(text, groups, len(ids), len(text.encode()), n_ctx, n_left_out)
+    return ContinuationView(Continuation(encoder, prompt, ids, kept))

@@ -1,50 +1,97 @@
-"""The request that is answered: which kind of response it wants, the fields it brings."""
+"""The request being answered: which kind of response the client wants, the fields it sent.
 
-from flask import g, request
+Below the routes and the error handlers, which all answer in one of three forms. No other
+module reads Flask's request, the routes excepted. Invariant: text of a browser's form has
+the line ends that its text area shows.
+"""
+
+import re
+import socket
+from typing import Any, Literal, TypeAlias
+
+from flask import g
+from htmx_flask import request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from gpt2core.tokenizer.bpe import replace_surrogates
 
-# What can be asked for, and what we call it.
-KINDS = {"text/html": "page", "application/json": "json", "text/event-stream": "htmx"}
+Kind: TypeAlias = Literal["page", "json", "htmx"]
+KIND_OF_TYPE: dict[str, Kind] = {
+    "text/html": "page",
+    "application/json": "json",
+    "text/event-stream": "htmx",
+}
+LINE_END = re.compile(r"\r\n?")
 
 
-def response_kind() -> str:
+def response_kind() -> Kind:
     """What the client asked for: ``"htmx"`` partials, ``"json"`` or a whole ``"page"``."""
     if request.htmx:
         return "htmx"
-    # Whoever sends JSON, or wants a file of it, and takes anything is a program.
+    # A client that sends JSON, or wants a file of it, and accepts anything is a program.
     about_json = request.is_json or request.path.endswith(".json")
-    usual = "application/json" if about_json else "text/html"
-    # Of several that please alike the first is taken.
-    return KINDS[request.accept_mimetypes.best_match([usual, *KINDS], default=usual)]
+    default = "application/json" if about_json else "text/html"
+    # On a tie best_match returns the first, so the default comes first.
+    best = request.accept_mimetypes.best_match([default, *KIND_OF_TYPE], default=default)
+    return KIND_OF_TYPE[best]
 
 
-def typed() -> dict:
-    """The fields of this request, once a route has read them: the form is shown again."""
-    return g.get("typed", {})
+def submitted_fields() -> dict[str, Any]:
+    """The fields of this request, from a form or a JSON object, by name.
+
+    They are remembered, so that an error can show the form again. Raises
+    UnsupportedMediaType for anything but a form or a JSON object.
+    """
+    fields = json_fields() if request.is_json else form_fields()
+    if "regenerate" in request.args:
+        # A button has one value only. Regenerate sends the tokens to keep, and this flag
+        # stands in its address.
+        fields["regenerate"] = request.args["regenerate"]
+    g.submitted_fields = fields
+    return fields
 
 
-def submitted_values() -> dict:
-    """The fields of the request; kept at hand for a page that tells an error."""
-    g.typed = read_values()
-    return g.typed
+def remembered_fields() -> dict[str, Any]:
+    """What :func:`submitted_fields` returned for this request; empty before its first call."""
+    fields: dict[str, Any] = g.get("submitted_fields", {})
+    return fields
 
 
-def read_values() -> dict:
-    """The fields, from a form or a JSON object."""
-    if request.is_json:
-        try:
-            values = request.get_json(silent=True)
-        except RecursionError:  # a hundred thousand opening brackets, for example
-            values = None
-        if not isinstance(values, dict):
-            raise UnsupportedMediaType
-        # JSON can spell half a character ("\\ud800"); no answer could repeat it.
-        return {k: replace_surrogates(v) if isinstance(v, str) else v for k, v in values.items()}
-    # The button pressed comes last: what it keeps goes before what the form keeps.
-    values = {name: all_of_it[-1] for name, all_of_it in request.form.lists()}
-    if response_kind() == "page" and "prompt" in values:
-        # A browser's own form submission writes each line end of a textarea as CR LF.
-        values["prompt"] = values["prompt"].replace("\r\n", "\n")
-    return values
+def json_fields() -> dict[str, Any]:
+    try:
+        values = request.get_json(silent=True)
+    except RecursionError:  # a hundred thousand opening brackets, for example
+        values = None
+    if not isinstance(values, dict):
+        raise UnsupportedMediaType
+    # JSON can spell half a surrogate pair ("\\ud800"), which no response can repeat.
+    return {k: replace_surrogates(v) if isinstance(v, str) else v for k, v in values.items()}
+
+
+def form_fields() -> dict[str, Any]:
+    # If a field comes twice the last one counts: that of the button that was pressed.
+    fields = {name: values[-1] for name, values in request.form.lists()}
+    # htmx sends a text as it is; a browser's own submission writes each line end as CR LF.
+    if response_kind() == "page" and "prompt" in fields:
+        fields["prompt"] = unix_line_ends(fields["prompt"])
+    return fields
+
+
+def unix_line_ends(text: str) -> str:
+    """``text`` with CR LF and CR as LF, the only line end that a text area knows."""
+    return LINE_END.sub("\n", text)
+
+
+def client_left() -> bool:
+    """Whether the client closed the connection, if the server (gunicorn) lets us look."""
+    client = request.environ.get("gunicorn.socket")
+    if client is None:
+        return False
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
+    except BlockingIOError:
+        return False  # open, and nothing to read
+    except ValueError:
+        return False  # encrypted (gunicorn's own TLS): peeking is not possible
+    except OSError:
+        return True

@@ -1,100 +1,103 @@
 """A generation as something to paste: a curl line, a command line, a Python program.
 
-Pure functions from the fields of the form to text; ``parts/snippets.html`` shows what they give.
-Each says the same request, seed included, so each gives the same text again. Invariants:
-what is copied runs as it is, whatever the prompt holds (quotes, line ends, NUL, a first
-word that looks like an option); no character that a screen or a clipboard would change
-is in it, so unseen ones are escaped.
+Pure functions from the fields of the form to text, which ``parts/snippets.html`` prints. Each
+spells the same request, seed included, so each gives the same text again. Invariants: a
+snippet runs as it is copied, whatever the prompt holds (quotes, line ends, NUL, a first
+word that looks like an option); characters that a screen or a clipboard would change are
+escaped.
 """
 
 import json
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
 from gpt2core.tokenizer.decoding import replace_surrogates
 
-MAX_LINK = 8_000  # characters of an address that servers (see gunicorn.conf.py) still take
+Fields = Mapping[str, Any]  # of the form, by name, as GenerationView.fields has them
 
 
-def as_curl(form: Mapping, url: str) -> str:
+def as_curl(fields: Fields, url: str) -> str:
     """A request to this very server (``url`` is its /generate), answered as JSON."""
-    body = {"prompt": form["prompt"], "n_tokens": int(form["n_tokens"]), **sampling(form)}
-    if form.get("kept"):
-        body["kept"] = kept_ids(form)
+    body = {"prompt": fields["prompt"], "n_tokens": int(fields["n_tokens"]), **sampling(fields)}
+    if fields.get("kept"):
+        body["kept"] = kept_ids(fields)
     return " \\\n  ".join(
         [
             f"curl -sS {shlex.quote(url)}",
             "-H 'Accept: application/json'",
             "-H 'Content-Type: application/json'",
-            f"-d {shlex.quote(json_text(body))}",
+            f"-d {shlex.quote(visible_json(body))}",
         ]
     )
 
 
-def as_command(form: Mapping, model: str) -> str | None:
-    """The command line, for a POSIX shell; None where tokens are kept, which it cannot say."""
-    if form.get("kept"):
+def as_command(fields: Fields, model: str) -> str | None:
+    """The command line, for a POSIX shell; None if tokens are kept, for which it has no option."""
+    if fields.get("kept"):
         return None
-    chosen = " ".join(f"--{name} {value}" for name, value in sampling(form).items())
+    options = " ".join(f"--{name} {value}" for name, value in sampling(fields).items())
     command = (
-        f"python -m gpt2core --n_tokens_to_generate {form['n_tokens']} \\\n"
-        f"  {chosen} \\\n  --model_size {shlex.quote(model)}"
+        f"python -m gpt2core --n_tokens_to_generate {fields['n_tokens']} \\\n"
+        f"  {options} \\\n  --model_size {shlex.quote(model)}"
     )
-    prompt = form["prompt"]
+    prompt = fields["prompt"]
     if prompt != "-" and all(char.isprintable() or char == "\n" for char in prompt):
-        # After -- nothing is an option any more, whatever it begins with.
+        # After -- no argument is an option, whatever it begins with.
         return f"{command} \\\n  {'-- ' if prompt.startswith('-') else ''}{shlex.quote(prompt)}"
-    # Of standard input the last line end is dropped, so the prompt gets one to lose.
+    # The command drops one line end at the end of standard input, so one is added.
     line_end = "\\r\\n" if prompt.endswith("\r") else "\\n"
-    return f"printf '{printf_text(prompt)}{line_end}' |\n  {command}"
+    return f"printf '{printf_format(prompt)}{line_end}' |\n  {command}"
 
 
-def as_python(form: Mapping, model: str) -> str:
+def as_python(fields: Fields, model: str) -> str:
     """A program over the package's public names."""
-    arguments = ", ".join(f"{name}={value!r}" for name, value in sampling(form).items())
+    arguments = ", ".join(f"{name}={value!r}" for name, value in sampling(fields).items())
     kept, new = "", "ids"
-    if form.get("kept"):
-        kept = f"kept = {kept_ids(form)}  # tokens that were there before\n"
+    if fields.get("kept"):
+        kept = f"kept = {kept_ids(fields)}  # tokens that were there before\n"
         new = "ids + kept"
     written = "kept + new" if kept else "new"
+    prompt, n_tokens = fields["prompt"], fields["n_tokens"]
     return f"""\
 from gpt2core import SamplingParams, load_model, stream
 
 model = load_model({model!r})
 sampling = SamplingParams({arguments})
-ids = model.encoder.encode({form["prompt"]!r})
-{kept}tokens = stream(model.engine(), {new}, {form["n_tokens"]}, sampling, model.encoder.endoftext)
+ids = model.encoder.encode({prompt!r})
+{kept}tokens = stream(model.engine(), {new}, {n_tokens}, sampling, model.encoder.endoftext)
 new = [token.id for token in tokens if token.finish_reason != "endoftext"]
 print(model.encoder.decode({written}))
 """
 
 
-def sampling(form: Mapping) -> dict[str, int | float]:
-    """The fields that say how tokens are chosen, as numbers."""
+def sampling(fields: Fields) -> dict[str, int | float]:
+    """The fields that control sampling, as numbers."""
     kinds = {"temperature": float, "top_k": int, "top_p": float, "seed": int}
-    return {name: kind(form[name]) for name, kind in kinds.items()}
+    return {name: kind(fields[name]) for name, kind in kinds.items()}
 
 
-def kept_ids(form: Mapping) -> list[int]:
-    return [int(id) for id in form["kept"].split(",")]
+def kept_ids(fields: Fields) -> list[int]:
+    """The field ``kept`` as ids."""
+    return [int(id) for id in fields["kept"].split(",")]
 
 
-def json_text(value) -> str:
-    """JSON in which every character can be seen."""
+def visible_json(value: object) -> str:
+    """JSON in which every character is visible."""
     return "".join(
         char if char.isprintable() else json.dumps(char)[1:-1]
         for char in json.dumps(value, ensure_ascii=False)
     )
 
 
-def printf_text(text: str) -> str:
+def printf_format(text: str) -> str:
     """``text`` as a format of printf(1), to stand between single quotes."""
-    escaped = {"\\": r"\\", "%": "%%", "'": r"\047", "\n": r"\n"}
-    signs = []
+    escapes = {"\\": r"\\", "%": "%%", "'": r"\047", "\n": r"\n"}
+    escaped: list[str] = []
     for char in replace_surrogates(text):
-        # A format that begins with - would be taken for an option.
-        if char.isprintable() and not (char == "-" and not signs):
-            signs.append(escaped.get(char, char))
+        # printf would take a format that begins with - for an option.
+        if char.isprintable() and not (char == "-" and not escaped):
+            escaped.append(escapes.get(char, char))
         else:
-            signs.append(escaped.get(char) or "".join(f"\\{b:03o}" for b in char.encode()))
-    return "".join(signs)
+            escaped.append(escapes.get(char) or "".join(f"\\{b:03o}" for b in char.encode()))
+    return "".join(escaped)

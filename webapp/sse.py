@@ -1,7 +1,8 @@
 """Server-sent events: messages to bytes.
 
-Last stop before the socket. Invariants: a message is one event whatever its text holds
-(newlines become several ``data:`` lines); a heartbeat is a comment that no client shows.
+The last step of a stream before the socket. Invariants: a message is one event whatever its
+text holds (newlines become several ``data:`` lines); a heartbeat is a comment that no client
+shows.
 
 Source: the WHATWG HTML standard, section "Server-sent events".
 """
@@ -11,7 +12,7 @@ import re
 # What a response needs so that neither proxies nor caches hold the stream back.
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 HEARTBEAT = b": still here\n\n"
-# A carriage return alone ends a line as well, so it must not reach the wire as it is.
+# In an event stream a carriage return alone ends a line as well.
 LINE_END = re.compile(r"\r\n|\r|\n")
 
 

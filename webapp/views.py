@@ -1,21 +1,22 @@
-"""What templates show: a text cut into tokens, a text as it grows.
+"""What templates print of a text: its tokens and counts, and a continuation as it grows.
 
-Between the routes, which have ids, and the templates, which only print. Text is decoded
-across tokens, so a character never breaks.
+Between the routes, which have requests and tokens, and the templates, which only print.
+These classes know neither Flask nor the fields of a form.
 """
 
-import math
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from gpt2core.continuation import Continuation, Step, text_tokens
 from gpt2core.engine.sequence import GeneratedToken
-from gpt2core.tokenizer.bpe import Encoder, StreamDecoder
-from webapp.chips import ChipGroup, TokenChip, group_chips, make_chip, token_bars
-from webapp.formatting import exact
+from gpt2core.tokenizer.bpe import Encoder, replace_surrogates
+from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip
+from webapp.formatting import shortest_repr
 from webapp.forms import GenerationRequest
 
-MAX_CHIPS = 2_000  # a browser with more chips than that stops being pleasant to type in
-FINISHED = {
+MAX_STRIP_CHIPS = 2_000  # with more chips, typing in a browser becomes slow
+FINISH_SENTENCES = {
     "length": "as many as asked for",
     "endoftext": "the last of them ends the text",
     "context": "then the context was full",
@@ -26,7 +27,7 @@ FINISHED = {
 class TokenView:
     """A text cut into tokens, as the strip and the counts show it.
 
-    Of a text too long to be taken it is the beginning, without ``n_left_out`` characters.
+    Of a text longer than the limit it is the beginning, without ``n_left_out`` characters.
     """
 
     text: str
@@ -46,159 +47,138 @@ class TokenView:
 
     @property
     def shown(self) -> list[ChipGroup]:
-        return self.groups[:MAX_CHIPS]
+        return self.groups[:MAX_STRIP_CHIPS]
 
     @property
     def n_hidden(self) -> int:
-        return sum(len(group.chips) for group in self.groups[MAX_CHIPS:])
+        return sum(len(group.chips) for group in self.groups[MAX_STRIP_CHIPS:])
+
+
+def token_view(encoder: Encoder, text: str, n_ctx: int, max_chars: int) -> TokenView:
+    """``text`` cut into tokens; only its first ``max_chars`` characters."""
+    n_left_out = max(0, len(text) - max_chars)
+    text = replace_surrogates(text[:max_chars])
+    ids = encoder.encode(text)
+    chips = [make_chip(encoder, token) for token in text_tokens(encoder, text, ids)]
+    groups = group_chips(chips, text)
+    return TokenView(text, groups, len(ids), len(text.encode()), n_ctx, n_left_out)
 
 
 @dataclass(frozen=True)
-class Step:
+class StepView:
     """What one more token changes on the page.
 
-    ``group`` is there once the character is complete; it takes the place of the chips
-    ``replaced``, which had been shown alone. ``text`` came out, by tokens ``first`` to
-    ``last``.
+    ``group`` is None while the token's character is incomplete: the chip then stands alone.
+    With the complete character the group replaces the chips ``replaced``. The text of the
+    step comes from the tokens ``first`` to ``last``.
     """
 
     chip: TokenChip
     group: ChipGroup | None
-    replaced: list[int]
+    replaced: range
     text: str
     first: int
     last: int
 
 
-class Result:
-    """A continuation as it grows: chips, text and figures, for all three kinds of answer."""
+class ContinuationView:
+    """A continuation as text and chips. ``add`` extends both."""
 
-    def __init__(self, asked: GenerationRequest, encoder: Encoder, n_ctx: float = math.inf):
-        self.asked, self.encoder, self.n_ctx = asked, encoder, n_ctx
-        self.prompt_groups = group_chips(encoder, asked.prompt, asked.ids)
-        self.tokens: list[GeneratedToken] = []
-        self.steps: list[Step] = []
-        self._decoder = StreamDecoder()
-        self._open: list[TokenChip] = []  # chips of a character that is not complete
-        self._open_text = ""
-        self._n_chars = len(asked.prompt)
-        self._times: list[float] = []
-        for id in asked.kept:
-            self._append(id, None)
-        self.n_kept = len(self.steps)
-
-    def add(self, token: GeneratedToken) -> None:
-        """Take the next token."""
-        self._times.append(time.monotonic())
-        self.tokens.append(token)
-        self._append(token.id, token)
-
-    def _append(self, id: int, token: GeneratedToken | None) -> None:
-        """Decode one more token and find what it changes."""
-        reason = token and token.finish_reason
-        text = ""
-        if id != self.encoder.endoftext:  # which ends the text and is not part of it
-            text = self._decoder.feed(self.encoder.token_bytes(id))
-        if reason:
-            text += self._decoder.flush()
-        start, self._n_chars = self._n_chars, self._n_chars + len(text)
-        complete = not self._decoder.pending
-        chip = make_chip(
-            self.encoder,
-            id,
-            len(self.asked.ids) + len(self.steps),
-            (start, self._n_chars + (not complete)),
-            generated=True,
-            probability=token and math.exp(token.logprob),
-            bars=token_bars(self.encoder, token) if token else (),
+    def __init__(self, continuation: Continuation):
+        self.continuation = continuation
+        encoder, prompt_tokens = continuation.encoder, continuation.prompt_tokens
+        self.prompt_groups = group_chips(
+            [make_chip(encoder, token) for token in prompt_tokens], continuation.prompt
         )
-        replaced = [earlier.index for earlier in self._open]
-        self._open.append(chip)
-        self._open_text += text
-        first, group = self._open[0].index, None
-        if complete:
-            group = ChipGroup(self._open, self._open_text)
-            self._open, self._open_text = [], ""
-        self.steps.append(Step(chip, group, replaced, text, first, chip.index))
+        self.steps: list[StepView] = []
+        for step in continuation.steps:
+            self._show(step)
 
-    @property
-    def made(self) -> list[Step]:
-        """The steps of this run, without what was kept of an earlier one."""
-        return self.steps[self.n_kept :]
+    def add(self, token: GeneratedToken) -> StepView:
+        """Append the next generated token; returns what it changes."""
+        return self._show(self.continuation.add(token))
+
+    def _show(self, step: Step) -> StepView:
+        chip = generated_chip(self.continuation.encoder, step)
+        group = None
+        if step.is_complete:
+            earlier = self.steps[step.first - len(self.continuation.prompt_tokens) :]
+            text = "".join(view.text for view in earlier) + step.text
+            group = ChipGroup([*(view.chip for view in earlier), chip], text)
+        last = step.token.index
+        view = StepView(chip, group, range(step.first, last), step.text, step.first, last)
+        self.steps.append(view)
+        return view
 
     @property
     def groups(self) -> list[ChipGroup]:
-        """All generated chips, grouped; what is not complete stands alone."""
-        complete = [step.group for step in self.steps if step.group]
-        return complete + [ChipGroup([chip], "") for chip in self._open]
+        """All generated chips, grouped; the chips of an incomplete character stand alone."""
+        groups = [view.group for view in self.steps if view.group]
+        n_grouped = sum(len(group.chips) for group in groups)
+        return groups + [ChipGroup([view.chip], "") for view in self.steps[n_grouped:]]
+
+
+class GenerationView(ContinuationView):
+    """One run of the form: its continuation, its figures, and what can follow it."""
+
+    def __init__(self, request: GenerationRequest, encoder: Encoder, n_ctx: int):
+        self.request, self.n_ctx = request, n_ctx
+        super().__init__(Continuation(encoder, request.prompt, request.ids, request.kept))
 
     @property
-    def text(self) -> str:
-        """The text of this run."""
-        return "".join(step.text for step in self.made)
+    def n_generated(self) -> int:
+        """Tokens of this run, without the kept ones."""
+        return len(self.continuation.generated)
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the run ended; None while it goes on."""
-        return self.tokens[-1].finish_reason if self.tokens else None
+        return self.continuation.finish_reason
 
     @property
-    def finished(self) -> str:
-        """The same in words."""
-        return FINISHED[self.finish_reason]
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Decoding speed as the reader sees it; None before there are two tokens."""
-        if len(self._times) < 2 or self._times[-1] <= self._times[0]:
-            return None
-        return (len(self._times) - 1) / (self._times[-1] - self._times[0])
+    def finish_sentence(self) -> str:
+        """The finish reason in words; empty while the run goes on."""
+        return FINISH_SENTENCES.get(self.finish_reason or "", "")
 
     @property
     def can_continue(self) -> bool:
         """Whether more could follow: the text has not ended and the context has room."""
-        n_tokens = len(self.asked.ids) + len(self.steps)
-        return self.finish_reason == "length" and n_tokens < self.n_ctx
+        return self.finish_reason == "length" and self.continuation.n_tokens < self.n_ctx
 
     @property
-    def all_kept(self) -> str:
-        """The field ``kept`` that goes on after everything there is."""
-        return ",".join(str(step.chip.id) for step in self.steps)
+    def kept(self) -> str:
+        """The field ``kept`` of this run; Regenerate sends it again."""
+        return join_ids(self.request.kept)
 
     @property
-    def form(self) -> dict:
-        """The fields that give this very text again."""
-        sampling = self.asked.sampling
+    def kept_to_continue(self) -> str:
+        """The field ``kept`` of a run that goes on after everything there is."""
+        return join_ids(self.continuation.ids)
+
+    @property
+    def logprobs(self) -> str:
+        """One number for each token of ``kept_to_continue``, empty where it is unknown."""
+        steps = self.continuation.steps
+        return ",".join("" if step.logprob is None else str(step.logprob) for step in steps)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the form that give this very text again."""
+        sampling = self.request.sampling
         fields = {
-            "prompt": self.asked.prompt,
-            "n_tokens": self.asked.n_tokens,
-            "temperature": exact(sampling.temperature),
+            "prompt": self.request.prompt,
+            "n_tokens": self.request.n_tokens,
+            "temperature": shortest_repr(sampling.temperature),
             "top_k": sampling.top_k,
-            "top_p": exact(sampling.top_p),
+            "top_p": shortest_repr(sampling.top_p),
             "seed": sampling.seed,
         }
-        if self.asked.kept:
-            fields["kept"] = ",".join(map(str, self.asked.kept))
-        return fields
+        return {**fields, "kept": self.kept} if self.kept else fields
 
-    def to_json(self, model_name: str) -> dict:
-        """The finished generation, as ``POST /generate`` answers it."""
-        speed = self.tokens_per_second
-        return {
-            "model": model_name,
-            "prompt": self.asked.prompt,
-            "prompt_tokens": len(self.asked.ids),
-            "text": self.text,
-            "tokens": [
-                {
-                    "id": token.id,
-                    "piece": step.chip.piece,
-                    "bytes": step.chip.bytes,
-                    "logprob": round(token.logprob, 6),
-                }
-                for token, step in zip(self.tokens, self.made, strict=True)
-            ],
-            "finish_reason": self.finish_reason,
-            "seed": self.asked.sampling.seed,
-            "tokens_per_second": speed and round(speed, 1),
-        }
+    def to_json(self, model_name: str) -> dict[str, Any]:
+        """The finished run, as ``POST /generate`` answers it."""
+        return self.continuation.to_json(model_name, self.request.sampling.seed)
+
+
+def join_ids(ids: Sequence[int]) -> str:
+    """Ids as the field ``kept`` has them: ``"262,749"``."""
+    return ",".join(map(str, ids))

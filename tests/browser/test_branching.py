@@ -156,6 +156,7 @@ class TestBranching:
         piece = other.locator(".piece").text_content()
         kept = {i: chip(page, "strip", i).get_attribute("data-candidates")
                 for i in range(N_PROMPT, at + 1)}
+        share = other.locator("> span").text_content()
         other.get_by_role("button").click()
         after = finished(page, at + 1 + 12)
         assert after[:at] == before[:at] and after[at] != before[at]
@@ -164,11 +165,23 @@ class TestBranching:
         for i, candidates in kept.items():  # what the model thought there is not forgotten
             assert chip(page, "strip", i).get_attribute("data-candidates") == candidates
             expect(chip(page, "strip", i).locator(".probability")).to_contain_text("%")
+        expect(chip(page, "strip", at).locator(".probability")).to_have_text(share)
         made = ",".join(map(str, after[N_PROMPT : at + 1]))
         answer = server.generate_json(
             prompt=HEROES, kept=made, n_tokens=12, temperature=1, seed=seed(page)
         )
         assert after[at + 1 :] == [token["id"] for token in answer["tokens"]]
+
+    def test_the_card_shows_the_numbers_as_the_server_spelled_them(self, written):
+        page = written()
+        candidates = [{"id": 13, "piece": ".", "probability": 0.125, "percent": "12%", "level": 1}]
+        chip(page, "strip", N_PROMPT).evaluate(
+            "(e, candidates) => { e.dataset.candidates = JSON.stringify(candidates); }", candidates
+        )
+        (row,) = open_card(page, N_PROMPT).all()
+        assert row.locator(".piece").text_content() == "."
+        assert row.locator("> span").text_content() == "12%"  # JavaScript rounds 12.5 to 13
+        assert row.locator("meter").get_attribute("aria-label") == "12%"
 
     def test_with_the_keyboard_alone(self, written):
         page = written()
@@ -237,6 +250,25 @@ class TestGoingOnAndBack:
         expect(page.locator("#progress")).not_to_contain_text(re.compile(r"seed 5$"))
         assert finished(page, N_PROMPT + 24)[: N_PROMPT + 12] == before
         expect(page.locator("#prompt")).to_have_value(HEROES)
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+    def test_regenerate_keeps_a_quotation_mark_whose_id_is_one(self, visit, server, scripts):
+        address = f"{server.url}/?prompt=He+said&kept=1&n_tokens=3&seed=7"
+        page = visit(address, java_script_enabled=scripts, **WIDE)
+        page.locator("#generate").click()
+        assert finished(page, 2 + 1 + 3)[2] == 1
+        page.get_by_role("button", name="Regenerate").click()
+        expect(page.locator("#progress")).not_to_contain_text(re.compile(r"seed 7$"))
+        assert finished(page, 2 + 1 + 3)[2] == 1
+
+    def test_a_stopped_text_is_regenerated_after_what_it_began_with(self, visit, slow_server):
+        page = visit(f"{slow_server.url}/?prompt=Slow:+and&kept=1&n_tokens=200", **WIDE)
+        page.locator("#generate").click()
+        expect(page.locator("#strip .generated").nth(3)).to_be_attached()
+        page.locator("#stop").click()
+        page.locator("#n_tokens").fill("2")
+        page.get_by_role("button", name="Regenerate").click()
+        assert finished(page, 3 + 1 + 2)[3] == 1
 
     def test_cut_and_go_on(self, written):
         page = written()

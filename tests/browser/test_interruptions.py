@@ -119,6 +119,20 @@ class TestStatusLine:
             said = [text.strip().split(":")[0] for text, _ in seen(third)]
             assert said == ["Generating…", "Waiting", "Generating…", "Done"]
 
+    def test_the_end_is_known_by_its_finish_reason_not_by_its_words(self, visit, slow_server):
+        page = visit(slow_server.url)
+
+        def in_german(route):
+            response = route.fetch()
+            route.fulfill(response=response, body=response.text().replace("Done:", "Fertig:"))
+
+        page.route("**/generate", in_german)
+        generate(page, prompt="Echo: and", n_tokens=3)
+        expect(page.locator("#status")).to_contain_text("Fertig")
+        expect(page.locator("#stop")).to_be_hidden()
+        expect(page.locator("#problem")).to_be_empty()
+        expect(page.get_by_role("link", name="Link to this")).to_be_visible()
+
 
 class TestBrokenOff:
     def test_after_an_error_of_the_model_one_can_go_on(self, visit, slow_server):

@@ -84,7 +84,7 @@ def test_a_body_beyond_all_measure_is_refused_before_it_is_read(client, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_our_own_mistake_shows_a_sentence_and_no_traceback(form, monkeypatch, caplog):
     app = create_app(Settings())
-    monkeypatch.setattr("webapp.routes.stream.checked_prompt", lambda *fields: 1 / 0)
+    monkeypatch.setattr("webapp.routes.stream.parse_prompt", lambda *fields: 1 / 0)
     answer = app.test_client().post("/tokenize", data={"prompt": "a"}, headers=FORMS[form])
     assert answer.status_code == 500
     assert form_of(answer) == form

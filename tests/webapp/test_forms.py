@@ -28,11 +28,11 @@ def errors(parse):
 
 
 def test_a_prompt_alone_is_enough(parse):
-    asked = parse(prompt=HEROES)
-    assert asked.ids == HEROES_IDS
-    assert asked.prompt == HEROES
-    assert asked.n_tokens >= 1
-    assert asked.sampling.seed is not None
+    request = parse(prompt=HEROES)
+    assert request.ids == HEROES_IDS
+    assert request.prompt == HEROES
+    assert request.n_tokens >= 1
+    assert request.sampling.seed is not None
 
 
 def test_text_and_numbers_say_the_same(parse):
@@ -126,9 +126,25 @@ def test_digits_with_underscores_are_no_number(client):
     assert answer.status_code == 422
 
 
-def test_another_try_keeps_what_was_kept(client):
-    fields = {"prompt": "hi", "n_tokens": 2, "seed": 7, "regenerate": "262,749"}
-    answer = client.post("/generate", json=fields, headers=JSON)
-    plain = client.post("/generate", json={**fields, "regenerate": "1"}, headers=JSON)
-    assert answer.status_code == plain.status_code == 200
-    assert answer.json["seed"] != 7  # a fresh one, but for one chance in 4 thousand million
+@pytest.mark.parametrize(("flag", "fresh"), [("1", True), (True, True), ("", False), (None, False)])
+def test_regenerate_is_a_flag_that_asks_for_another_seed(parse, flag, fresh):
+    request = parse(prompt="a", seed="7", kept="1", regenerate=flag)
+    assert request.kept == [1]
+    assert (request.sampling.seed != 7) == fresh  # but for one chance in 4 thousand million
+
+
+@pytest.mark.parametrize("flag", ["262,749", "yes", [1], 2])
+def test_a_flag_has_no_other_value(errors, flag):
+    assert "regenerate" in errors(prompt="a", regenerate=flag)["prompt"]
+
+
+def test_an_empty_prompt_says_what_to_do(errors):
+    assert "type at least one character" in errors(prompt="")["prompt"]
+    assert "type at least one character" in errors(prompt="", kept="262")["prompt"]
+
+
+def test_the_longest_number_has_thirty_digits(parse, errors):
+    assert parse(prompt="a", seed="7".zfill(30)).sampling.seed == 7
+    assert parse(prompt="a", kept="5".zfill(30)).kept == [5]
+    assert set(errors(prompt="a", seed="7".zfill(31))) == {"seed"}
+    assert set(errors(prompt="a", kept="5".zfill(31))) == {"prompt"}

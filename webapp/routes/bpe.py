@@ -1,16 +1,16 @@
-"""GET and POST /bpe: how byte-pair encoding got from a text to its ids, step by step.
+"""GET and POST /bpe: how byte-pair encoding gets from a text to its ids, step by step.
 
-Beside a prompt's journey: a page to link to and to project on a wall, written wholly on
-the server.
+A page of its own, to link to and to show to a class: complete without JavaScript.
 """
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request
+from flask.typing import ResponseReturnValue
 
 from gpt2core.errors import InputError
 from webapp.explanation import explain
-from webapp.request import response_kind
+from webapp.links import short_link
+from webapp.request import response_kind, unix_line_ends
 from webapp.services import get_scheduler
-from webapp.snippets import MAX_LINK
 
 blueprint = Blueprint("bpe", __name__)
 EXAMPLES = (
@@ -23,33 +23,31 @@ EXAMPLES = (
 
 
 @blueprint.get("/bpe")
-def page():
+def page() -> ResponseReturnValue:
     """The explanation of ``?text=…``, with a form for another text."""
-    return explanation_of(request.args.get("text", ""))
+    return explanation_page(request.args.get("text", ""))
 
 
 @blueprint.post("/bpe")
-def typed():
-    """The text of the form: on to the address to share, where it fits into one."""
-    # A browser writes each line end of a textarea as CR LF.
-    text = request.form.get("text", "").replace("\r\n", "\n")
-    link = url_for(".page", text=text)
-    return redirect(link, 303) if len(link) <= MAX_LINK else explanation_of(text)
+def submitted() -> ResponseReturnValue:
+    """The text of the form: a redirect to its link, or the page itself if that is too long."""
+    text = unix_line_ends(request.form.get("text", ""))
+    link = short_link("bpe.page", text=text)
+    return redirect(link, 303) if link else explanation_page(text)
 
 
-def explanation_of(text: str):
-    """The page for ``text``, as a response."""
+def explanation_page(text: str) -> ResponseReturnValue:
+    """The page that explains ``text``; 422 if it is too long."""
     try:
-        explained = explain(get_scheduler().encoder, text)
+        explanation = explain(get_scheduler().encoder, text)
     except InputError as error:
         if response_kind() != "page":
             raise
         return render_template("bpe/page.html", text=text, message=str(error)), 422
-    onward = url_for("pages.index", prompt=text)
     return render_template(
         "bpe/page.html",
         text=text,
-        explained=explained,
+        explanation=explanation,
         examples=EXAMPLES,
-        onward=onward if len(onward) <= MAX_LINK else None,
+        generate_link=short_link("pages.index", prompt=text),
     )

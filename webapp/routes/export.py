@@ -1,46 +1,44 @@
-"""GET or POST /tokens.json and /tokens.csv: tokens to take away.
+"""GET or POST /tokens.json and /tokens.csv: tokens as a file.
 
-The tokens of a prompt and, where the request brings them, those generated after it
-(``kept``, with their ``logprobs``): the page sends what it shows, so nothing is computed
-again, a branched text comes out as it is, and nothing is stored. The page posts, because
-a long text does not fit into an address, and as ``prompt_json``, because a hidden field
-changes line ends and cannot hold a NUL; a GET is there to link to.
+The tokens of a prompt and, if the request has them, the tokens generated after it (``kept``,
+with their ``logprobs``). The page sends what it shows, so nothing is computed again, a
+branched text is exported as it is, and nothing is stored. It posts, because a long text does
+not fit into an address, and as ``prompt_json``, because a hidden field changes line ends and
+cannot hold a NUL. The GET form is there to link to.
 
 About spreadsheets: a cell that begins with ``=``, ``+``, ``-`` or ``@`` can be a formula.
-Here each cell holds one token, and of GPT-2's tokens those that begin so hold no letter
-and no digit (a test holds it), so none can call or refer to anything. Cells are therefore
-written as they are, which programs that read the file rely on.
+Here each cell holds one token, and no token of GPT-2's that begins with one of these holds a
+letter or a digit (a test holds that), so none can call or refer to anything. Cells are
+therefore written unchanged, which programs that read the file rely on.
 """
 
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flask import Blueprint, Response, request
 
+from gpt2core.continuation import Continuation, TextToken
 from gpt2core.errors import InputError
-from gpt2core.sampling import SamplingParams
-from gpt2core.tokenizer.bpe import Encoder, is_utf8, replace_surrogates
-from webapp.chips import TokenChip
-from webapp.forms import GenerationRequest, checked_prompt, parse_kept
-from webapp.request import submitted_values
+from gpt2core.tokenizer.bpe import Encoder, replace_surrogates
+from webapp.forms import Fields, parse_kept, parse_prompt
+from webapp.request import submitted_fields
 from webapp.services import get_scheduler, get_settings
-from webapp.views import Result
 
-blueprint = Blueprint("downloads", __name__)
+blueprint = Blueprint("export", __name__)
 
 COLUMNS = ("index", "id", "piece", "bytes", "text", "start", "end", "logprob")
 
 
 @blueprint.route("/tokens.<any(json, csv):kind>", methods=["GET", "POST"])
-def tokens(kind: str):
+def tokens(kind: str) -> Response:
     """The tokens of ``prompt`` and ``kept`` as a file."""
-    values = request.args if request.method == "GET" else submitted_values()
+    values = request.args if request.method == "GET" else submitted_fields()
     scheduler = get_scheduler()
-    max_chars = get_settings().max_chars
-    prompt = replace_surrogates(checked_prompt(with_prompt(values), max_chars))
+    prompt = replace_surrogates(parse_prompt(with_prompt(values), get_settings().max_chars))
     kept = parse_kept(values, scheduler.hparams)
     rows = token_rows(scheduler.encoder, prompt, kept, parse_logprobs(values, len(kept)))
     if kind == "csv":
@@ -55,19 +53,19 @@ def tokens(kind: str):
     )
 
 
-def with_prompt(values: Mapping) -> Mapping:
-    """``values`` with the prompt that ``prompt_json`` spells, if it is there. Raises InputError."""
-    spelled = values.get("prompt_json")
-    if spelled is None:
+def with_prompt(values: Fields) -> Fields:
+    """``values`` with the prompt from ``prompt_json``, if it is there. Raises InputError."""
+    prompt_json = values.get("prompt_json")
+    if prompt_json is None:
         return values
     try:
-        return {**values, "prompt": json.loads(spelled)}
+        return {**values, "prompt": json.loads(prompt_json)}
     except (TypeError, ValueError, RecursionError):
         raise InputError("The field prompt_json must be the prompt as JSON.", "prompt") from None
 
 
-def parse_logprobs(values: Mapping, n_kept: int) -> list[float | None]:
-    """One for each kept token: ``"-1.2,,-0.5"``, empty where unknown. Raises InputError."""
+def parse_logprobs(values: Fields, n_kept: int) -> list[float | None]:
+    """One for each kept token: ``"-1.2,,-0.5"``, empty if unknown. Raises InputError."""
     text = values.get("logprobs") or ""
     parts = text.split(",") if isinstance(text, str) and text else [""] * n_kept
     try:
@@ -86,27 +84,27 @@ def parse_logprobs(values: Mapping, n_kept: int) -> list[float | None]:
 
 
 def token_rows(
-    encoder: Encoder, prompt: str, kept: list[int], logprobs: list[float | None]
-) -> list[dict]:
-    """One row a token. ``text`` is None where a token is none: part of a character, the end."""
-    ids = encoder.encode(prompt)
-    shown = Result(GenerationRequest(prompt, ids, kept, 1, SamplingParams()), encoder)
-    chips = [chip for group in shown.prompt_groups + shown.groups for chip in group.chips]
+    encoder: Encoder, prompt: str, kept: Sequence[int], logprobs: Sequence[float | None]
+) -> list[dict[str, Any]]:
+    """One row for each token of the prompt, then of ``kept``, whose ``logprobs`` are given."""
+    continuation = Continuation(encoder, prompt, encoder.encode(prompt), kept)
+    unknown: list[float | None] = [None] * len(continuation.prompt_tokens)
+    tokens = continuation.prompt_tokens + [step.token for step in continuation.steps]
     return [
-        token_row(chip, logprob)
-        for chip, logprob in zip(chips, [None] * len(ids) + logprobs, strict=True)
+        token_row(token, logprob)
+        for token, logprob in zip(tokens, [*unknown, *logprobs], strict=True)
     ]
 
 
-def token_row(chip: TokenChip, logprob: float | None) -> dict:
-    data = bytes.fromhex(chip.bytes)
-    text = data.decode() if is_utf8(data) and chip.start < chip.end else None
-    values = (chip.index, chip.id, chip.piece, chip.bytes, text, chip.start, chip.end, logprob)
-    return dict(zip(COLUMNS, values, strict=True))
+def token_row(token: TextToken, logprob: float | None) -> dict[str, Any]:
+    """The token's JSON with its place, text and log-probability, in the order of ``COLUMNS``."""
+    values = {"index": token.index, "text": token.text, "logprob": logprob}
+    values |= token.to_json_with_span()
+    return {column: values[column] for column in COLUMNS}
 
 
-def to_csv(rows: list[dict]) -> str:
-    """Rows as RFC 4180 has them; what is None stays empty."""
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as RFC 4180 has them; None is an empty cell."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS)
     writer.writeheader()

@@ -1,18 +1,20 @@
-"""Is this worker able to generate? /healthz for machines, /model for the page.
+"""Whether this worker can generate: GET /healthz for machines, /model for the page.
 
-For load balancers, for people wondering, and for the line on the page that follows a
-model's download. Nothing is computed here.
+Load balancers read the first; the line on the page that follows a model's download polls
+the second. Nothing is computed here.
 """
 
-from flask import Blueprint, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, jsonify, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
 
+from webapp.request import response_kind
 from webapp.services import get_scheduler
 
 blueprint = Blueprint("ops", __name__)
 
 
 @blueprint.get("/healthz")
-def healthz():
+def healthz() -> ResponseReturnValue:
     """``{"status": "ok" | "loading" | "failed", "model", "running", "waiting"}``; 503 unless ok."""
     scheduler = get_scheduler()
     scheduler.start()
@@ -25,17 +27,17 @@ def healthz():
 
 
 @blueprint.get("/model")
-def model():
-    """Which model speaks, or how far it is from being ready; the page asks again and again."""
+def model() -> ResponseReturnValue:
+    """Which model is served, or the progress of loading it; the page polls this."""
     scheduler = get_scheduler()
     scheduler.start()
     return render_template("parts/model.html", just_ready=scheduler.model is not None)
 
 
 @blueprint.post("/model/retry")
-def retry():
+def retry() -> ResponseReturnValue:
     """Try again after a failed download."""
     get_scheduler().retry()
-    if request.htmx:
+    if response_kind() == "htmx":
         return render_template("parts/model.html")
     return redirect(url_for("pages.index"))

@@ -1,7 +1,7 @@
-"""GET /: the page, which is also the permalink of what a form was filled with.
+"""GET /: the page, and the files of htmx that it needs.
 
-``GET /?prompt=…&temperature=…`` fills the form and cuts the prompt, so a link shows what
-its sender saw; it works without JavaScript.
+``GET /?prompt=…&temperature=…`` fills the form and cuts the prompt into tokens, so a
+permalink shows what its sender saw, also without JavaScript.
 """
 
 from functools import lru_cache
@@ -10,31 +10,30 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flask import Blueprint, abort, request, send_from_directory
+from flask.typing import ResponseReturnValue
 
 from webapp.page import EXAMPLES, render_page
 from webapp.services import get_scheduler
 
 blueprint = Blueprint("pages", __name__)
 
-# htmx comes out of the installed django-htmx package; these are its files we serve.
+# Our name -> the file in the installed package django-htmx.
 HTMX_FILES = {"htmx.js": "htmx-4.min.js", "hx-sse.js": "ext/hx-sse-4.min.js"}
-# Part of their addresses, so that a newer htmx is not taken from a browser's cache.
+# Part of their addresses, so that no browser keeps an older htmx in its cache.
 HTMX_VERSION = metadata.version("django-htmx")
 
 
 @blueprint.get("/")
-def index():
+def index() -> ResponseReturnValue:
     """The page; query parameters fill the form."""
-    get_scheduler().start()  # the model loads while people read
+    get_scheduler().start()  # the model loads while the page is read
     # A first visit starts with an example, so that there is something to look at.
     values = {"prompt": EXAMPLES[0], **request.args.to_dict()}
-    # A form without JavaScript writes each line end of a textarea as CR LF.
-    values["prompt"] = values["prompt"].replace("\r\n", "\n")
     return render_page(values)
 
 
 @blueprint.get("/htmx/<name>")
-def htmx_file(name: str):
+def htmx_file(name: str) -> ResponseReturnValue:
     """htmx and its server-sent-events extension."""
     if name not in HTMX_FILES:
         abort(404)
@@ -43,6 +42,8 @@ def htmx_file(name: str):
 
 @lru_cache(maxsize=1)
 def htmx_directory() -> Path:
-    """Where django-htmx keeps its static files; found without importing Django."""
-    (package,) = find_spec("django_htmx").submodule_search_locations
+    """Where django-htmx keeps its static files, found without importing Django."""
+    spec = find_spec("django_htmx")
+    assert spec and spec.submodule_search_locations  # requirements.txt names it
+    (package,) = spec.submodule_search_locations
     return Path(package) / "static" / "django_htmx"

@@ -13,16 +13,16 @@ from tests.gpt2core.tokenizer.test_bpe import TRICKY_TEXT
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, JSON, ROBOT, parse, textarea_value
 from webapp.explanation import (
     MAX_CHARS,
-    MAX_CHIPS,
-    MAX_DRAWN,
+    MAX_RESULT_CHIPS,
+    MAX_STEP_SYMBOLS,
     MAX_SYMBOLS,
     MAX_WORDS,
-    cell,
+    character_row,
     explain,
     visible,
 )
+from webapp.links import MAX_LINK
 from webapp.routes.bpe import EXAMPLES
-from webapp.snippets import MAX_LINK
 
 
 def link(text: str) -> str:
@@ -246,7 +246,7 @@ class TestBounds:
         words = [f"{chr(97 + n)}{'internationalization' * 3}" for n in range(20)]
         page = look(" ".join(words))
         drawn = [len(step.all(class_="bpe-symbol")) for step in page.all(class_="bpe-state")]
-        assert sum(drawn) <= 1.1 * MAX_DRAWN
+        assert sum(drawn) <= 1.1 * MAX_STEP_SYMBOLS
         (last,) = [e for e in page.id("word-20").all("a") if "alone" in e.text]
         alone = parse(client.get(last.attributes["href"]).text)
         assert alone.id("word-1").all("details")
@@ -268,16 +268,17 @@ class TestBounds:
         assert answer.status_code == 200
         assert len(answer.data) < 3_000_000
         page = parse(answer.text)
-        assert len(ids_of(result(page))) <= MAX_CHIPS
+        assert len(ids_of(result(page))) <= MAX_RESULT_CHIPS
 
     def test_what_is_drawn_adds_up(self):
-        explained = explain(default_encoder(), "no no yes " * 100)
-        assert len(explained.places) + explained.n_more_words == len(explained.words)
-        assert sum(entry.n_places for entry in explained.entries) == len(explained.places)
+        explanation = explain(default_encoder(), "no no yes " * 100)
+        n_drawn = len(explanation.occurrences)
+        assert n_drawn + explanation.n_more_words == len(explanation.words)
+        assert sum(word.n_occurrences for word in explanation.unique_words) == n_drawn
 
 
 @pytest.mark.parametrize(
-    ("char", "shown", "note", "bytes", "symbols"),
+    ("char", "shown", "description", "bytes", "symbols"),
     [
         ("a", "a", "", "61", "a"),
         (" ", "␣", "space", "20", "Ġ"),
@@ -288,9 +289,10 @@ class TestBounds:
         ("\ue000", "U+E000", "", "ee 80 80", "î Ģ Ģ"),
     ],
 )
-def test_a_cell_shows_a_character_and_its_bytes(char, shown, note, bytes, symbols):
-    got = cell(char)
-    assert (got.shown, got.note, got.bytes, got.symbols) == (shown, note, bytes, symbols)
+def test_a_row_shows_a_character_and_its_bytes(char, shown, description, bytes, symbols):
+    row = character_row(char)
+    assert (row.shown, row.description) == (shown, description)
+    assert (row.bytes, row.symbols) == (bytes, symbols)
 
 
 def test_visible_text_keeps_emoji_whole_and_shows_the_rest():

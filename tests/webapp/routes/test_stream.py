@@ -1,13 +1,11 @@
-"""POST /tokenize and POST /generate, without a socket: three kinds of answer, one truth."""
-
-import socket
-import ssl
+"""POST /tokenize and POST /generate, without a socket: three kinds of response, the same tokens."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2core.engine.events import Generation, Unavailable
+from gpt2core.engine.events import Failed, Generation, Unavailable
+from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.sampling import SamplingParams
 from tests.helpers.web import (
     HEROES,
@@ -22,7 +20,7 @@ from tests.helpers.web import (
     textarea_value,
 )
 from webapp.forms import GenerationRequest
-from webapp.routes import stream as generation
+from webapp.routes import stream as routes
 
 
 def generate_json(client, **fields) -> dict:
@@ -184,8 +182,8 @@ class TestGenerate:
         assert whole.id("prompt-text").text == prompt
 
 
-class TestWhoeverSendsJson:
-    """... and takes anything, as ``fetch`` and ``requests`` do, gets JSON."""
+class TestClientsThatSendJson:
+    """They get JSON if they accept anything, as ``fetch`` and ``requests`` do."""
 
     @pytest.mark.parametrize("accept", [None, "*/*", "application/json, text/plain, */*"])
     @pytest.mark.parametrize("path", ["/tokenize", "/generate"])
@@ -213,7 +211,7 @@ class TestWhoeverSendsJson:
         assert answer.mimetype == "text/html"
 
 
-class TestNotNow:
+class TestUnavailable:
     FIELDS = {"prompt": "two\r\nlines", "n_tokens": "12", "temperature": "0.5", "kept": "262"}
 
     @pytest.fixture
@@ -241,37 +239,98 @@ class TestNotNow:
         assert not answer.text.startswith("<!doctype")
 
 
-class TestReaders:
+class TestStream:
+    """What stream_messages makes of the scheduler's events, without a model."""
+
+    REQUEST = GenerationRequest(HEROES, HEROES_IDS, [], 9, SamplingParams(seed=1))
+
     @pytest.fixture
-    def pair(self):
-        """Two ends of a connection."""
-        here, there = socket.socketpair()
-        with here, there:
-            yield here, there
+    def handle(self):
+        return Generation(HEROES_IDS, 9, self.REQUEST.sampling)
 
-    def left(self, app, client_socket) -> bool:
-        with app.test_request_context(environ_overrides={"gunicorn.socket": client_socket}):
-            return generation.reader_left()
+    def parts(self, app, handle) -> list[set[str]]:
+        """For each message, the targets that it changes."""
+        with app.test_request_context():
+            answer = list(routes.stream_messages(self.REQUEST, handle))
+        return [
+            {partial.attributes["hx-target"] for partial in parse(message).all("hx-partial")}
+            for message in messages(b"".join(answer).decode().split("\n")[:-1])
+        ]
 
-    def test_a_closed_connection_is_noticed(self, app, pair):
-        here, there = pair
-        assert not self.left(app, here)
-        there.send(b"more")
-        assert not self.left(app, here)
-        here.recv(4)
-        there.close()
-        assert self.left(app, here)
+    def test_candidates_are_updated_four_times_a_second_and_at_the_end(
+        self, app, handle, monkeypatch
+    ):
+        seconds = iter(100 + 0.125 * n for n in range(9))  # one token each eighth of a second
+        monkeypatch.setattr(routes.time, "monotonic", lambda: next(seconds))
+        for n in range(9):
+            handle.put(GeneratedToken(13, -1.0, (), "length" if n == 8 else None))
+        _, *tokens, end = self.parts(app, handle)
+        assert all("#continuation" in targets for targets in tokens)
+        assert ["#candidates" in targets for targets in tokens] == [True, False] * 4 + [True]
+        assert "#status" in end
 
-    def test_of_an_encrypted_connection_nothing_can_be_told(self, app, pair):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        here = context.wrap_socket(pair[0], server_side=True, do_handshake_on_connect=False)
-        with here:
-            assert not self.left(app, here)
+    def test_the_last_token_has_its_candidates_however_soon_it_comes(
+        self, app, handle, monkeypatch
+    ):
+        monkeypatch.setattr(routes.time, "monotonic", lambda: 100.0)
+        for reason in (None, None, "length"):
+            handle.put(GeneratedToken(13, -1.0, (), reason))
+        _, *tokens, _ = self.parts(app, handle)
+        assert ["#candidates" in targets for targets in tokens] == [True, False, True]
 
-    def test_a_stream_that_cannot_begin_frees_the_work(self, app, monkeypatch):
-        asked = GenerationRequest(HEROES, HEROES_IDS, [], 5, SamplingParams(seed=1))
-        running = Generation(asked.ids, asked.n_tokens, asked.sampling)
-        monkeypatch.setattr(generation, "new_result", lambda asked: 1 / 0)
+    @pytest.mark.parametrize("reason", ["length", "endoftext", "context"])
+    def test_a_finished_stream_ends_with_its_finish_reason_as_data(self, app, handle, reason):
+        handle.put(GeneratedToken(13, -1.0, (), reason))
+        with app.test_request_context():
+            *_, last = routes.stream_messages(self.REQUEST, handle)
+        (message,) = messages(last.decode().split("\n")[:-1])
+        assert parse(message).all(**{"data-finish-reason": reason})
+
+    def test_a_failed_stream_has_no_finish_reason(self, app, handle):
+        handle.put(Failed("it broke"))
+        with app.test_request_context():
+            whole = b"".join(routes.stream_messages(self.REQUEST, handle)).decode()
+        assert "it broke" in whole
+        assert "data-finish-reason" not in whole
+
+    def test_a_stream_that_cannot_begin_cancels_the_generation(self, app, handle, monkeypatch):
+        monkeypatch.setattr(routes, "new_view", lambda request: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            next(generation.stream_messages(asked, running))
-        assert running.cancelled
+            next(routes.stream_messages(self.REQUEST, handle))
+        assert handle.cancelled
+
+
+class TestRegenerate:
+    """The button of a finished text: another seed, the same prompt and kept tokens."""
+
+    QUOTE = 1  # the id of ", which was taken for the flag "1"
+
+    def press(self, client, page):
+        """The page after pressing Regenerate, as a browser without scripts submits the form."""
+        (button,) = [b for b in page.all("button") if b.text == "Regenerate"]
+        names = ("n_tokens", "temperature", "top_k", "top_p", "seed")
+        fields = {name: page.id(name).attributes["value"] for name in names}
+        fields["prompt"] = textarea_value(page.id("prompt"))
+        fields[button.attributes["name"]] = button.attributes["value"]
+        address = button.attributes.get("formaction", "/generate")
+        return parse(client.post(address, data=fields).text)
+
+    @pytest.mark.parametrize("kept", [[], [QUOTE], [2], [QUOTE, 262], [262, 749]])
+    def test_the_chosen_first_tokens_stay(self, client, kept):
+        fields = {"prompt": HEROES, "n_tokens": 2, "kept": ",".join(map(str, kept))}
+        page = parse(client.post("/generate", data=fields).text)
+        again = self.press(client, page)
+        for state in (page, again):
+            assert state.id("strip").ids()[: 7 + len(kept)] == HEROES_IDS + kept
+
+    def test_the_seed_is_another_one_and_the_field_stays_as_it_was(self, client):
+        page = parse(client.post("/generate", data={"prompt": HEROES, "seed": "5"}).text)
+        again = self.press(client, page)
+        assert again.id("seed").attributes["value"] == "5"
+        assert "seed 5" not in again.id("progress").words.split(" · ")
+
+    @pytest.mark.parametrize("flag", ["1", True])
+    def test_the_flag_can_be_a_field_of_json(self, client, flag):
+        fields = {"prompt": HEROES, "kept": [self.QUOTE], "n_tokens": 1, "seed": 7}
+        answer = client.post("/generate", json={**fields, "regenerate": flag}).json
+        assert answer["seed"] != 7  # a fresh one, but for one chance in 4 thousand million
