@@ -71,7 +71,7 @@ def traced(server, arguments) -> tuple[list[dict], str]:
             {"categories": "devtools.timeline,toplevel", "transferMode": "ReportEvents"},
         )
         page.locator("#generate").click()
-        page.locator("#status:has-text('Done')").wait_for(timeout=600_000)
+        page.locator("#status [data-finish-reason]").wait_for(timeout=600_000)
         progress = page.locator("#progress").inner_text()
         cdp.send("Tracing.end")
         while not ended:
@@ -106,9 +106,12 @@ def report(events: list[dict], progress: str) -> None:
         share = task.get("tdur", 0) / 1000
         print(f"  a task of {task['dur'] / 1000:.0f} ms, {share:.0f} of them computing:")
         inside = [
-            e for e in mine
-            if task["ts"] <= e["ts"] and e["ts"] + e["dur"] <= task["ts"] + task["dur"]
-            and e["name"] not in TASKS and e["dur"] > 2000
+            e
+            for e in mine
+            if task["ts"] <= e["ts"]
+            and e["ts"] + e["dur"] <= task["ts"] + task["dur"]
+            and e["name"] not in TASKS
+            and e["dur"] > 2000
         ]
         print("   ", ", ".join(f"{e['name']} {e['dur'] / 1000:.0f}" for e in inside[:8]))
 

@@ -1,27 +1,33 @@
-"""The page as readers see it: real gunicorn, real sockets, tokens counted as they arrive."""
+"""The page as clients see it: a real gunicorn, real sockets, tokens timed as they arrive.
+
+A client receives the same stream of partials as a browser. A token counts when a chip with a
+new ``data-index`` has arrived. Streams are only recorded while they run and parsed afterwards,
+so that parsing takes no processor time from the server.
+"""
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
+from tests.helpers.web import free_port, messages, parse
+
 ROOT = Path(__file__).parent.parent
-TOKEN = b'hx-target="#continuation" hx-swap="beforeend"'  # each token's message has it once
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "HX-Request": "true"}
+
+Lines = list[tuple[float, str]]  # the lines of a stream, each with the second when it came
 
 
 @contextmanager
-def running(directory: Path, threads: int, max_batch: int):
+def running(directory: Path, threads: int, max_batch: int) -> Iterator[int]:
     """The port of a server that has loaded the model in ``directory``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "GPT2_MODEL": str(directory.resolve()),
@@ -41,10 +47,10 @@ def running(directory: Path, threads: int, max_batch: int):
 
 
 def wait_until_ready(port: int) -> None:
-    """Until a text of one token is written."""
+    """Wait until the server generates a token."""
     for _ in range(300):
         try:
-            if read(port, "Hello", 1):
+            if token_times(record(port, "Hello", 1)):
                 return
         except OSError:
             pass
@@ -52,33 +58,48 @@ def wait_until_ready(port: int) -> None:
     raise RuntimeError("the server does not answer")
 
 
-def read(port: int, prompt: str, n_tokens: int) -> list[float]:
-    """One reader: when each token of a text came."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+def record(port: int, prompt: str, n_tokens: int) -> Lines:
+    """One client: the stream of one generation."""
     body = urlencode({"prompt": prompt, "n_tokens": n_tokens, "temperature": 0})
-    connection.request("POST", "/generate", body, FORM)
-    times = []
-    with connection.getresponse() as response:
-        for line in response:
-            if TOKEN in line:
-                times.append(time.perf_counter())
-    return times
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+        connection.request("POST", "/generate", body, FORM)
+        with connection.getresponse() as response:
+            return [(time.perf_counter(), line.decode()) for line in response]
+
+
+def token_times(lines: Lines) -> list[float]:
+    """When each generated token arrived, in seconds.
+
+    A chip can arrive twice: alone, and again in the group of its completed character.
+    """
+    arrived: dict[str, float] = {}
+    message: list[str] = []
+    for second, line in lines:
+        message.append(line)
+        if line.strip():
+            continue
+        for text in messages(message):  # none in a heartbeat
+            for chip in parse(text).all(class_="generated"):
+                arrived.setdefault(chip.attributes["data-index"], second)
+        message = []
+    return list(arrived.values())
 
 
 def rate(port: int, n_readers: int, n_tokens: int) -> float:
-    """Tokens per second of all readers, from the moment when the last of them has begun."""
-    times: list[list[float]] = [[] for _ in range(n_readers)]
+    """Tokens per second of all clients together, while all of them receive tokens."""
+    recorded: list[Lines] = [[] for _ in range(n_readers)]
 
-    def reader(i: int) -> None:
-        times[i] = read(port, f"Reader number {i} asks for a story about", n_tokens)
+    def client(i: int) -> None:
+        recorded[i] = record(port, f"Reader number {i} asks for a story about", n_tokens)
 
-    threads = [threading.Thread(target=reader, args=(i,)) for i in range(n_readers)]
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(n_readers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    short = [len(came) for came in times if len(came) != n_tokens]
+    times = [token_times(lines) for lines in recorded]
+    short = [len(one) for one in times if len(one) != n_tokens]
     if short:
         raise RuntimeError(f"texts of {short} tokens came, not of {n_tokens}")
-    begin, end = max(came[0] for came in times), min(came[-1] for came in times)
-    return sum(begin < t <= end for came in times for t in came) / (end - begin)
+    begin, end = max(one[0] for one in times), min(one[-1] for one in times)
+    return sum(begin < second <= end for one in times for second in one) / (end - begin)

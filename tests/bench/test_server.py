@@ -1,0 +1,24 @@
+"""The benchmark of the served page counts tokens, whatever the markup around them."""
+
+from bench import server as bench
+from tests.helpers.web import HTMX, ROBOT
+
+
+def test_every_generated_token_is_timed_once(slow_server):
+    # The robot's tokens arrive alone, and again in the group of the complete character.
+    lines = bench.record(slow_server.port, f"Echo: a{ROBOT}b", 12)
+    times = bench.token_times(lines)
+    assert len(times) == 12
+    assert times == sorted(times)
+
+
+def test_tokens_are_counted_from_data_and_not_from_markup():
+    chip = '<li><b class="x generated" id=y data-index="{}">the words do not matter</b></li>'
+    stream = [f"data: {chip.format(3)}\n", "\n", ": still here\n", "\n"]
+    stream += [f"data: {chip.format(3)}\n", f"data: {chip.format(4)}\n", "\n"]
+    assert bench.token_times(list(enumerate(stream))) == [1, 6]
+
+
+def test_the_rate_is_that_of_all_clients(slow_server):
+    assert HTMX.items() <= bench.FORM.items()  # the stream that browsers receive
+    assert 0 < bench.rate(slow_server.port, 2, 5)
