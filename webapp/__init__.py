@@ -4,6 +4,8 @@ gunicorn (or ``flask --app webapp run``) calls ``create_app``; requests are answ
 modules in ``routes``. The scheduler is the app's only mutable state.
 """
 
+from json import JSONEncoder
+
 from flask import Flask, Response
 from flask.json.provider import DefaultJSONProvider
 from htmx_flask import Htmx
@@ -59,6 +61,9 @@ def create_app(config: Settings | None = None) -> Flask:
 def add_template_names(app: Flask, scheduler: ModelServer) -> None:
     """What every template can use besides its own context."""
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    # The filter tojson, for attributes: compact, because every token carries its candidates.
+    to_json = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    app.jinja_env.policies.update({"json.dumps_function": to_json, "json.dumps_kwargs": {}})
     app.jinja_env.filters.update(
         colour=chips.colour, plural=formatting.plural, thousands=formatting.thousands
     )
@@ -73,3 +78,7 @@ def add_template_names(app: Flask, scheduler: ModelServer) -> None:
         short_link=links.short_link,
         max_link=links.MAX_LINK,
     )
+    # The macros of chips as globals: an import would cost every token a comparison of all names.
+    strip = app.jinja_env.get_template("parts/strip.html").module
+    for name in ("chip_group", "step_text", "token_chip"):
+        app.jinja_env.globals[name] = getattr(strip, name)

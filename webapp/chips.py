@@ -48,10 +48,15 @@ class CandidateRow:
 
     id: int
     piece: str
-    description: str
+    data: bytes
     probability: float
     sampling_probability: float
     is_chosen: bool
+
+    @property
+    def description(self) -> str:
+        """What the eye cannot tell, in words."""
+        return describe_bytes(self.data)
 
     @property
     def percent(self) -> str:
@@ -157,7 +162,7 @@ def candidate_rows(encoder: Encoder, step: Step) -> tuple[CandidateRow, ...]:
         CandidateRow(
             candidate.id,
             encoder.decoder[candidate.id],
-            describe_bytes(encoder.token_bytes(candidate.id)),
+            encoder.token_bytes(candidate.id),
             math.exp(candidate.logprob),
             candidate.sampling_probability,
             candidate.id == step.token.id,

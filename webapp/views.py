@@ -128,7 +128,7 @@ class GenerationView(ContinuationView):
     @property
     def n_generated(self) -> int:
         """Tokens of this run, without the kept ones."""
-        return len(self.continuation.generated)
+        return len(self.steps) - self.continuation.n_prefix
 
     @property
     def finish_reason(self) -> str | None:
