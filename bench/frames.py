@@ -1,13 +1,12 @@
 """How smooth the page is while a thousand tokens stream in: ``python -m bench.frames``.
 
-Streams ``--tokens`` tokens at ``--rate`` a second from the real app, whose model is
-replaced by one that keeps time (``tests.helpers.paced``), into a real Chromium, and asks the
-browser's own tracing how long the tasks of the page's main thread took. A task over 50 ms
-is a frame that people see missing; the target is none.
+Streams ``--tokens`` tokens at ``--rate`` a second from the real app with a paced model
+(``tests.helpers.paced``) into a real Chromium, and reads from the browser's trace how long the
+tasks of the page's main thread took. A task over 50 ms is a dropped frame that people see;
+the target is none.
 """
 
 import argparse
-import json
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
@@ -16,10 +15,8 @@ from pathlib import Path
 from playwright.sync_api import expect, sync_playwright
 
 from gpt2core.hparams import HParams
-from gpt2core.store.weights import save_params
 from tests.browser.conftest import ARGUMENTS, HOW_TO_GET_ONE, find_browser
-from tests.helpers.small_models import SmallModel
-from tests.helpers.web import ROBOT, serving
+from tests.helpers.web import ROBOT, serving, write_small_model
 
 PROMPT = f"Echo: the cat sat on a mat {ROBOT} and"
 TASKS = ("RunTask", "ThreadControllerImpl::RunTask")
@@ -41,19 +38,16 @@ def main():
 
 @contextmanager
 def paced_server(folder: Path, arguments):
-    """The page with a small random model that has room for the tokens."""
+    """The page with a small random model whose context holds the tokens."""
     hparams = HParams(n_ctx=arguments.tokens + 50, n_embd=12, n_head=2, n_layer=1)
-    model = SmallModel(hparams, seed=3, embedding=0.1, weight=0.1, bias=0.1, gain=0.1)
-    (folder / "long").mkdir()
-    save_params(folder / "long" / "model.safetensors", model.params())
-    (folder / "long" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
+    write_small_model(folder / "long", hparams)
     settings = {"GPT2_MODEL": "long", "GPT2_MODELS_DIR": folder, "TEST_PACE": 1 / arguments.rate}
     with serving(folder / "log", app="tests.helpers.paced:create_app()", **settings) as server:
         yield server
 
 
 def traced(server, arguments) -> tuple[list[dict], str]:
-    """The browser's trace of one text being written, and the page's own progress line."""
+    """The browser's trace of one generation, and the page's progress line."""
     events, ended = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
@@ -91,7 +85,7 @@ def report(events: list[dict], progress: str) -> None:
     print(f"tasks of the main thread: {len(tasks)}, together {sum(tasks):.0f} ms")
     print(f"longest, ms: {', '.join(f'{task:.0f}' for task in tasks[:10])}")
     print(f"over {LIMIT} ms: {sum(task > LIMIT for task in tasks)}")
-    # On a machine with other work the times above hold waiting for a processor; these do not.
+    # The times above include waiting for a busy processor; these do not.
     computing = sorted(
         (round(e.get("tdur", 0) / 1000) for e in mine if e["name"] in TASKS), reverse=True
     )

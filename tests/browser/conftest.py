@@ -1,8 +1,7 @@
 """A real headless Chromium for the tests of the page.
 
-Any installed Chromium or Chrome will do; nothing is downloaded. Where there is none the
-tests are skipped, but not where ``CI`` is set: there, a skipped test would be a promise
-that nobody checks.
+Any installed Chromium or Chrome will do; nothing is downloaded. Without one the tests are
+skipped, unless ``CI`` is set: there they fail, because a skipped test checks nothing.
 """
 
 import os
@@ -28,9 +27,9 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Chromium's own remark about a 4xx answer, which is an answer like any other.
+# Chromium's message about a 4xx response, which these tests expect.
 NOTE_OF_4XX = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
-# htmx's own remark about a request that a newer one replaced, which is as it should be.
+# htmx's message about a request that a newer one replaced, as intended.
 NOTE_OF_REPLACED = re.compile(r"^htmx: htmx:error.*AbortError", re.DOTALL)
 
 expect.set_options(timeout=PATIENCE * 1000)
@@ -46,7 +45,9 @@ def chromium():
     """A running browser."""
     path = find_browser()
     if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_ONE)
+        if os.environ.get("CI"):
+            pytest.fail(HOW_TO_GET_ONE)
+        pytest.skip(HOW_TO_GET_ONE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser

@@ -1,9 +1,8 @@
-"""How BPE got there, in a real Chromium: without JavaScript, by keyboard, at any width."""
+"""The page /bpe in a real Chromium: without JavaScript, by keyboard, at any width."""
 
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.helpers.web import HEROES, HEROES_IDS, ROBOT
@@ -55,28 +54,3 @@ def test_nothing_scrolls_sideways(visit, server, width):
         "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
     assert inside <= outside
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_nothing_in_the_way_of_anyone(visit, server, scheme, width):
-    page = visit(
-        f"{server.url}/bpe",
-        color_scheme=scheme,
-        reduced_motion="reduce",
-        viewport={"width": width, "height": 900},
-    )
-
-    def check(state):
-        results = Axe().run(page)
-        assert results.violations_count == 0, f"{state}: {results.generate_report()}"
-
-    check("empty")
-    page.goto(address(server, MIXED + " a" * 300))
-    check("folded")
-    open_all(page)
-    check("unfolded")
-    page.locator("#bpe-text").fill("x" * 10_001)
-    page.get_by_role("button", name="Explain").click()
-    expect(page.locator("#bpe-error")).to_contain_text("10,001")
-    check("refused")

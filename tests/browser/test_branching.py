@@ -1,4 +1,4 @@
-"""What the model thought, in a real Chromium: candidates, branches, going on, going back."""
+"""Candidates, branches, continuing and cutting back, in a real Chromium."""
 
 import re
 from urllib.parse import parse_qs, urlsplit
@@ -15,10 +15,13 @@ N_PROMPT = len(HEROES_IDS)
 
 def next_bars(page) -> list[tuple[str, str, str]]:
     """Rows of "What comes next?": piece, the model's share, the share with the settings."""
-    return [tuple(row) for row in page.locator("#next tbody tr").evaluate_all(
-        "all => all.map(row => [row.querySelector('.piece').textContent,"
-        " row.cells[2].textContent, row.cells[4].textContent])"
-    )]
+    return [
+        tuple(row)
+        for row in page.locator("#next tbody tr").evaluate_all(
+            "all => all.map(row => [row.querySelector('.piece').textContent,"
+            " row.cells[2].textContent, row.cells[4].textContent])"
+        )
+    ]
 
 
 def change(page, **fields) -> list[tuple[str, str, str]]:
@@ -31,7 +34,7 @@ def change(page, **fields) -> list[tuple[str, str, str]]:
 
 
 def settled(page) -> None:
-    """The guesses of the first visit are there, so that later ones can be told from them."""
+    """Wait for the candidates of the first visit, so that later ones can be distinguished."""
     expect(page.locator("#next tbody tr")).to_have_count(10)
 
 
@@ -67,7 +70,7 @@ def written(visit, server):
 
 
 class TestNextToken:
-    def test_bars_appear_when_typing_pauses(self, visit, server):
+    def test_candidates_appear_when_typing_pauses(self, visit, server):
         page = visit(f"{server.url}/?prompt=", **WIDE)
         expect(page.locator("#next")).to_contain_text("once there is a prompt")
         page.locator("#prompt").press_sequentially("Once upon a")
@@ -75,7 +78,7 @@ class TestNextToken:
         answer = server.generate_json(prompt="Once upon a", n_tokens=1, temperature=0)
         assert next_bars(page)[0][0] == answer["tokens"][0]["piece"]
 
-    def test_bars_do_not_outlive_their_prompt(self, visit, server):
+    def test_candidates_disappear_with_their_prompt(self, visit, server):
         page = visit(server.url, **WIDE)
         settled(page)
         assert change(page, prompt="") == []
@@ -84,7 +87,7 @@ class TestNextToken:
         assert change(page, temperature="hot") == []
         expect(page.locator("#error-temperature")).to_be_empty()  # nobody pressed Generate
 
-    def test_each_control_is_seen_to_do_what_it_says(self, visit, server):
+    def test_each_control_changes_the_sampling_probabilities(self, visit, server):
         page = visit(f"{server.url}/?prompt=Once+upon+a&temperature=1&top_k=0&top_p=1", **WIDE)
         settled(page)
         plain = next_bars(page)
@@ -101,11 +104,11 @@ class TestNextToken:
         assert 99 <= sum(number(after) for _, _, after in three[:3]) <= 101
         narrow = change(page, top_k=0, top_p=0.01)
         assert [after for _, _, after in narrow] == ["100%"] + ["cut off"] * 9
-        for rows in (cold, hot, greedy, three, narrow):  # the model's own belief stays
+        for rows in (cold, hot, greedy, three, narrow):  # the model's own probabilities stay
             assert [(piece, share) for piece, share, _ in rows] == model
 
     @both_sizes
-    def test_choosing_one_goes_on_with_it(self, visit, server, size):
+    def test_a_chosen_candidate_is_continued(self, visit, server, size):
         page = visit(f"{server.url}/?prompt=Once+upon+a&n_tokens=4&seed=3", **size)
         settled(page)
         row = page.locator("#next tbody tr").nth(2)
@@ -116,7 +119,7 @@ class TestNextToken:
         answer = server.generate_json(prompt="Once upon a", kept=str(ids[3]), n_tokens=4, seed=3)
         assert ids[4:] == [token["id"] for token in answer["tokens"]]
 
-    def test_one_chosen_after_another_text_gets_none_of_its_candidates(self, visit, server):
+    def test_a_candidate_chosen_for_another_prompt_inherits_no_candidates(self, visit, server):
         page = visit(f"{server.url}/?prompt=Once+upon&n_tokens=4&seed=3", **WIDE)
         generate(page)
         finished(page, 2 + 4)
@@ -141,7 +144,7 @@ class TestNextToken:
 
 class TestBranching:
     @both_sizes
-    def test_an_alternative_takes_the_place_and_the_text_goes_on(self, written, server, size):
+    def test_an_alternative_replaces_the_token_and_is_continued(self, written, server, size):
         page = written(**size)
         before = ids_in(page, "#strip")
         at = N_PROMPT + 4
@@ -154,15 +157,17 @@ class TestBranching:
         assert numbers == sorted(numbers, reverse=True) and sum(numbers) < 102
         other = page.locator("#card .alternatives li:not(.chosen)").nth(1)
         piece = other.locator(".piece").text_content()
-        kept = {i: chip(page, "strip", i).get_attribute("data-candidates")
-                for i in range(N_PROMPT, at + 1)}
+        kept = {
+            i: chip(page, "strip", i).get_attribute("data-candidates")
+            for i in range(N_PROMPT, at + 1)
+        }
         share = other.locator("> span").text_content()
         other.get_by_role("button").click()
         after = finished(page, at + 1 + 12)
         assert after[:at] == before[:at] and after[at] != before[at]
         assert pieces_in(page, "#strip")[at] == piece
         expect(page.locator("#card.pinned")).to_be_hidden()
-        for i, candidates in kept.items():  # what the model thought there is not forgotten
+        for i, candidates in kept.items():  # the candidates there are carried over
             assert chip(page, "strip", i).get_attribute("data-candidates") == candidates
             expect(chip(page, "strip", i).locator(".probability")).to_contain_text("%")
         expect(chip(page, "strip", at).locator(".probability")).to_have_text(share)
@@ -206,7 +211,7 @@ class TestBranching:
         expect(page.locator("#prompt")).to_have_value(HEROES)
         expect(page.locator("#prompt-strip .chip")).to_have_count(N_PROMPT)
 
-    def test_a_text_can_be_branched_off_while_it_is_written(self, visit, slow_server):
+    def test_a_text_can_be_branched_off_while_it_is_generated(self, visit, slow_server):
         page = visit(slow_server.url, **WIDE)
         generate(page, prompt="Slow: and", n_tokens=200)
         expect(page.locator("#strip .generated").nth(3)).to_be_attached()
@@ -220,7 +225,7 @@ class TestBranching:
         slow_server.wait_for_load(0)
 
 
-class TestGoingOnAndBack:
+class TestContinuingAndCutting:
     def test_continue_adds_to_what_is_there(self, written):
         page = written()
         before, thoughts = ids_in(page, "#strip"), page.locator("#strip [data-candidates]")
@@ -270,7 +275,7 @@ class TestGoingOnAndBack:
         page.get_by_role("button", name="Regenerate").click()
         assert finished(page, 3 + 1 + 2)[3] == 1
 
-    def test_cut_and_go_on(self, written):
+    def test_a_text_can_be_cut_and_continued(self, written):
         page = written()
         before, at = ids_in(page, "#strip"), N_PROMPT + 5
         spans = page.locator("#text .made").all_text_contents()
@@ -299,7 +304,7 @@ class TestGoingOnAndBack:
         first.focus()
         assert facts(page)["Text"] == "not a whole character"
 
-    def test_a_stopped_text_can_go_on(self, visit, slow_server):
+    def test_a_stopped_text_can_be_continued(self, visit, slow_server):
         page = visit(slow_server.url, **WIDE)
         generate(page, prompt="Slow: and", n_tokens=200)
         expect(page.locator("#strip .generated").nth(1)).to_be_attached()
@@ -324,7 +329,7 @@ class TestGoingOnAndBack:
         assert finished(page, N_PROMPT + 3 + 12) == ids
         assert page.locator("#text").text_content() == text
 
-    def test_a_candidate_goes_on_after_what_a_link_keeps(self, visit, server):
+    def test_a_candidate_continues_the_kept_tokens_of_a_link(self, visit, server):
         kept = ",".join(map(str, HEROES_IDS[3:]))
         page = visit(f"{server.url}/?prompt=Not+all+heroes&kept={kept}&n_tokens=2", **WIDE)
         settled(page)
@@ -340,7 +345,7 @@ class TestGoingOnAndBack:
         assert ids_in(page, "#strip") == HEROES_IDS[:-1]
 
 
-class TestWhatALinkKeeps:
+class TestKeptTokensOfALink:
     KEPT = ",".join(map(str, HEROES_IDS[3:]))
 
     @pytest.fixture
@@ -356,9 +361,9 @@ class TestWhatALinkKeeps:
         assert page.locator("#text").text_content() == HEROES
         made = page.locator("#strip .generated")
         expect(made).to_have_count(4)
-        expect(made.first).to_have_css("background-image", "none")  # how probable, nobody knows
+        expect(made.first).to_have_css("background-image", "none")  # its probability is unknown
 
-    def test_one_token_is_one_token(self, visit, server):
+    def test_one_kept_token_is_singular(self, visit, server):
         page = visit(f"{server.url}/?prompt=Not&kept=477", **WIDE)
         expect(page.locator("#kept")).to_contain_text("1 generated token that")
 

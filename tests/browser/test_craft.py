@@ -1,24 +1,19 @@
-"""The craft, in a real Chromium: motion, print, following the newest, calm, sizes, axe."""
-
-import json
+"""Motion, print, following the newest token, stable layout and sizes, in a real Chromium."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from gpt2core.hparams import HParams
-from gpt2core.store.weights import save_params
 from tests.browser.test_page import done, fill, generate, type_prompt
-from tests.browser.test_token_view import PHONE, WIDE, both_sizes, chip, scrolls_sideways
-from tests.helpers.small_models import SmallModel
-from tests.helpers.web import HEROES, ROBOT, wait_until
+from tests.browser.test_token_view import PHONE, WIDE, chip, scrolls_sideways
+from tests.helpers.web import HEROES, ROBOT, wait_until, write_small_model
 
-# Where everything stands that a hand may be on its way to, in the page's own coordinates.
+# The positions of everything clickable in the form, in page coordinates.
 PLACES = """() => JSON.stringify(
   ["generate", "stop", "n_tokens", "temperature", "top_k", "top_p", "seed", "prompt-strip", "next"]
     .map((id) => document.getElementById(id).getBoundingClientRect())
     .map((box) => [box.left + scrollX, box.top + scrollY, box.width].map(Math.round)))"""
-# The same, looked at again with every change of the page.
+# The same, collected at every change of the page.
 WATCH_PLACES = f"""() => {{
   const places = {PLACES};
   window.seen = new Set([places()]);
@@ -29,7 +24,7 @@ FROM_THE_END = "e => e.scrollHeight - e.scrollTop - e.clientHeight"
 
 
 def scroll(page, box, way: int) -> None:
-    """Turn the wheel over ``box``, a few notches as people do."""
+    """Turn the wheel over ``box`` by a few notches."""
     box.hover()
     for _ in range(3):
         page.mouse.wheel(0, way)
@@ -40,16 +35,13 @@ def long_server(servers, tmp_path_factory):
     """The page with a model of small random weights and room for a long text."""
     models = tmp_path_factory.mktemp("models")
     hparams = HParams(n_vocab=50_257, n_ctx=600, n_embd=12, n_head=2, n_layer=1)
-    small = SmallModel(hparams, seed=3, embedding=0.1, weight=0.1, bias=0.1, gain=0.1)
-    (models / "long").mkdir()
-    save_params(models / "long" / "model.safetensors", small.params())
-    (models / "long" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
+    write_small_model(models / "long", hparams)
     settings = {"GPT2_MODEL": "long", "GPT2_MODELS_DIR": models, "TEST_PACE": 0.005}
     return lambda: servers("long", app="tests.helpers.paced:create_app()", **settings)
 
 
 class TestFollowing:
-    def test_the_newest_token_stays_in_sight(self, visit, long_server):
+    def test_the_newest_token_stays_in_view(self, visit, long_server):
         page = visit(long_server().url, **PHONE)
         generate(page, prompt=f"Echo: one {ROBOT} three\n", n_tokens=400)
         done(page)
@@ -58,7 +50,7 @@ class TestFollowing:
             wait_until(lambda box=box: box.evaluate(FROM_THE_END) < 24, "the end is in sight")
             assert box.evaluate("e => e.scrollTop") > 200
 
-    def test_a_reader_who_scrolled_up_is_left_alone_until_the_next_text(self, visit, long_server):
+    def test_scrolling_up_stops_following_until_the_next_text(self, visit, long_server):
         page = visit(long_server().url, **WIDE)
         generate(page, prompt="Echo: one two three four five", n_tokens=560)
         strip = page.locator("#strip")
@@ -72,7 +64,7 @@ class TestFollowing:
         done(page)
         wait_until(lambda: strip.evaluate(FROM_THE_END) < 24, "the end is in sight again")
 
-    def test_who_scrolls_back_to_the_end_is_taken_along_again(self, visit, long_server):
+    def test_scrolling_back_to_the_end_starts_following_again(self, visit, long_server):
         page = visit(long_server().url, **WIDE)
         generate(page, prompt="Echo: one two three four five", n_tokens=590)
         strip = page.locator("#strip")
@@ -85,7 +77,7 @@ class TestFollowing:
         wait_until(lambda: strip.evaluate(FROM_THE_END) < 24, "the end is in sight")
 
 
-class TestCalm:
+class TestMotion:
     @pytest.mark.parametrize("width", [320, 390, 768, 1400])
     def test_nothing_of_the_form_moves_while_a_text_is_written(self, visit, slow_server, width):
         page = visit(slow_server.url, viewport={"width": width, "height": 900})
@@ -100,7 +92,7 @@ class TestCalm:
         places = page.evaluate("() => [...seen]")
         assert len(places) == 1, places
 
-    def test_chips_arrive_without_motion_where_that_is_wished(self, visit, server):
+    def test_chips_appear_without_motion_if_it_is_reduced(self, visit, server):
         names = {}
         for wish in ("reduce", "no-preference"):
             page = visit(server.url, reduced_motion=wish)
@@ -119,7 +111,7 @@ class TestCalm:
 
 
 class TestPrint:
-    def test_paper_gets_the_text_and_all_chips_and_no_controls(self, visit, long_server):
+    def test_print_has_the_text_and_all_chips_and_no_controls(self, visit, long_server):
         page = visit(long_server().url, **WIDE)
         generate(page, prompt="Echo: one two three four\n", n_tokens=500)
         done(page)
@@ -164,11 +156,11 @@ class TestSizes:
         expect(page.locator("#next tbody tr")).to_have_count(10)
         assert not scrolls_sideways(page)
         short = page.locator("#next .piece").nth(1)
-        assert short.evaluate("e => e.getClientRects().length") == 1  # in one line, as ever
+        assert short.evaluate("e => e.getClientRects().length") == 1  # in one line
 
 
 class TestDirections:
-    def test_what_lights_up_lies_behind_a_text_from_right_to_left(self, visit, server):
+    def test_the_highlight_lies_behind_a_text_from_right_to_left(self, visit, server):
         page = visit(server.url, **WIDE)
         type_prompt(page, "דג סקרן שט בים מאוכזב")
         chip(page, "prompt-strip", 0).hover()
@@ -183,30 +175,3 @@ class TestDirections:
         page = visit(f"{server.url}/bpe?text=שלום", **WIDE)
         direction = page.locator("#bpe-text").evaluate("e => getComputedStyle(e).direction")
         assert direction == "rtl"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@both_sizes
-def test_axe_finds_nothing_in_the_way_of_anyone(visit, slow_server, scheme, size):
-    page = visit(slow_server.url, color_scheme=scheme, reduced_motion="reduce", **size)
-
-    def check(state):
-        results = Axe().run(page)
-        assert results.violations_count == 0, f"{state}: {results.generate_report()}"
-
-    type_prompt(page, f"Slow: {HEROES} {ROBOT} \n")
-    expect(page.locator("#next tbody tr")).to_have_count(10)
-    chip(page, "prompt-strip", 1).focus()
-    expect(page.locator("#card")).to_have_attribute("role", "tooltip")
-    check("a card by focus, candidates, brackets")
-    page.keyboard.press("Enter")
-    check("a card of the prompt that stays")
-    page.keyboard.press("Escape")
-    generate(page, n_tokens=200)
-    expect(page.locator("#strip .generated").nth(1)).to_be_attached()
-    check("while a text is written")
-    page.locator("#stop").click()
-    page.locator("#strip .generated").last.focus()
-    page.keyboard.press("Enter")
-    expect(page.locator("#card .alternatives")).to_be_visible()
-    check("stopped, and a card with alternatives")

@@ -1,5 +1,5 @@
-"""What comes between, in a real Chromium: a small window, a line to wait in, a text that
-breaks off, a second press before the first answer, a server that cannot be reached."""
+"""Interruptions, in a real Chromium: a small window, a queue, a stream that ends early, a
+second press before the first response, a server that cannot be reached."""
 
 import re
 
@@ -12,7 +12,7 @@ from tests.browser.test_token_view import PHONE, WIDE
 from tests.helpers.web import HEROES, HEROES_IDS
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-# Notes each place to which the window is scrolled.
+# Records each position to which the window is scrolled.
 WATCH_SCROLLING = """() => {
   window.places = new Set();
   addEventListener("scroll", () => places.add(Math.round(scrollY)));
@@ -36,12 +36,12 @@ def held():
 
 
 def offers(page) -> list[str]:
-    """What can be done with a text that broke off."""
+    """The labels of the buttons below an interrupted text."""
     return page.locator("#after button").all_text_contents()
 
 
 class TestSmallWindow:
-    def test_the_text_comes_into_sight_with_stop_at_hand(self, visit, slow_server):
+    def test_the_text_scrolls_into_view_with_a_stop_button(self, visit, slow_server):
         page = visit(slow_server.url, **PHONE)
         fill(page, prompt="Slow: and", n_tokens=200)
         page.locator("#generate").tap()
@@ -58,14 +58,14 @@ class TestSmallWindow:
         expect(page.locator("#text")).to_be_focused()  # not lost with the button
         slow_server.wait_for_load(0)
 
-    def test_a_problem_comes_into_sight(self, visit, slow_server):
+    def test_a_problem_scrolls_into_view(self, visit, slow_server):
         page = visit(slow_server.url, **PHONE)
         page.route("**/generate", lambda route: route.abort())
         page.locator("#generate").tap()
         expect(page.locator("#problem")).to_contain_text("connection to the server was lost")
         expect(page.locator("#problem")).to_be_in_viewport()
 
-    def test_it_jumps_there_where_motion_is_not_wished(self, visit, slow_server):
+    def test_it_scrolls_at_once_with_reduced_motion(self, visit, slow_server):
         page = visit("about:blank", reduced_motion="reduce", **PHONE)
         page.route("**/next", lambda route: route.fulfill(status=204))  # nothing else moves
         page.goto(f"{slow_server.url}/?prompt=Echo:+and&n_tokens=9")
@@ -88,7 +88,7 @@ class TestSmallWindow:
 
 
 class TestStatusLine:
-    def test_nothing_around_it_is_busy(self, visit, slow_server):
+    def test_no_ancestor_of_it_is_busy(self, visit, slow_server):
         page = visit(slow_server.url)
         generate(page, prompt="Slow: and", n_tokens=200)
         expect(page.locator("#strip .generated").first).to_be_attached()
@@ -97,10 +97,10 @@ class TestStatusLine:
         page.locator("#stop").click()
         expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
-    def test_a_place_in_line_is_said_once(self, visit, own_server):
+    def test_a_position_in_the_queue_is_announced_once(self, visit, own_server):
         with own_server(app="tests.helpers.paced:create_app()", GPT2_MAX_BATCH=1) as server:
             first, second, third = (visit(server.url) for _ in range(3))
-            for page in (first, second, third):  # guesses while typing would want a place too
+            for page in (first, second, third):  # requests for candidates would take a slot
                 page.route("**/next", lambda route: route.fulfill(status=204))
             server.wait_for_load(0)
             generate(first, prompt="Slow: one", n_tokens=250)
@@ -112,7 +112,7 @@ class TestStatusLine:
             expect(third.locator("#status")).to_have_text("Waiting: number 2 in line.")
             second.locator("#stop").click()
             expect(second.locator("#status")).to_have_text("Stopped.")
-            expect(second.locator("#progress")).to_be_empty()  # nobody reads, nobody waits
+            expect(second.locator("#progress")).to_be_empty()  # the client neither reads nor waits
             expect(third.locator("#progress")).to_contain_text("Next in line")
             first.locator("#stop").click()
             done(third)
@@ -134,14 +134,14 @@ class TestStatusLine:
         expect(page.get_by_role("link", name="Link to this")).to_be_visible()
 
 
-class TestBrokenOff:
-    def test_after_an_error_of_the_model_one_can_go_on(self, visit, slow_server):
+class TestInterruptedText:
+    def test_a_text_can_be_continued_after_an_error_of_the_model(self, visit, slow_server):
         page = visit(slow_server.url)
         generate(page, prompt="Fail now", n_tokens=20)
         expect(page.locator("#problem")).to_contain_text("error")
         assert offers(page) == ["Continue", "Regenerate"]
 
-    def test_after_the_server_is_gone_one_can_go_on(self, visit, own_server):
+    def test_a_text_can_be_continued_after_the_server_is_gone(self, visit, own_server):
         with own_server(app="tests.helpers.paced:create_app()") as server:
             page = visit(server.url)
             generate(page, prompt="Slow: and", n_tokens=200)
@@ -150,7 +150,7 @@ class TestBrokenOff:
             expect(page.locator("#problem")).to_contain_text("connection to the server was lost")
             assert offers(page) == ["Continue", "Regenerate"]
 
-    def test_a_refused_request_leaves_the_text_that_it_stopped_open(self, visit, slow_server):
+    def test_a_text_interrupted_by_a_refused_request_can_be_continued(self, visit, slow_server):
         page = visit(slow_server.url)
         generate(page, prompt="Slow: and", n_tokens=200)
         expect(page.locator("#strip .generated").nth(2)).to_be_attached()
@@ -200,7 +200,7 @@ class TestSecondPress:
         expect(page.locator("#stop")).to_be_hidden()
         assert len(held) == sent >= 1  # no other request follows
 
-    def test_what_the_model_thought_is_not_forgotten(self, written, held):  # noqa: F811
+    def test_candidates_are_carried_over(self, written, held):  # noqa: F811
         page = written()
         page.route("**/generate", lambda r: r.continue_() if held else held.append(r))
         page.get_by_role("button", name="Continue").dblclick()
@@ -245,7 +245,7 @@ class TestNotCut:
         page.locator("#prompt").fill(HEROES)
         expect(page.locator("#prompt-strip .chip")).to_have_count(len(HEROES_IDS))
 
-    def test_a_prompt_too_long_even_to_be_read(self, visit, server):
+    def test_a_prompt_over_the_limit_of_the_body(self, visit, server):
         page = visit(server.url)
         type_prompt(page, HEROES)
         page.locator("#prompt").fill("é" * 250_000)
@@ -257,7 +257,7 @@ class TestNotCut:
 
 
 @pytest.mark.parametrize("browser", [None, FIREFOX], ids=["chromium", "firefox"])
-def test_going_back_from_a_place_on_the_page_changes_nothing(visit, server, browser):
+def test_going_back_from_an_anchor_changes_nothing(visit, server, browser):
     page = visit(server.url, **({"user_agent": browser} if browser else {}))
     generate(page, prompt=HEROES, n_tokens=3)
     done(page)

@@ -68,9 +68,7 @@ def test_a_download_is_shown_and_then_the_page_works(visit, own_server, storage,
     assert len([r for r in storage.asked_for(DATA) if r.range is None]) == 1  # one worker did it
 
 
-def test_a_failed_download_tells_its_cause_and_can_be_tried_again(
-    visit, own_server, storage, settings
-):
+def test_a_failed_download_shows_its_cause_and_can_be_retried(visit, own_server, storage, settings):
     storage.always["encoder.json"] = Answer(status=404)
     with own_server(**{**settings, "WEB_CONCURRENCY": 1}) as server:
         page = visit(server.url)
@@ -95,7 +93,7 @@ def test_the_focus_is_not_lost_with_the_button(visit, own_server, storage, setti
         expect(page.locator("#model")).to_be_focused()
 
 
-def test_without_javascript_the_page_tells_and_tries_again(visit, own_server, storage, settings):
+def test_without_javascript_a_failed_download_can_be_retried(visit, own_server, storage, settings):
     storage.always["encoder.json"] = Answer(status=404)
     with own_server(**{**settings, "WEB_CONCURRENCY": 1}) as server:
         page = visit(server.url, java_script_enabled=False)

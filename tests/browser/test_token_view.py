@@ -8,12 +8,16 @@ import pytest
 from playwright.sync_api import expect
 
 from gpt2core.hparams import HParams
-from gpt2core.store.weights import save_params
-from gpt2core.tokenizer.bpe import ENDOFTEXT, build_vocabulary
-from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
+from gpt2core.tokenizer.bpe import ENDOFTEXT, VOCAB_PATH, build_vocabulary, read_merges
 from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
-from tests.helpers.small_models import SmallModel
-from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until
+from tests.helpers.web import (
+    HEROES,
+    HEROES_IDS,
+    HEROES_PIECES,
+    ROBOT,
+    wait_until,
+    write_small_model,
+)
 
 WIDE = {"viewport": {"width": 1400, "height": 1000}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -40,7 +44,7 @@ TEXTS = {
     "long word": "Donaudampfschifffahrt" * 20 + "=" * 300 + "\u3000" * 20,
     "markup": TRICKY,
 }
-# Notes which chips stand at the end of the strip, and which of them in a bracket.
+# Records which chips are at the end of the strip, and which of them in a bracket.
 WATCH_BRACKETS = """() => {
   const strip = document.getElementById("strip");
   window.seen = [];
@@ -101,7 +105,7 @@ def tabbable(page, strip: str) -> list[str]:
 
 @pytest.fixture
 def echo(servers):
-    """The page with a model that takes orders, as fast as it can."""
+    """The page with a model controlled by the prompt, without pacing."""
     return servers("echo", app="tests.helpers.paced:create_app()")
 
 
@@ -118,7 +122,7 @@ class TestCard:
             "Id": f"{id:,}",
         }
 
-    def test_it_shows_on_hover_and_goes_with_the_pointer(self, visit, server, encoder):
+    def test_it_opens_on_hover_and_closes_with_the_pointer(self, visit, server, encoder):
         page = visit(server.url, **WIDE)
         type_prompt(page, PROMPT)
         chip(page, "prompt-strip", 1).hover()
@@ -129,7 +133,7 @@ class TestCard:
         expect(page.locator("#card")).to_be_hidden()
         assert page.locator("[aria-describedby=card]").count() == 0
 
-    def test_it_shows_on_focus_and_goes_with_the_focus(self, visit, server, encoder):
+    def test_it_opens_on_focus_and_closes_with_the_focus(self, visit, server, encoder):
         page = visit(server.url, **WIDE)
         type_prompt(page, PROMPT)
         chip(page, "prompt-strip", 0).focus()
@@ -139,7 +143,7 @@ class TestCard:
         expect(page.locator("#card")).to_be_hidden()
         assert lit(page, "prompt-strip") == []
 
-    def test_it_stays_on_tap_and_goes_with_a_tap_elsewhere(self, visit, server, encoder):
+    def test_it_opens_on_tap_and_closes_with_a_tap_elsewhere(self, visit, server, encoder):
         page = visit(server.url, **PHONE)
         type_prompt(page, PROMPT)
         chip(page, "prompt-strip", 1).tap()
@@ -161,7 +165,7 @@ class TestCard:
         expect(page.locator("#bpe-text")).to_have_value(" heroes")
         assert parse_qs(urlsplit(page.url).query) == {"text": [" heroes"]}
 
-    def test_white_space_and_single_bytes_are_said_in_words(self, visit, server):
+    def test_white_space_and_single_bytes_are_described_in_words(self, visit, server):
         page = visit(server.url, **WIDE)
         type_prompt(page, "a\n\n b\x00")
         said = []
@@ -188,15 +192,12 @@ class TestOwnVocabulary:
         models = tmp_path_factory.mktemp("models")
         merges = read_merges(VOCAB_PATH)[:1_000]
         hparams = HParams(n_vocab=1_257, n_ctx=64, n_embd=12, n_head=2, n_layer=1)
-        small = SmallModel(hparams, seed=3, embedding=0.1, weight=0.1, bias=0.1, gain=0.1)
-        (models / "few").mkdir()
-        save_params(models / "few" / "model.safetensors", small.params())
-        (models / "few" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
+        write_small_model(models / "few", hparams)
         (models / "few" / "encoder.json").write_text(json.dumps(build_vocabulary(merges)))
         (models / "few" / "vocab.bpe").write_text("\n".join(map(" ".join, merges)))
         return servers("few", GPT2_MODEL="few", GPT2_MODELS_DIR=models)
 
-    def test_its_own_numbers_are_told(self, visit, few):
+    def test_the_page_shows_its_own_numbers(self, visit, few):
         page = visit(f"{few.url}/?prompt=the", **WIDE)
         page.locator("#prompt-strip .chip").last.hover()
         assert facts(page)["Made by"].endswith(" of 1,000")
@@ -228,12 +229,12 @@ class TestStrip:
             groups.first.locator(name).bounding_box() for name in (".shared", ".members")
         )
         assert sign["y"] + sign["height"] <= members["y"] + 1
-        shown = "".join(page.locator("#prompt-strip .group").evaluate_all(
-            "all => all.map(e => e.dataset.text)"
-        ))
+        shown = "".join(
+            page.locator("#prompt-strip .group").evaluate_all("all => all.map(e => e.dataset.text)")
+        )
         assert [c for c in FAMILY if c != "\u200d"] == [c for c in shown if c in FAMILY[::2]]
 
-    def test_a_streamed_character_is_bracketed_when_it_is_whole(self, visit, slow_server):
+    def test_a_streamed_character_is_bracketed_when_it_is_complete(self, visit, slow_server):
         page = visit(slow_server.url, **WIDE)
         page.evaluate(WATCH_BRACKETS)
         text = f" and {ROBOT}"
@@ -246,7 +247,7 @@ class TestStrip:
         expect(page.locator("#strip .group .shared").filter(has_text=ROBOT)).to_have_count(4)
         assert bytes_of(page, "strip") == f"End:{text * 4}<|endoftext|>".encode()
 
-    def test_generated_chips_are_told_apart_by_more_than_colour(self, visit, server):
+    def test_generated_chips_differ_by_more_than_colour(self, visit, server):
         page = visit(server.url, **WIDE)
         generate(page, prompt=HEROES, n_tokens=3)
         done(page)
@@ -278,7 +279,7 @@ class TestStrip:
         expect(page.locator("#prompt-strip .readable").first).to_be_visible()
         expect(page.locator("#prompt-strip .piece").first).to_be_hidden()
 
-    def test_without_javascript_it_is_whole(self, visit, echo):
+    def test_without_javascript_it_is_complete(self, visit, echo):
         page = visit(echo.url, java_script_enabled=False, **PHONE)
         generate(page, prompt=f"End: a {ROBOT}", n_tokens=20)
         done(page)
@@ -290,8 +291,8 @@ class TestStrip:
         assert not scrolls_sideways(page)
 
 
-class TestTextAndChipsAreOne:
-    def test_a_chip_of_the_prompt_lights_its_characters(self, visit, server):
+class TestHighlighting:
+    def test_a_chip_of_the_prompt_highlights_its_characters(self, visit, server):
         page = visit(server.url, **WIDE)
         type_prompt(page, PROMPT)
         mark = page.locator("#mirror mark")
@@ -307,7 +308,7 @@ class TestTextAndChipsAreOne:
         said.focus()
         assert mark.text_content() == " said"
 
-    def test_the_lit_characters_lie_behind_those_of_the_text_area(self, visit, server):
+    def test_the_highlight_lies_behind_the_characters_of_the_text_area(self, visit, server):
         page = visit(server.url, **PHONE)
         type_prompt(page, f"{HEROES} {ROBOT}\n" * 12)
         page.locator("#prompt-strip .chip").first.focus()
@@ -343,7 +344,7 @@ class TestTextAndChipsAreOne:
         assert page.evaluate(SELECTED) == " said"
         expect(page.locator("#prompt")).not_to_be_focused()
 
-    def test_selecting_in_the_text_area_lights_chips(self, visit, server):
+    def test_a_selection_in_the_text_area_highlights_chips(self, visit, server):
         page = visit(server.url, **WIDE)
         type_prompt(page, PROMPT)
         last = page.locator("#prompt-strip .chip").count() - 1
@@ -358,7 +359,7 @@ class TestTextAndChipsAreOne:
         wait_until(lambda: lit(page, "prompt-strip") == [str(last)], "the last chip")
         page.mouse.move(700, 5)
         page.mouse.move(700, 900)
-        assert lit(page, "prompt-strip") == [str(last)]  # it stays while it is selected
+        assert lit(page, "prompt-strip") == [str(last)]  # it stays highlighted while it is selected
         page.keyboard.press("Control+a")
         wait_until(lambda: len(lit(page, "prompt-strip")) == last + 1, "all chips")
         page.keyboard.press("ArrowRight")
@@ -376,7 +377,7 @@ class TestTextAndChipsAreOne:
 
         return written
 
-    def test_a_chip_of_the_result_lights_its_text(self, written):
+    def test_a_chip_of_the_result_highlights_its_text(self, written):
         page = written(**WIDE)
         texts = {0: "End", 2: " one", 3: ROBOT, 5: ROBOT, 6: " two", 7: " one", 9: ROBOT}
         for index, text in texts.items():
@@ -386,7 +387,7 @@ class TestTextAndChipsAreOne:
         page.locator("#result-heading").hover()
         assert lit(page, "text") == lit(page, "strip") == []
 
-    def test_text_lights_its_chips(self, written):
+    def test_text_highlights_its_chips(self, written):
         page = written(**WIDE)
         page.locator("#continuation .made").filter(has_text=ROBOT).hover()
         assert lit(page, "strip") == ["8", "9", "10"]
@@ -396,7 +397,7 @@ class TestTextAndChipsAreOne:
         page.locator("#result-heading").hover()
         assert lit(page, "strip") == []
 
-    def test_selected_text_lights_its_chips_and_keeps_them_lit(self, written):
+    def test_selected_text_keeps_its_chips_highlighted(self, written):
         page = written(**WIDE)
         page.locator("#continuation .made").last.scroll_into_view_if_needed()
         page.locator("#continuation .made").filter(has_text="one").dblclick()
@@ -583,7 +584,7 @@ class TestAnyText:
         expect(page.locator("#prompt")).to_have_value("End: a\x00b")
         assert bytes_of(page, "strip").startswith(b"End: a\x00b a\x00")
 
-    def test_nul_and_line_ends_of_a_link_arrive_whole(self, visit, echo):
+    def test_nul_and_line_ends_of_a_link_arrive_unchanged(self, visit, echo):
         page = visit(f"{echo.url}/?prompt=End:+a%00b%0Dc%0D%0Ad%0Ae&n_tokens=20", **WIDE)
         whole = "End: a\x00b\nc\nd\ne"  # a text area has one kind of line end only
         expect(page.locator("#prompt")).to_have_value(whole)
@@ -597,7 +598,7 @@ class TestAnyText:
         with open(download.value.path(), encoding="utf-8") as file:
             assert json.load(file)["prompt"] == whole
 
-    def test_nul_can_be_explained_and_taken_away(self, visit, echo):
+    def test_nul_can_be_explained_and_exported(self, visit, echo):
         page = visit(f"{echo.url}/bpe?text=a%00b", **WIDE)
         expect(page.locator("#bpe-text")).to_have_value("a\x00b")
         with page.expect_download() as download:
@@ -605,7 +606,7 @@ class TestAnyText:
         with open(download.value.path(), encoding="utf-8") as file:
             assert json.load(file)["prompt"] == "a\x00b"
 
-    def test_without_javascript_a_nul_that_is_lost_is_told(self, visit, echo):
+    def test_without_javascript_a_lost_nul_is_reported(self, visit, echo):
         for path in ("/?prompt=a%00b", "/bpe?text=a%00b"):
             page = visit(echo.url + path, java_script_enabled=False)
             expect(page.locator("noscript .hint")).to_be_visible()

@@ -1,7 +1,6 @@
-"""What tests of the web part share: a real server, a raw client, and a small HTML reader.
+"""What tests of the web part share: a real server, a raw client, and a small HTML parser.
 
-Tests look at what a person or a client gets: texts and classes under stable ids, never
-the markup around them.
+Tests look at texts, classes and attributes under stable ids, never at the markup around them.
 """
 
 import http.client
@@ -18,14 +17,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode
 
+from gpt2core.hparams import HParams
+from gpt2core.store.weights import save_params
 from tests.helpers.paths import ROOT
+from tests.helpers.small_models import SmallModel
 
 HEROES = "Not all heroes wear capes."
 HEROES_IDS = [3673, 477, 10281, 5806, 1451, 274, 13]
 HEROES_PIECES = ["Not", "Ġall", "Ġheroes", "Ġwear", "Ġcap", "es", "."]
 HTMX = {"HX-Request": "true"}
 JSON = {"Accept": "application/json"}
-PATIENCE = 30  # seconds for what takes a moment; the machine may be busy with other work
+PATIENCE = 30  # seconds to wait for something quick; the machine may be busy
 ROBOT = "\N{ROBOT FACE}"  # four bytes, several tokens
 
 
@@ -43,7 +45,7 @@ class Element:
     children: list = field(default_factory=list)
 
     def __iter__(self):
-        """This element and all inside it, in the order of the page."""
+        """This element and its descendants, in document order."""
         yield self
         for child in self.children:
             if isinstance(child, Element):
@@ -51,12 +53,12 @@ class Element:
 
     @property
     def text(self) -> str:
-        """Every character inside, as it stands."""
+        """All text inside, unchanged."""
         return "".join(c if isinstance(c, str) else c.text for c in self.children)
 
     @property
     def words(self) -> str:
-        """The text as a reader sees it: runs of white space are one space."""
+        """The text as it is displayed: runs of white space are one space."""
         return " ".join(self.text.split())
 
     def all(self, tag: str = "", class_: str = "", **attributes) -> list["Element"]:
@@ -122,6 +124,7 @@ def textarea_value(area: Element) -> str:
 
 # Reading a stream
 
+
 def messages(lines) -> list[str]:
     """The data of each message of server-sent events; comments are left out."""
     found, data = [], []
@@ -141,10 +144,10 @@ def messages(lines) -> list[str]:
 
 @dataclass
 class Shown:
-    """What a reader of the streamed messages has on the page in the end."""
+    """The page after all messages of a stream."""
 
     parts: dict  # id of the target -> elements swapped or appended, in order
-    loose: list  # what is swapped into the form's own target
+    loose: list  # messages without partials, for the form's own target
 
     def text(self, id: str) -> str:
         return "".join(part.text for part in self.parts.get(id, []))
@@ -173,10 +176,19 @@ def shown(messages: list[str]) -> Shown:
     return page
 
 
-# A real server
+# A model and a real server
+
+
+def write_small_model(directory: Path, hparams: HParams) -> None:
+    """A folder with a model of small random weights."""
+    small = SmallModel(hparams, seed=3, embedding=0.1, weight=0.1, bias=0.1, gain=0.1)
+    directory.mkdir()
+    save_params(directory / "model.safetensors", small.params())
+    (directory / "hparams.json").write_text(json.dumps(hparams.to_dict()))
+
 
 class Server:
-    """gunicorn in a process of its own, on a free port."""
+    """gunicorn in its own process, on a free port."""
 
     def __init__(self, process: subprocess.Popen, port: int, log: Path):
         self.process, self.port, self._log = process, port, log
@@ -191,9 +203,9 @@ class Server:
 
     @contextmanager
     def request(self, method: str, path: str, body=None, headers=None):
-        """An answer whose body is still on its way; leaving the block hangs up.
+        """A response whose body is still arriving; leaving the block closes the connection.
 
-        ``response.hang_up()`` does so at once.
+        ``response.close_connection()`` does so at once.
         """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         if isinstance(body, dict):
@@ -202,7 +214,7 @@ class Server:
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
-            response.hang_up = connection.close  # response.close() leaves the socket open
+            response.close_connection = connection.close  # response.close() leaves the socket open
             try:
                 yield response
             finally:
@@ -225,7 +237,8 @@ class Server:
             return json.load(response)
 
     def wait_for_load(self, running: int, waiting: int = 0, timeout: float = PATIENCE) -> None:
-        """Until so many generations run and wait."""
+        """Wait until this many generations run and wait."""
+
         def there():
             health = self.healthz()
             return (health["running"], health["waiting"]) == (running, waiting)
@@ -233,12 +246,12 @@ class Server:
         wait_until(there, f"{running} running and {waiting} waiting", timeout)
 
     def stop(self) -> int:
-        """Ask the server to end, as a platform does, and wait; its exit status."""
+        """Send SIGTERM, as a platform does, and wait; the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=PATIENCE)
 
     def kill(self) -> None:
-        """The machine breaks down: master and workers are gone at once."""
+        """Kill master and workers at once, as if the machine had crashed."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -255,7 +268,7 @@ def wait_until(condition, what: str, timeout: float = PATIENCE) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """A port that no process listens on."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -274,9 +287,7 @@ def environment(**settings) -> dict[str, str]:
 
 
 @contextmanager
-def serving(
-    log: Path, app: str = "webapp:create_app()", command=None, ready=("ok",), **settings
-):
+def serving(log: Path, app: str = "webapp:create_app()", command=None, ready=("ok",), **settings):
     """A :class:`Server` whose health is one of ``ready``; it is gone when the block ends.
 
     ``settings`` are environment variables. ``command`` is a shell command line in place

@@ -1,4 +1,4 @@
-"""Fixtures of the web part: the app in this process, and real servers to talk to."""
+"""Fixtures of the web part: the app in this process, and real servers."""
 
 from contextlib import ExitStack
 
@@ -22,7 +22,7 @@ def app():
 
 @pytest.fixture
 def client(app):
-    """A browser or script that talks to the app without a socket."""
+    """A client of the app without a socket."""
     return app.test_client()
 
 
@@ -50,7 +50,7 @@ def server(servers):
 
 @pytest.fixture
 def slow_server(servers):
-    """The page with a model that takes orders (see paced.py), 30 ms a token at least."""
+    """The page with a model controlled by the prompt (see paced.py), 30 ms a token at least."""
     return servers("slow", app="tests.helpers.paced:create_app()", TEST_PACE=0.03)
 
 

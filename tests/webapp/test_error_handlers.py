@@ -1,4 +1,4 @@
-"""Exceptions to answers, in the form the client asked for; never a 200, never a traceback."""
+"""Exceptions to responses of the requested kind: never a 200, never a traceback."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def form_of(answer) -> str:
         ("PUT", "/healthz", 405),
     ],
 )
-def test_what_is_not_there_is_told_in_the_form_that_was_asked_for(
+def test_missing_pages_and_wrong_methods_are_answered_in_the_requested_form(
     client, form, method, path, status
 ):
     answer = client.open(path, method=method, headers=FORMS[form])
@@ -60,7 +60,7 @@ def test_what_is_not_there_is_told_in_the_form_that_was_asked_for(
         ("[" * 100_000, "application/json"),
     ],
 )
-def test_a_body_that_cannot_be_read_is_refused(client, form, path, body, kind):
+def test_an_unreadable_body_is_refused(client, form, path, body, kind):
     answer = client.post(path, data=body, content_type=kind, headers=FORMS[form])
     assert 400 <= answer.status_code < 500
     assert form_of(answer) == form
@@ -75,25 +75,25 @@ def test_another_content_type_is_refused(client, form, kind):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_body_beyond_all_measure_is_refused_before_it_is_read(client, form):
+def test_a_body_over_the_limit_is_refused_before_it_is_read(client, form):
     answer = client.post("/generate", data={"prompt": "a" * 2_000_000}, headers=FORMS[form])
     assert answer.status_code == 413
     assert form_of(answer) == form
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_our_own_mistake_shows_a_sentence_and_no_traceback(form, monkeypatch, caplog):
+def test_an_unexpected_error_shows_a_sentence_and_no_traceback(form, monkeypatch, caplog):
     app = create_app(Settings())
     monkeypatch.setattr("webapp.routes.stream.parse_prompt", lambda *fields: 1 / 0)
     answer = app.test_client().post("/tokenize", data={"prompt": "a"}, headers=FORMS[form])
     assert answer.status_code == 500
     assert form_of(answer) == form
     assert "ZeroDivision" not in answer.text and "Traceback" not in answer.text
-    assert "ZeroDivision" in caplog.text  # for whoever runs the server
+    assert "ZeroDivision" in caplog.text  # for the operator of the server
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_model_that_is_not_there_is_told_with_its_name(form, tmp_path):
+def test_a_missing_model_is_reported_by_name(form, tmp_path):
     app = create_app(Settings(model="absent", models_dir=str(tmp_path)))
     answer = app.test_client().post("/generate", data={"prompt": "a"}, headers=FORMS[form])
     assert answer.status_code == 503
@@ -125,7 +125,7 @@ class TestBadFields:
         assert page.id("seed").attributes.get("aria-invalid") is None
         assert page.id("n_tokens").attributes["value"] == "0"
 
-    def test_partials_go_to_the_place_of_each_field(self, client):
+    def test_partials_target_the_error_of_each_field(self, client):
         answer = client.post("/generate", data=self.BAD, headers=HTMX)
         assert answer.status_code == 422
         assert answer.mimetype == "text/html"
@@ -142,7 +142,7 @@ class TestBadFields:
             assert (error["n_chars"], error["max_chars"]) == (100_001, 100_000)
 
     @pytest.mark.parametrize("path", ["/generate", "/tokenize"])
-    def test_of_a_text_that_is_too_long_the_page_cuts_a_part_and_says_so(self, path, monkeypatch):
+    def test_the_page_tokenizes_part_of_a_text_over_the_limit_and_says_so(self, path, monkeypatch):
         app = create_app(Settings(max_chars=1_000))
         encoder = app.extensions["scheduler"].encoder
         encode, lengths = encoder.encode, []
@@ -163,7 +163,7 @@ class TestBadFields:
         assert "first 1,000 characters" in tokens and "202 more" in tokens
         assert "Too long to continue" not in tokens  # which would count the part only
 
-    def test_of_a_text_that_is_taken_nothing_is_left_out(self):
+    def test_a_text_within_the_limit_is_tokenized_whole(self):
         app = create_app(Settings(max_chars=4))
         page = parse(app.test_client().post("/tokenize", data={"prompt": "ab c"}).text)
         assert "first" not in page.id("tokens").words

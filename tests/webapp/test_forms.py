@@ -35,7 +35,7 @@ def test_a_prompt_alone_is_enough(parse):
     assert request.sampling.seed is not None
 
 
-def test_text_and_numbers_say_the_same(parse):
+def test_fields_may_be_text_or_numbers(parse):
     text = parse(prompt="a", n_tokens="5", temperature="0.5", top_k="3", top_p=".9", seed="1")
     numbers = parse(prompt="a", n_tokens=5, temperature=0.5, top_k=3, top_p=0.9, seed=1)
     assert text == numbers
@@ -58,7 +58,7 @@ def test_a_seed_is_honoured(parse):
     assert parse(prompt="a", seed=str(2**32 - 1)).sampling.seed == 2**32 - 1
 
 
-def test_every_bad_field_is_found_in_one_go(errors):
+def test_all_invalid_fields_are_found_at_once(errors):
     found = errors(prompt="", n_tokens="x", temperature="9", top_k="-1", top_p="0", seed="-3")
     assert set(found) == {"prompt", "n_tokens", "temperature", "top_k", "top_p", "seed"}
     assert "empty" in found["prompt"]
@@ -83,29 +83,29 @@ def test_the_number_of_tokens_is_bounded_by_the_context(errors, n_tokens):
         ("seed", "9" * 10_000), ("temperature", "\0"),
     ],
 )  # fmt: skip
-def test_a_bad_number_is_named_beside_its_field(errors, field, value):
+def test_an_invalid_number_is_reported_for_its_field(errors, field, value):
     found = errors(prompt="a", **{field: value})
     assert set(found) == {field}
     assert len(found[field]) < 200
 
 
-def test_a_prompt_that_fills_the_context_but_for_one_token_is_taken(parse, errors):
+def test_a_prompt_that_leaves_room_for_one_token_is_accepted(parse, errors):
     assert len(parse(prompt="a" + " a" * 62).ids) == 63
     message = errors(prompt="a" + " a" * 63)["prompt"]
     assert "64" in message
 
 
-def test_a_text_too_long_is_refused_before_it_is_cut(errors):
+def test_a_text_over_the_limit_is_refused_before_it_is_tokenized(errors):
     message = errors(prompt="a" * 1001)["prompt"]
     assert "1,001" in message and "1,000" in message
 
 
 @pytest.mark.parametrize("prompt", [None, 5, ["a"], {"a": 1}, True])
-def test_a_prompt_that_is_no_text_is_refused(errors, prompt):
+def test_a_prompt_that_is_not_text_is_refused(errors, prompt):
     assert set(errors(prompt=prompt)) == {"prompt"}
 
 
-def test_errors_keep_what_was_typed(parse):
+def test_errors_keep_the_submitted_fields(parse):
     with pytest.raises(FormErrors) as found:
         parse(prompt="mine", n_tokens="x")
     assert found.value.values["prompt"] == "mine"
@@ -115,13 +115,13 @@ def test_errors_keep_what_was_typed(parse):
 @pytest.mark.parametrize(
     "kept", [[1e400], [1.7], {"5": 1}, [True], "1;2", [-1], ["x"], [50257], "1,,2", [7] * 300]
 )
-def test_kept_tokens_that_cannot_be_are_refused(client, kept):
+def test_invalid_kept_tokens_are_refused(client, kept):
     answer = client.post("/generate", json={"prompt": "hi", "kept": kept}, headers=JSON)
     assert answer.status_code == 422
     assert answer.json["error"]["field"] == "kept"
 
 
-def test_digits_with_underscores_are_no_number(client):
+def test_digits_with_underscores_are_not_a_number(client):
     answer = client.post("/generate", json={"prompt": "hi", "n_tokens": "1_0"}, headers=JSON)
     assert answer.status_code == 422
 

@@ -1,4 +1,4 @@
-"""The real server over real sockets: streams, several readers, hanging up, limits, the end."""
+"""The real server over real sockets: streams, several clients, disconnects, limits, shutdown."""
 
 import http.client
 import json
@@ -34,7 +34,7 @@ PACED = {"app": "tests.helpers.paced:create_app()"}
 
 
 def lines(response):
-    """The lines of a stream as they come; heartbeats alone do not keep a test waiting."""
+    """The lines of a stream as they arrive. Fails if it goes on too long, heartbeats included."""
     deadline = time.monotonic() + 3 * PATIENCE
     for line in response:
         assert time.monotonic() < deadline, "the stream never ends"
@@ -56,7 +56,7 @@ def read_until(response, text: str) -> str:
     raise AssertionError(f"the stream ended before {text!r}")
 
 
-class TestAnswers:
+class TestResponses:
     def test_a_stream_arrives_message_by_message(self, slow_server):
         with slow_server.generate(HTMX, prompt="Echo: one two", n_tokens=60) as response:
             assert response.status == 200
@@ -65,19 +65,19 @@ class TestAnswers:
             assert "no-cache" in response.headers["Cache-Control"]
             assert "Content-Length" not in response.headers
             read_until(response, "Ġone")
-            for _ in range(10):  # messages are here whose successors are still to be made
+            for _ in range(10):  # these messages arrive before later ones exist
                 read_until(response, "Ġtwo")
             assert slow_server.healthz()["running"]
             rest = read_events(response)
             assert len(rest) >= 30
 
-    def test_messages_are_spread_over_the_time_of_writing(self, slow_server):
+    def test_messages_are_spread_over_the_time_of_generation(self, slow_server):
         with slow_server.generate(HTMX, prompt="Echo: one two", n_tokens=40) as response:
             times = [time.monotonic() for line in response if line == b"\n"]
         assert len(times) > 40
-        assert times[-1] - times[0] > 40 * 0.03 / 4  # a pace, not a burst at the end
+        assert times[-1] - times[0] > 40 * 0.03 / 4  # spread out, not all at the end
 
-    def test_the_whole_stream_is_well_formed_and_says_what_json_says(self, server):
+    def test_the_stream_is_well_formed_and_has_the_tokens_of_the_json(self, server):
         fields = {"prompt": f"{HEROES}\n<b>&", "n_tokens": 30, "temperature": 1, "seed": 11}
         answer = server.generate_json(**fields)
         with server.generate(HTMX, **fields) as response:
@@ -104,14 +104,14 @@ class TestAnswers:
         data = b"".join(bytes.fromhex(token["bytes"]) for token in answer["tokens"])
         assert data.decode(errors="replace") == answer["text"]
 
-    def test_a_json_body_does_what_a_form_does(self, server):
+    def test_a_json_body_is_equivalent_to_a_form(self, server):
         fields = {"prompt": HEROES, "n_tokens": 9, "temperature": 0.7, "top_k": 5, "seed": 1}
         headers = {**JSON, "Content-Type": "application/json"}
         with server.request("POST", "/generate", json.dumps(fields), headers) as response:
             answer = json.load(response)
         assert answer["text"] == server.generate_json(**fields)["text"]
 
-    def test_neither_htmx_nor_json_gives_the_page(self, server):
+    def test_a_client_of_neither_htmx_nor_json_gets_the_page(self, server):
         with server.generate(prompt=HEROES, n_tokens=3) as response:
             assert response.headers["Content-Type"].startswith("text/html")
             page = parse(response.read().decode())
@@ -153,8 +153,8 @@ class TestAnswers:
             assert response.status == 200
 
 
-class TestReaders:
-    def test_readers_at_the_same_time_each_get_their_own_whole_text(self, server):
+class TestClients:
+    def test_concurrent_clients_each_get_their_own_text(self, server):
         prompts = [HEROES, "Once upon a time", "naïve 日本", "The old king said"]
 
         def ask(prompt):
@@ -170,15 +170,15 @@ class TestReaders:
             streams = list(pool.map(stream, prompts * 2))
         assert streams == alone * 2
 
-    def test_hanging_up_frees_the_work(self, slow_server):
+    def test_a_closed_connection_cancels_the_generation(self, slow_server):
         begun = time.monotonic()
         with slow_server.generate(HTMX, prompt="Slow: and", n_tokens=250) as response:
             slow_server.wait_for_load(1)
             read_until(response, 'hx-swap="beforeend"')
         slow_server.wait_for_load(0)
-        assert time.monotonic() - begun < 250 * SLOW_PACE  # long before it would have ended
+        assert time.monotonic() - begun < 250 * SLOW_PACE  # long before the text would have ended
 
-    def test_hanging_up_frees_the_work_of_a_json_request(self, slow_server):
+    def test_a_closed_connection_cancels_a_json_request(self, slow_server):
         begun = time.monotonic()
         client = http.client.HTTPConnection("127.0.0.1", slow_server.port, timeout=PATIENCE)
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -188,7 +188,7 @@ class TestReaders:
         slow_server.wait_for_load(0)
         assert time.monotonic() - begun < 250 * SLOW_PACE
 
-    def test_a_full_queue_is_told_with_when_to_try_again(self, own_server):
+    def test_a_full_queue_is_answered_with_retry_after(self, own_server):
         settings = {"GPT2_MAX_BATCH": 1, "GPT2_MAX_QUEUE": 1, "TEST_PACE": 0.03}
         with own_server(**PACED, **settings) as server:
             with server.generate(HTMX, prompt="Slow: one", n_tokens=240) as first:
@@ -201,12 +201,12 @@ class TestReaders:
                             assert third.status == 503
                             assert int(third.headers["Retry-After"]) > 0
                             assert "try again" in third.read().decode()
-                    first.hang_up()  # the first reader leaves, the second gets the place
+                    first.close_connection()  # the second one gets the slot
                     page = shown(read_events(second))
                     assert page.text("continuation") == " two two"
             server.wait_for_load(0)
 
-    def test_a_reader_in_line_who_leaves_gives_up_the_place(self, own_server):
+    def test_a_waiting_client_that_disconnects_leaves_the_queue(self, own_server):
         settings = {"GPT2_MAX_BATCH": 1, "GPT2_MAX_QUEUE": 2, "TEST_PACE": 0.03}
         with own_server(**PACED, **settings) as server:
             with server.generate(HTMX, prompt="Slow: one", n_tokens=250):
@@ -215,13 +215,13 @@ class TestReaders:
                     server.wait_for_load(1, 1)
                     with server.generate(HTMX, prompt="Echo: three") as third:
                         read_until(third, "Number 2 in line")
-                        second.hang_up()
+                        second.close_connection()
                         read_until(third, "Next in line")
                         assert server.healthz()["waiting"] == 1
 
 
-class TestTheConfiguration:
-    def test_workers_share_the_processors_however_their_number_was_set(self, monkeypatch):
+class TestConfiguration:
+    def test_workers_divide_the_processors_however_their_number_was_set(self, monkeypatch):
         monkeypatch.delenv(blas.THREADS_VARIABLE, raising=False)
         monkeypatch.setattr(blas, "n_processors", lambda: 8)
         made = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
@@ -230,13 +230,13 @@ class TestTheConfiguration:
         assert blas.n_threads() == 2
 
     @pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "GPT2_THREADS", "GPT2_MAX_BATCH"])
-    def test_a_setting_that_cannot_be_stops_the_start_with_a_sentence(self, name, monkeypatch):
+    def test_an_invalid_setting_stops_the_start_with_a_sentence(self, name, monkeypatch):
         monkeypatch.setenv(name, "many")
         with pytest.raises(SystemExit, match=f"^{name} is 'many'; it must be a whole number"):
             runpy.run_path(str(ROOT / "gunicorn.conf.py"))
 
 
-class TestTheProcess:
+class TestProcess:
     def test_the_procfile_serves_on_the_port_it_is_given(self, own_server):
         (line,) = (ROOT / "Procfile").read_text().splitlines()
         kind, _, command = line.partition(": ")
@@ -249,9 +249,9 @@ class TestTheProcess:
             assert f":{server.port}" in server.log
             assert re.search("gthread", server.log)
             texts = {server.generate_json(prompt=HEROES, seed=1)["text"] for _ in range(4)}
-            assert len(texts) == 1  # whichever worker answers
+            assert len(texts) == 1  # the same from every worker
 
-    def test_being_told_to_stop_lets_a_stream_finish(self, own_server):
+    def test_sigterm_lets_a_stream_finish(self, own_server):
         with own_server(**PACED, TEST_PACE=0.03) as server:
             with server.generate(HTMX, prompt="Echo: and", n_tokens=60) as response:
                 read_until(response, "Ġand")
@@ -266,7 +266,7 @@ class TestTheProcess:
     @pytest.mark.parametrize(
         ("name", "value"), [("GPT2_MAX_BATCH", "none"), ("GPT2_MAX_QUEUE", "-1")]
     )
-    def test_a_bad_setting_stops_the_start_with_a_sentence(self, name, value):
+    def test_a_bad_setting_stops_the_process_with_a_sentence(self, name, value):
         ended = subprocess.run(
             [sys.executable, "-m", "gunicorn", "webapp:create_app()"],
             cwd=ROOT,

@@ -94,6 +94,6 @@ class TestClientLeft:
         with here:
             assert not self.left(app, here)
 
-    def test_without_gunicorn_nobody_can_tell(self, app):
+    def test_without_gunicorn_the_client_counts_as_connected(self, app):
         with app.test_request_context():
             assert not client_left()

@@ -1,4 +1,4 @@
-"""What is copied runs as it is and gives the same text."""
+"""A snippet runs as it is copied and gives the same text."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ PROMPTS = {
     "unseen": "a\u202eb\u2028c\x85d\ufeff",
     "markup": "<b>&amp;</code></pre>",
 }
-# Those that each take a way of their own; starting programs is slow.
+# One for each code path; starting programs is slow.
 RUN = ["plain", "quotes", "an option", "one dash", "line ends", "carriage returns", "NUL", "unseen"]
 every_prompt = pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 
@@ -56,7 +56,7 @@ def snippets(page) -> dict[str, str]:
     }
 
 
-class TestCopied:
+class TestSnippets:
     @pytest.mark.parametrize("name", RUN)
     def test_curl_command_line_and_python_give_the_text_of_the_page(self, name, server):
         fields = {"prompt": PROMPTS[name], **FIELDS}
@@ -67,7 +67,7 @@ class TestCopied:
         assert run("python", "-", stdin=as_python(fields, "demo")) == text + "\n"
 
     @every_prompt
-    def test_every_character_of_a_snippet_is_seen(self, prompt):
+    def test_every_character_of_a_snippet_is_visible(self, prompt):
         fields = {"prompt": prompt, **FIELDS}
         for text in (
             as_curl(fields, "http://localhost/generate"),
@@ -84,7 +84,7 @@ class TestCopied:
         assert run("python", "-", stdin=as_python(fields, "demo")).endswith(made + "\n")
         assert as_command(fields, "demo") is None
 
-    def test_a_model_with_a_strange_name_is_quoted(self):
+    def test_a_model_name_with_special_characters_is_quoted(self):
         fields = {"prompt": "a", **FIELDS}
         assert "--model_size 'my model; ls'" in as_command(fields, "my model; ls")
         assert "load_model('my model; ls')" in as_python(fields, "my model; ls")

@@ -26,7 +26,7 @@ def test_no_line_end_breaks_an_event(text):
     assert len(read_back(sent)) == 2
 
 
-def test_signs_that_only_look_like_line_ends_stay():
+def test_other_line_separators_are_unchanged():
     text = "a\x0b\x0c\x85\u2028\u2029b\0"
     assert read_back(sse.message(text)) == [text]
 

@@ -1,4 +1,4 @@
-"""The stylesheet's colours can be told apart by people who see little contrast."""
+"""The style sheet's colours have the contrast that WCAG asks for."""
 
 import re
 

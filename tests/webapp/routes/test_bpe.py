@@ -55,7 +55,7 @@ def result(page):
     return page.all("ol", class_="bpe-tokens")[-1]
 
 
-class TestWhatThePageSays:
+class TestPage:
     def test_it_goes_from_words_to_ids(self, look):
         page = look(HEROES)
         assert page.all("ol", class_="bpe-journey")[0].words == (
@@ -87,7 +87,7 @@ class TestWhatThePageSays:
         assert texts(steps[4], "made") == ["Ġhe"]
         assert ids_of(word) == [10281]
 
-    def test_each_clause_stands_with_the_words_it_took(self, look):
+    def test_each_clause_is_shown_with_the_words_it_matched(self, look):
         (table,) = look("I'll  pay $20,\n  ok").all("table", class_="bpe-clauses")
         rows = {}
         for row in table.all("tbody")[0].all("tr"):
@@ -110,18 +110,18 @@ class TestWhatThePageSays:
         (whole,) = page.all("pre", class_="bpe-pattern")
         assert whole.text == "|".join(clause.pattern for clause in SPLIT_ALTERNATIVES)
 
-    def test_it_tells_what_a_rank_is_and_what_the_sign_means(self, look):
+    def test_it_explains_ranks_and_the_space_symbol(self, look):
         words = look(HEROES).words
         assert "The rank of a pair is its place in that list" in words
         assert "with a space before it" in words
 
-    def test_the_byte_alphabet_marks_what_the_text_has(self, look):
+    def test_the_byte_alphabet_marks_the_bytes_of_the_text(self, look):
         (table,) = look("é a").all("table", class_="bpe-alphabet")
         assert [mark.text for mark in table.all("mark")] == ["Ġ", "a", "©", "Ã"]
         assert len(table.all("td")) == 1 + 256
         assert {cell.attributes["scope"] for cell in table.all("th")} == {"row", "col"}
 
-    def test_a_word_that_comes_again_is_explained_once(self, look):
+    def test_a_repeated_word_is_explained_once(self, look):
         page = look("no no no, no")
         (cuts,) = page.all("ol", class_="bpe-cuts")
         assert [a.attributes["href"] for a in cuts.all("a")] == [
@@ -131,13 +131,13 @@ class TestWhatThePageSays:
         assert "3 times in the text" in page.id("word-2").words
         assert ids_of(result(page)) == default_encoder().encode("no no no, no")
 
-    def test_white_space_and_controls_can_be_seen(self, look):
+    def test_white_space_and_control_characters_are_visible(self, look):
         page = look("a\n\tb\x00\u200b\u00a0")
         shown = "".join(texts(page.all("ol", class_="bpe-cuts")[0], "bpe-text"))
         assert shown == "a↵⇥b␀U+200B⍽"
         assert "zero-width space" in texts(page, "bpe-note")
 
-    def test_the_special_token_typed_is_text(self, look):
+    def test_a_typed_special_token_is_text(self, look):
         page = look("<|endoftext|>")
         assert 50256 not in ids_of(result(page))
         assert "is cut like any other text" in page.words
@@ -186,7 +186,7 @@ class TestForm:
     def test_a_link_keeps_its_carriage_returns(self, look):
         assert ids_of(result(look("a\r\nb"))) == default_encoder().encode("a\r\nb")
 
-    def test_a_text_too_long_for_a_link_is_explained_all_the_same(self, client):
+    def test_a_text_too_long_for_a_link_is_explained_too(self, client):
         text = "日" * (MAX_LINK // 9 + 1)
         answer = client.post("/bpe", data={"text": text})
         assert answer.status_code == 200
@@ -206,7 +206,7 @@ class TestForm:
         answer = client.post(download.attributes["action"], data=sent)
         assert [token["id"] for token in answer.get_json()["tokens"]] == HEROES_IDS
 
-    def test_a_text_too_long_at_all_is_told_with_both_numbers(self, client):
+    def test_a_text_over_the_limit_is_refused_with_both_numbers(self, client):
         text = "x" * (MAX_CHARS + 1)
         answer = client.get(link(text))
         page = parse(answer.text)
@@ -239,7 +239,7 @@ class TestBounds:
         assert not entry.all("details")
         assert ids_of(result(page)) == default_encoder().encode(text)
 
-    def test_a_word_of_just_the_limit_is_drawn(self, look):
+    def test_a_word_at_the_limit_is_drawn(self, look):
         assert look("x" * MAX_SYMBOLS).id("word-1").all("details")
 
     def test_long_pages_leave_out_merges_and_link_to_the_word_alone(self, client, look):
@@ -263,7 +263,7 @@ class TestBounds:
         ],
         ids=["spaces", "one long word", "one letter", "one word", "many words", "wide words"],
     )
-    def test_the_worst_texts_give_pages_of_a_bearable_size(self, text, client):
+    def test_the_worst_texts_give_pages_of_bounded_size(self, text, client):
         answer = client.post("/bpe", data={"text": text}, follow_redirects=True)
         assert answer.status_code == 200
         assert len(answer.data) < 3_000_000

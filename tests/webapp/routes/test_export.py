@@ -34,12 +34,12 @@ def test_json_and_csv_hold_the_tokens_of_a_prompt(client, encoder):
 
 
 @pytest.mark.parametrize("kind", ["json", "csv"])
-def test_it_is_a_file_to_keep(kind, client):
+def test_the_response_is_a_file_to_save(kind, client):
     answer = client.get(f"/tokens.{kind}?prompt=a")
     assert answer.headers["Content-Disposition"] == f"attachment; filename=glyph-tokens.{kind}"
 
 
-def test_there_is_no_other_kind(client):
+def test_there_is_no_other_format(client):
     assert client.get("/tokens.xml?prompt=a").status_code == 404
 
 
@@ -105,7 +105,7 @@ def test_no_token_is_a_formula(encoder):
         ("prompt=" + quote("x" * 100_001), "100,000"),
     ],
 )
-def test_what_cannot_be_is_told(query, complaint, client):
+def test_invalid_fields_are_reported(query, complaint, client):
     answer = client.get(f"/tokens.json?{query}", headers=JSON)
     assert answer.status_code == 422
     assert complaint in answer.json["error"]["message"]

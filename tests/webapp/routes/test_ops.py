@@ -23,5 +23,5 @@ def test_it_is_not_cached_or_shown_as_ok_while_the_model_cannot_be_loaded(tmp_pa
     assert answer.json["status"] == "failed"
 
 
-def test_asking_starts_nothing_that_counts_as_running(client):
+def test_a_health_check_starts_no_generation(client):
     assert client.get("/healthz").json["waiting"] == 0

@@ -16,7 +16,7 @@ def page(client, **query):
     return parse(answer.text)
 
 
-def test_the_page_has_all_that_tests_scripts_and_readers_look_for(client):
+def test_the_page_has_every_id_that_scripts_and_tests_use(client):
     root = page(client)
     for id in ("form", "prompt", "generate", "stop", "status", "progress", "text", "prompt-text",
                "continuation", "strip", "prompt-strip", "counts", "candidates", "problem",
@@ -26,7 +26,7 @@ def test_the_page_has_all_that_tests_scripts_and_readers_look_for(client):
     assert len(ids) == len(set(ids))
 
 
-def test_the_page_says_which_model_is_talking(client):
+def test_the_page_names_its_model(client):
     assert "demo" in page(client).id("model").words
     assert "not OpenAI" in page(client).id("model").words
 
@@ -54,7 +54,7 @@ def test_a_permalink_holds_any_text(client, prompt):
 
 @pytest.mark.parametrize("field", [*FIELDS, "kept", "unknown"])
 @pytest.mark.parametrize("value", ['"><script>', "x", "", "\ufffd", "9" * 3000])
-def test_a_strange_permalink_is_still_a_page(client, field, value):
+def test_an_invalid_permalink_is_still_a_page(client, field, value):
     root = page(client, prompt="a", **{field: value})
     assert not [s for s in root.all("script") if "src" not in s.attributes]
 
@@ -91,7 +91,7 @@ def test_forms_post_to_this_server_only(client):
     assert "form-action 'self'" in client.get("/").headers["Content-Security-Policy"]
 
 
-def test_what_is_true_with_scripts_only_is_marked_so(client):
+def test_what_needs_scripts_is_marked_so(client):
     root = page(client, prompt="")
     marked = " ".join(e.words for e in root.all(class_="scripted"))
     for words in ("Ctrl", "when you pause typing", "Type, and the tokens appear"):
@@ -113,7 +113,7 @@ TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_no_template_holds_a_script_or_style_of_its_own(template):
-    # The content security policy would stop them, silently for the reader.
+    # The content security policy would block them, without a message on the page.
     source = re.sub(r"\{#.*?#\}", "", template.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert not re.search(r"<style|\sstyle\s*=", source)
     assert not re.search(r"<script(?![^>]*\bsrc=)", source)

@@ -58,11 +58,11 @@ class TestTokenize:
         assert page.id("prompt-strip").pieces() == HEROES_PIECES
         assert "7 tokens" in page.id("counts").words
 
-    def test_nothing_typed_is_no_error(self, client):
+    def test_an_empty_text_is_no_error(self, client):
         assert client.post("/tokenize", data={"prompt": ""}, headers=JSON).json["n_tokens"] == 0
         assert client.post("/tokenize", data={}, headers=HTMX).status_code == 200
 
-    def test_a_browser_without_scripts_gets_the_whole_page_with_all_that_was_typed(self, client):
+    def test_a_browser_without_scripts_gets_the_page_with_every_submitted_field(self, client):
         text = "two\r\nlines " + "é" * 9_000  # more than an address can hold
         fields = {"prompt": text, "n_tokens": "x", "seed": " 7", "kept": "262"}
         answer = client.post("/tokenize", data=fields)
@@ -98,7 +98,7 @@ class TestTokenize:
 class TestGenerate:
     FIELDS = {"prompt": HEROES, "n_tokens": 12, "temperature": 1, "top_k": 0, "seed": 42}
 
-    def test_the_three_answers_tell_the_same_tokens(self, client):
+    def test_the_three_kinds_of_response_have_the_same_tokens(self, client):
         answer = generate_json(client, **self.FIELDS)
         made = [token["id"] for token in answer["tokens"]]
         streamed = stream(client, **self.FIELDS)
@@ -113,12 +113,12 @@ class TestGenerate:
         others = {generate_json(client, **{**self.FIELDS, "seed": n})["text"] for n in range(6)}
         assert len(others) > 1
 
-    def test_a_seed_that_was_drawn_is_told_and_gives_the_text_again(self, client):
+    def test_a_drawn_seed_is_reported_and_gives_the_text_again(self, client):
         fields = {**self.FIELDS, "seed": ""}
         first = generate_json(client, **fields)
         assert generate_json(client, **{**fields, "seed": first["seed"]})["text"] == first["text"]
 
-    def test_a_page_keeps_the_seed_as_it_was_typed(self, client):
+    def test_a_page_keeps_the_field_seed_as_submitted(self, client):
         for typed in ("", " 7"):
             page = parse(client.post("/generate", data={**self.FIELDS, "seed": typed}).text)
             assert page.id("seed").attributes["value"] == typed
@@ -144,7 +144,7 @@ class TestGenerate:
         if answer["finish_reason"] == "context":
             assert "context" in stream(client, **fields).words("status")
 
-    def test_the_stream_speaks_of_its_progress(self, client):
+    def test_the_stream_reports_its_progress(self, client):
         page = stream(client, **{**self.FIELDS, "n_tokens": 5})
         assert "5" in page.words("progress")
         assert page.words("status").startswith("Done")
@@ -154,7 +154,7 @@ class TestGenerate:
             answer = client.post("/generate", data=self.FIELDS, headers={"Accept": accept})
             assert answer.is_json
 
-    def test_one_address_with_several_answers_is_told_to_caches(self, client):
+    def test_caches_are_told_that_one_address_has_several_responses(self, client):
         vary = client.post("/generate", data=self.FIELDS, headers=JSON).headers["Vary"]
         assert "Accept" in vary and "HX-Request" in vary
 
@@ -169,7 +169,7 @@ class TestGenerate:
         assert answer["prompt"] == "two\r\nlines"
         assert answer["prompt_tokens"] == 4
 
-    def test_endoftext_typed_by_a_person_is_ordinary_text(self, client):
+    def test_endoftext_in_a_prompt_is_ordinary_text(self, client):
         fields = {**self.FIELDS, "prompt": "<|endoftext|>", "n_tokens": 1}
         assert generate_json(client, **fields)["prompt_tokens"] > 1
 
@@ -205,7 +205,7 @@ class TestClientsThatSendJson:
             assert textarea_value(page.id("prompt")) == HEROES
             assert page.id("n_tokens").attributes["value"] == "1"
 
-    def test_a_form_that_takes_anything_still_gets_the_page(self, client):
+    def test_a_form_that_accepts_anything_gets_the_page(self, client):
         fields = {"prompt": HEROES, "n_tokens": 1}
         answer = client.post("/generate", data=fields, headers={"Accept": "*/*"})
         assert answer.mimetype == "text/html"
@@ -221,7 +221,7 @@ class TestUnavailable:
 
         monkeypatch.setattr(app.extensions["scheduler"], "submit", submit)
 
-    def test_the_page_has_the_reason_and_all_that_was_typed(self, client, busy):
+    def test_the_page_has_the_reason_and_every_submitted_field(self, client, busy):
         answer = client.post("/generate", data=self.FIELDS)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
         page = parse(answer.text)
@@ -233,7 +233,7 @@ class TestUnavailable:
         assert page.id("prompt-strip").ids()
 
     @pytest.mark.parametrize("headers", [HTMX, JSON])
-    def test_others_get_the_reason_alone(self, client, busy, headers):
+    def test_other_clients_get_the_reason_alone(self, client, busy, headers):
         answer = client.post("/generate", data=self.FIELDS, headers=headers)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
         assert not answer.text.startswith("<!doctype")

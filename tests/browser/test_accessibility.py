@@ -1,0 +1,84 @@
+"""axe finds no violation in any state of the pages, light or dark, wide or narrow."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.test_bpe import MIXED, address, open_all
+from tests.browser.test_page import done, generate, type_prompt
+from tests.browser.test_token_view import PHONE, both_sizes, chip
+from tests.helpers.web import HEROES, ROBOT
+
+both_schemes = pytest.mark.parametrize("scheme", ["light", "dark"])
+
+
+def check(page, state: str) -> None:
+    """Fail with axe's report if the page has a violation."""
+    results = Axe().run(page)
+    assert results.violations_count == 0, f"{state}: {results.generate_report()}"
+
+
+@both_schemes
+def test_the_page_before_and_after_generating(visit, server, scheme):
+    page = visit(f"{server.url}/?prompt=", color_scheme=scheme, reduced_motion="reduce")
+    check(page, "empty")
+    type_prompt(page, f"{HEROES} \n\t{ROBOT} " * 8)
+    open_all(page)
+    check(page, "typed")
+    generate(page, n_tokens=100)
+    done(page)
+    check(page, "generated")
+    generate(page, n_tokens=1000, temperature=9)
+    expect(page.locator("#error-temperature")).to_contain_text("9")
+    check(page, "refused")
+
+
+@both_schemes
+@both_sizes
+def test_the_page_while_generating_and_its_cards(visit, slow_server, scheme, size):
+    page = visit(slow_server.url, color_scheme=scheme, reduced_motion="reduce", **size)
+    type_prompt(page, f"Slow: {HEROES} {ROBOT} \n")
+    expect(page.locator("#next tbody tr")).to_have_count(10)
+    chip(page, "prompt-strip", 1).focus()
+    expect(page.locator("#card")).to_have_attribute("role", "tooltip")
+    check(page, "a card by focus, candidates, brackets")
+    page.keyboard.press("Enter")
+    check(page, "a card of the prompt that stays")
+    page.keyboard.press("Escape")
+    generate(page, n_tokens=200)
+    expect(page.locator("#strip .generated").nth(1)).to_be_attached()
+    check(page, "while a text is generated")
+    page.locator("#stop").click()
+    page.locator("#strip .generated").last.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#card .alternatives")).to_be_visible()
+    check(page, "stopped, and a card with alternatives")
+
+
+@both_schemes
+def test_the_share_panel(visit, server, scheme):
+    page = visit(server.url, color_scheme=scheme, viewport=PHONE["viewport"])
+    generate(page, prompt=f'It\'s "so" {ROBOT}\n\tOnce $HOME', n_tokens=7)
+    done(page)
+    page.locator(".share summary").click()
+    check(page, "unfolded")
+
+
+@both_schemes
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_about_bpe(visit, server, scheme, width):
+    page = visit(
+        f"{server.url}/bpe",
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        viewport={"width": width, "height": 900},
+    )
+    check(page, "empty")
+    page.goto(address(server, MIXED + " a" * 300))
+    check(page, "folded")
+    open_all(page)
+    check(page, "unfolded")
+    page.locator("#bpe-text").fill("x" * 10_001)
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#bpe-error")).to_contain_text("10,001")
+    check(page, "refused")
