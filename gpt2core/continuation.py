@@ -100,8 +100,8 @@ class Continuation:
         self._n_chars = len(prompt)  # of prompt and complete text
         self._first_open = len(ids)  # index of the first token whose character is incomplete
         self._times: list[float] = []  # seconds, when each generated token arrived
-        for id in prefix:
-            self._append(id, None)
+        for token_id in prefix:
+            self._append(token_id, None)
 
     def add(self, generated: GeneratedToken) -> Step:
         """Append the next generated token; returns what it changes."""
@@ -109,12 +109,12 @@ class Continuation:
         self.finish_reason = generated.finish_reason
         return self._append(generated.id, generated)
 
-    def _append(self, id: int, generated: GeneratedToken | None) -> Step:
-        index = self.n_tokens
+    def _append(self, token_id: int, generated: GeneratedToken | None) -> Step:
+        index, data = self.n_tokens, self.encoder.token_bytes(token_id)
         # 1. Decode. <|endoftext|> ends the text and is no part of it.
         text = ""
-        if id != self.encoder.endoftext:
-            text = self._decoder.feed(self.encoder.token_bytes(id))
+        if token_id != self.encoder.endoftext:
+            text = self._decoder.feed(data)
         # 2. No token follows the last one: bytes that still wait become U+FFFD.
         if generated and generated.finish_reason:
             text += self._decoder.flush()
@@ -123,9 +123,8 @@ class Continuation:
         #    beyond the text: the character that the next tokens complete.
         start, self._n_chars = self._n_chars, self._n_chars + len(text)
         end = self._n_chars if is_complete else self._n_chars + 1
-        token = TextToken(
-            index, id, self.encoder.decoder[id], self.encoder.token_bytes(id), start, end
-        )
+        piece = self.encoder.decoder[token_id]
+        token = TextToken(index, token_id, piece, data, start, end)
         step = Step(token, text, self._first_open, is_complete, generated)
         self.steps.append(step)
         # 4. After a complete character the next token begins a new group.
@@ -179,10 +178,11 @@ class Continuation:
 
 def text_tokens(encoder: Encoder, text: str, ids: Sequence[int]) -> list[TextToken]:
     """The tokens of ``text``, whose ids are ``ids``, each with its span."""
-    data = [encoder.token_bytes(id) for id in ids]
+    data = [encoder.token_bytes(token_id) for token_id in ids]
+    spans = token_spans(text, data)
     return [
-        TextToken(index, id, encoder.decoder[id], data[index], start, end)
-        for index, (id, (start, end)) in enumerate(zip(ids, token_spans(text, data), strict=True))
+        TextToken(index, token_id, encoder.decoder[token_id], data[index], *spans[index])
+        for index, token_id in enumerate(ids)
     ]
 
 

@@ -140,7 +140,7 @@ def colour(index: int) -> int:
 
 
 def make_chip(encoder: Encoder, token: TextToken) -> TokenChip:
-    """The chip of a token of a text that somebody wrote."""
+    """The chip of a token of a prompt."""
     return TokenChip(token, describe_token(encoder, token), encoder.merge_rank(token.id))
 
 

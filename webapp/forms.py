@@ -147,7 +147,7 @@ def parse_kept(values: Fields, hparams: HParams) -> list[int]:
             n_kept=len(kept),
             n_ctx=hparams.n_ctx,
         )
-    if any(id >= hparams.n_vocab for id in kept):
+    if max(kept, default=0) >= hparams.n_vocab:
         raise InputError(f"Kept tokens must be ids from 0 to {hparams.n_vocab - 1}.", "kept")
     return kept
 

@@ -79,7 +79,7 @@ def sampling(fields: Fields) -> dict[str, int | float]:
 
 def kept_ids(fields: Fields) -> list[int]:
     """The field ``kept`` as ids."""
-    return [int(id) for id in fields["kept"].split(",")]
+    return [int(part) for part in fields["kept"].split(",")]
 
 
 def visible_json(value: object) -> str:

@@ -1,4 +1,4 @@
-"""A model that is not there yet: the page opens, tells the download, then generates.
+"""A model that is not there yet: the page opens, shows the download, then generates.
 
 Real gunicorn with two workers, a stand-in for OpenAI's storage (``openai_layout.py``),
 real Chromium; the model is a very small one under the name of a large one.

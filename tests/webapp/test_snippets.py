@@ -94,12 +94,12 @@ class TestSnippets:
         command = as_command({"prompt": prompt, **FIELDS}, "demo")
         # In place of python: what gives back its standard input, or its last argument.
         if command.startswith("printf"):
-            told = run("sh", "-c", f"python() {{ cat; }}\n{command}")
-            told = told.removesuffix("\n").removesuffix("\r")  # as the command line does
+            received = run("sh", "-c", f"python() {{ cat; }}\n{command}")
+            received = received.removesuffix("\n").removesuffix("\r")  # as the command line does
         else:
             last = 'for last; do :; done; printf %s "$last"'
-            told = run("sh", "-c", f"python() {{ {last}; }}\n{command}")
-        assert told == prompt
+            received = run("sh", "-c", f"python() {{ {last}; }}\n{command}")
+        assert received == prompt
 
     def test_the_page_shows_them_after_a_text(self, server):
         with server.generate(prompt="It's\n<b>", **FIELDS) as response:

@@ -99,7 +99,7 @@ def new_view(request: GenerationRequest) -> GenerationView:
 
 
 def finished_generation(request: GenerationRequest) -> GenerationView:
-    """Generate to the end. Raises Unavailable on failure, ClientDisconnected if nobody waits."""
+    """Generate to the end. Raises Unavailable on failure, ClientDisconnected if the client left."""
     view = new_view(request)
     handle = submit(request)
     try:

@@ -58,7 +58,7 @@ def result(page):
 class TestPage:
     def test_it_goes_from_words_to_ids(self, look):
         page = look(HEROES)
-        assert page.all("ol", class_="bpe-journey")[0].words == (
+        assert page.all("ol", class_="bpe-figures")[0].words == (
             "26 characters 6 words 26 bytes 19 merges 7 tokens"
         )
         (cuts,) = page.all("ol", class_="bpe-cuts")

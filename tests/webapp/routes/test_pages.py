@@ -126,3 +126,15 @@ def test_no_template_holds_a_script_or_style_of_its_own(template):
 def test_a_link_made_with_another_model_says_so(client):
     assert "made with the model 355M" in client.get("/?prompt=a&model=355M").text
     assert "made with the model" not in client.get("/?prompt=a&model=demo").text
+
+
+def test_kept_tokens_of_a_link_are_shown_before_anything_is_generated(client):
+    root = page(client, prompt="Not all", kept="10281")
+    assert root.id("strip").ids() == [3673, 477, 10281]
+    assert root.id("text").text == "Not all heroes"
+
+
+@pytest.mark.parametrize("query", [{"prompt": ""}, {"kept": "x"}, {"kept": "99999"}])
+def test_a_text_that_cannot_be_generated_has_no_preview(client, query):
+    root = page(client, **{"prompt": "Not all", "kept": "10281", **query})
+    assert root.id("strip").ids() == [] and root.id("text").text == ""
