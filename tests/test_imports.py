@@ -20,11 +20,19 @@ from tests.helpers.paths import ROOT
 CORE_ORDER = [
     {"errors", "engine", "inside", "store", "tokenizer"},
     {"settings", "engine.team", "hparams", "sampling", "model"},
-    {"engine.blas", "store.folder", "store.weights"},
-    {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"},
-    {"engine.engine", "store.preparation"},
-    {"generate", "store.loader"},
-    {"engine.scheduler", "continuation"},
+    # Below engine, store and tokenizer, because inside runs on ids and arrays alone.
+    {"inside.recorder", "inside.funnel"},
+    {"inside.recording"},
+    {"inside.attribution", "inside.lens"},
+    {"inside.document", "inside.heads"},
+    {"inside.report"},
+    {"engine.blas", "engine.sequence", "store.folder", "store.weights"},
+    {"tokenizer.bpe", "terminal", "engine.layout", "store.checkpoint", "store.download"}
+    | {"engine.events"},
+    {"engine.engine", "engine.policy"},
+    {"generate", "continuation", "store.loader", "engine.scheduler"},
+    {"inside.command", "store.preparation"},
+    {"serving"},
     {"cli"},
     {"__init__", "__main__"},  # the public names, the command line's entry
 ]
