@@ -38,14 +38,14 @@ def on_starting(server):
 
 
 def post_worker_init(worker):
-    """Load the model before the first request; end streams before gunicorn cuts them."""
-    scheduler = worker.app.callable.extensions["scheduler"]
-    scheduler.start()
+    """Load the model before the first visitor asks for it; end streams before the grace ends."""
+    model_server = worker.app.callable.extensions["model_server"]
+    model_server.start()
     stop = signal.getsignal(signal.SIGTERM)
 
     def stop_gracefully(number, frame):
-        # A little earlier than gunicorn cuts connections, so that clients get the reason.
-        scheduler.drain(0.9 * graceful_timeout)
+        # A little earlier than gunicorn cuts connections, so that readers are told why.
+        model_server.drain(0.9 * graceful_timeout)
         stop(number, frame)
 
     signal.signal(signal.SIGTERM, stop_gracefully)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2core.engine.sequence import Candidate, GeneratedToken
+from gpt2core.engine.sequence import Candidate, FinishReason, GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder, StreamDecoder, is_utf8, token_spans
 
 LOGPROB_DIGITS = 6  # after the point, in JSON and files; float32 holds no more
@@ -95,7 +95,7 @@ class Continuation:
         self.prompt_tokens = text_tokens(encoder, prompt, ids)
         self.steps: list[Step] = []
         self.n_prefix = len(prefix)
-        self.finish_reason: str | None = None  # why the run ended; None while it goes on
+        self.finish_reason: FinishReason | None = None  # why the run ended; None while it goes on
         self._decoder = StreamDecoder()
         self._n_chars = len(prompt)  # of prompt and complete text
         self._first_open = len(ids)  # index of the first token whose character is incomplete

@@ -1,7 +1,7 @@
 """The web page: :func:`create_app` puts its parts together.
 
 gunicorn (or ``flask --app webapp run``) calls ``create_app``; requests are answered by the
-modules in ``routes``. The scheduler is the app's only mutable state.
+modules in ``routes``. The model server is the app's only mutable state.
 """
 
 from json import JSONEncoder
@@ -39,14 +39,14 @@ def create_app(config: Settings | None = None) -> Flask:
     json.sort_keys, json.ensure_ascii = False, False  # JSON shows Ġ, not \u0120
     app.json = json
     Htmx(app)
-    scheduler = ModelServer(
+    model_server = ModelServer(
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
     )
-    services.attach(app, scheduler, settings)
+    services.attach(app, model_server, settings)
     for module in (pages, stream, bpe, export, ops):
         app.register_blueprint(module.blueprint)
     error_handlers.register(app)
-    add_template_names(app, scheduler)
+    add_template_names(app, model_server)
 
     @app.after_request
     def secure(response: Response) -> Response:
@@ -58,7 +58,7 @@ def create_app(config: Settings | None = None) -> Flask:
     return app
 
 
-def add_template_names(app: Flask, scheduler: ModelServer) -> None:
+def add_template_names(app: Flask, model_server: ModelServer) -> None:
     """What every template can use besides its own context."""
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     # The filter tojson, for attributes: compact, because every token carries its candidates.
@@ -68,7 +68,7 @@ def add_template_names(app: Flask, scheduler: ModelServer) -> None:
         colour=chips.colour, plural=formatting.plural, thousands=formatting.thousands
     )
     app.jinja_env.globals.update(
-        scheduler=scheduler,
+        model_server=model_server,
         htmx_version=pages.HTMX_VERSION,
         labels=forms.LABELS,
         visible_fields=forms.VISIBLE_FIELDS,

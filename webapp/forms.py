@@ -1,6 +1,6 @@
 """The fields of a form, a permalink or a JSON object become a checked GenerationRequest.
 
-Between the routes, which have strings, and the scheduler, which takes token ids and
+Between the routes, which have strings, and the model server, which takes token ids and
 numbers. Invariant: all invalid fields are found at once; each error names its field and
 the number and limit it is about.
 """

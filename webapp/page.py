@@ -13,7 +13,7 @@ from gpt2core.errors import InputError
 from gpt2core.hparams import check_prompt
 from webapp.forms import DEFAULTS, parse_kept, parse_prompt
 from webapp.request import unix_line_ends
-from webapp.services import get_scheduler, get_settings
+from webapp.services import get_model_server, get_settings
 from webapp.views import ContinuationView, GenerationView, TokenView, token_view
 
 EXAMPLES = (
@@ -64,8 +64,10 @@ def form_texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 def prompt_view(text: str) -> TokenView:
     """``text`` cut into tokens by this model's tokenizer."""
-    scheduler = get_scheduler()
-    return token_view(scheduler.encoder, text, scheduler.hparams.n_ctx, get_settings().max_chars)
+    model_server = get_model_server()
+    return token_view(
+        model_server.encoder, text, model_server.hparams.n_ctx, get_settings().max_chars
+    )
 
 
 def preview_of_kept(form: Mapping[str, str]) -> ContinuationView | None:
@@ -75,7 +77,7 @@ def preview_of_kept(form: Mapping[str, str]) -> ContinuationView | None:
     """
     if not form["kept"] or not form["prompt"]:
         return None
-    encoder, hparams = get_scheduler().encoder, get_scheduler().hparams
+    encoder, hparams = get_model_server().encoder, get_model_server().hparams
     try:
         prompt = parse_prompt(form, get_settings().max_chars)
         kept = parse_kept(form, hparams)

@@ -1,4 +1,4 @@
-"""What every route shares: the scheduler and the settings of the running app.
+"""What every route shares: the model server and the settings of the running app.
 
 ``create_app`` attaches them, routes and the page read them here, so the keys under which
 Flask keeps them are spelled once.
@@ -12,14 +12,14 @@ from gpt2core.serving import ModelServer
 from webapp.config import Settings
 
 
-def attach(app: Flask, scheduler: ModelServer, settings: Settings) -> None:
+def attach(app: Flask, model_server: ModelServer, settings: Settings) -> None:
     """Make both available to everything that runs in ``app``'s context."""
-    app.extensions["scheduler"], app.config["SETTINGS"] = scheduler, settings
+    app.extensions["model_server"], app.config["SETTINGS"] = model_server, settings
 
 
-def get_scheduler() -> ModelServer:
-    """The scheduler of the current app."""
-    return cast(ModelServer, current_app.extensions["scheduler"])
+def get_model_server() -> ModelServer:
+    """The model server of the current app."""
+    return cast(ModelServer, current_app.extensions["model_server"])
 
 
 def get_settings() -> Settings:

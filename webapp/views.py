@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2core.continuation import Continuation, Step, text_tokens
-from gpt2core.engine.sequence import GeneratedToken
+from gpt2core.engine.sequence import FinishReason, GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder, replace_surrogates
 from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip
 from webapp.formatting import shortest_repr
 from webapp.forms import GenerationRequest
 
 MAX_STRIP_CHIPS = 2_000  # with more chips, typing in a browser becomes slow
-FINISH_SENTENCES = {
+FINISH_SENTENCES: dict[FinishReason, str] = {
     "length": "as many as asked for",
     "endoftext": "the last of them ends the text",
     "context": "then the context was full",
@@ -131,13 +131,13 @@ class GenerationView(ContinuationView):
         return len(self.steps) - self.continuation.n_prefix
 
     @property
-    def finish_reason(self) -> str | None:
+    def finish_reason(self) -> FinishReason | None:
         return self.continuation.finish_reason
 
     @property
     def finish_sentence(self) -> str:
         """The finish reason in words; empty while the run goes on."""
-        return FINISH_SENTENCES.get(self.finish_reason or "", "")
+        return FINISH_SENTENCES[self.finish_reason] if self.finish_reason else ""
 
     @property
     def can_continue(self) -> bool:

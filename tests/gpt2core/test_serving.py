@@ -55,7 +55,7 @@ def generated(generation) -> list[int]:
 def test_no_thread_starts_before_it_is_needed():
     """So that a worker process can be forked after the app is made."""
     before = threading.active_count()
-    one = create_app(Settings()).extensions["scheduler"]
+    one = create_app(Settings()).extensions["model_server"]
     assert threading.active_count() == before
     assert one.model is None
 

@@ -13,10 +13,10 @@ from webapp import create_app
 def app():
     """The app with the bundled model, loaded."""
     app = create_app(Settings())
-    scheduler = app.extensions["scheduler"]
-    scheduler.start()
-    scheduler.wait_until_loaded(timeout=60)
-    assert scheduler.model, scheduler.failure
+    model_server = app.extensions["model_server"]
+    model_server.start()
+    model_server.wait_until_loaded(timeout=60)
+    assert model_server.model, model_server.failure
     return app
 
 

@@ -144,7 +144,7 @@ class TestBadFields:
     @pytest.mark.parametrize("path", ["/generate", "/tokenize"])
     def test_the_page_tokenizes_part_of_a_text_over_the_limit_and_says_so(self, path, monkeypatch):
         app = create_app(Settings(max_chars=1_000))
-        encoder = app.extensions["scheduler"].encoder
+        encoder = app.extensions["model_server"].encoder
         encode, lengths = encoder.encode, []
         monkeypatch.setattr(
             encoder, "encode", lambda text: lengths.append(len(text)) or encode(text)

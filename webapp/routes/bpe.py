@@ -10,7 +10,7 @@ from gpt2core.errors import InputError
 from webapp.explanation import explain
 from webapp.links import short_link
 from webapp.request import response_kind, unix_line_ends
-from webapp.services import get_scheduler
+from webapp.services import get_model_server
 
 blueprint = Blueprint("bpe", __name__)
 EXAMPLES = (
@@ -39,7 +39,7 @@ def submitted() -> ResponseReturnValue:
 def explanation_page(text: str) -> ResponseReturnValue:
     """The page that explains ``text``; 422 if it is too long."""
     try:
-        explanation = explain(get_scheduler().encoder, text)
+        explanation = explain(get_model_server().encoder, text)
     except InputError as error:
         if response_kind() != "page":
             raise

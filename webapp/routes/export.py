@@ -26,7 +26,7 @@ from gpt2core.errors import InputError
 from gpt2core.tokenizer.bpe import Encoder, replace_surrogates
 from webapp.forms import Fields, parse_kept, parse_prompt
 from webapp.request import submitted_fields
-from webapp.services import get_scheduler, get_settings
+from webapp.services import get_model_server, get_settings
 
 blueprint = Blueprint("export", __name__)
 
@@ -37,14 +37,14 @@ COLUMNS = ("index", "id", "piece", "bytes", "text", "start", "end", "logprob")
 def tokens(kind: str) -> Response:
     """The tokens of ``prompt`` and ``kept`` as a file."""
     values = request.args if request.method == "GET" else submitted_fields()
-    scheduler = get_scheduler()
+    model_server = get_model_server()
     prompt = replace_surrogates(parse_prompt(with_prompt(values), get_settings().max_chars))
-    kept = parse_kept(values, scheduler.hparams)
-    rows = token_rows(scheduler.encoder, prompt, kept, parse_logprobs(values, len(kept)))
+    kept = parse_kept(values, model_server.hparams)
+    rows = token_rows(model_server.encoder, prompt, kept, parse_logprobs(values, len(kept)))
     if kind == "csv":
         body, mimetype = to_csv(rows), "text/csv"
     else:
-        whole = {"model": scheduler.label, "prompt": prompt, "tokens": rows}
+        whole = {"model": model_server.label, "prompt": prompt, "tokens": rows}
         body, mimetype = json.dumps(whole, indent=1, ensure_ascii=False) + "\n", "application/json"
     return Response(
         body,

@@ -8,7 +8,7 @@ from flask import Blueprint, jsonify, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.request import response_kind
-from webapp.services import get_scheduler
+from webapp.services import get_model_server
 
 blueprint = Blueprint("ops", __name__)
 
@@ -16,28 +16,28 @@ blueprint = Blueprint("ops", __name__)
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
     """``{"status": "ok" | "loading" | "failed", "model", "running", "waiting"}``; 503 unless ok."""
-    scheduler = get_scheduler()
-    scheduler.start()
-    if scheduler.failure:
+    model_server = get_model_server()
+    model_server.start()
+    if model_server.failure:
         status = "failed"
     else:
-        status = "ok" if scheduler.model else "loading"
-    answer = {"status": status, "model": scheduler.label, **scheduler.load}
+        status = "ok" if model_server.model else "loading"
+    answer = {"status": status, "model": model_server.label, **model_server.load}
     return jsonify(answer), 200 if status == "ok" else 503
 
 
 @blueprint.get("/model")
 def model() -> ResponseReturnValue:
     """Which model is served, or the progress of loading it; the page polls this."""
-    scheduler = get_scheduler()
-    scheduler.start()
-    return render_template("parts/model.html", just_ready=scheduler.model is not None)
+    model_server = get_model_server()
+    model_server.start()
+    return render_template("parts/model.html", just_ready=model_server.model is not None)
 
 
 @blueprint.post("/model/retry")
 def retry() -> ResponseReturnValue:
     """Try again after a failed download."""
-    get_scheduler().retry()
+    get_model_server().retry()
     if response_kind() == "htmx":
         return render_template("parts/model.html")
     return redirect(url_for("pages.index"))

@@ -13,7 +13,7 @@ from flask import Blueprint, abort, request, send_from_directory
 from flask.typing import ResponseReturnValue
 
 from webapp.page import EXAMPLES, render_page
-from webapp.services import get_scheduler
+from webapp.services import get_model_server
 
 blueprint = Blueprint("pages", __name__)
 
@@ -26,7 +26,7 @@ HTMX_VERSION = metadata.version("django-htmx")
 @blueprint.get("/")
 def index() -> ResponseReturnValue:
     """The page; query parameters fill the form."""
-    get_scheduler().start()  # the model loads while the page is read
+    get_model_server().start()  # the model loads while the page is read
     # A first visit starts with an example, so that there is something to look at.
     values = {"prompt": EXAMPLES[0], **request.args.to_dict()}
     return render_page(values)

@@ -1,6 +1,6 @@
 """POST /tokenize, /next and /generate: a prompt in; tokens, stream, JSON or page out.
 
-``forms`` checks the fields, the scheduler generates, and the response has the form the client
+``forms`` checks the fields, the model server generates, and the response has the form the client
 asked for. Invariants: everything is checked before the first byte is sent; when a client
 leaves, its generation is cancelled.
 """
@@ -20,7 +20,7 @@ from webapp import sse
 from webapp.forms import Fields, FormErrors, GenerationRequest, parse_prompt, parse_request
 from webapp.page import prompt_view, render_page
 from webapp.request import client_left, response_kind, submitted_fields
-from webapp.services import get_scheduler, get_settings
+from webapp.services import get_model_server, get_settings
 from webapp.views import GenerationView
 
 blueprint = Blueprint("stream", __name__)
@@ -49,7 +49,7 @@ def next_token() -> ResponseReturnValue:
     The page asks for them whenever typing pauses, so they never take a slot from a text
     that is being generated, and an invalid form or a busy model is a hint, not an error.
     """
-    if get_scheduler().is_busy:
+    if get_model_server().is_busy:
         hint = "Others are generating; candidates are shown when there is room."
         return render_template("parts/next.html", hint=hint)
     try:
@@ -75,27 +75,27 @@ def generate() -> ResponseReturnValue:
         )
     generation = finished_generation(request)
     if kind == "json":
-        return jsonify(generation.to_json(get_scheduler().label))
+        return jsonify(generation.to_json(get_model_server().label))
     # The field seed stays as it was sent: an empty one gives another text each time.
     return render_page({**values, "kept": ""}, generation=generation)
 
 
 def check(values: Fields) -> GenerationRequest:
     """The fields as a request the model can take. Raises FormErrors."""
-    scheduler, max_chars = get_scheduler(), get_settings().max_chars
-    return parse_request(values, scheduler.encoder, scheduler.hparams, max_chars)
+    model_server, max_chars = get_model_server(), get_settings().max_chars
+    return parse_request(values, model_server.encoder, model_server.hparams, max_chars)
 
 
 def submit(request: GenerationRequest) -> Generation:
-    """Hand a request to the scheduler. Raises Unavailable."""
+    """Hand a request to the model server. Raises Unavailable."""
     ids = request.ids + request.kept
-    return get_scheduler().submit(ids, request.n_tokens, request.sampling)
+    return get_model_server().submit(ids, request.n_tokens, request.sampling)
 
 
 def new_view(request: GenerationRequest) -> GenerationView:
     """The view of a run that has no token yet."""
-    scheduler = get_scheduler()
-    return GenerationView(request, scheduler.encoder, scheduler.hparams.n_ctx)
+    model_server = get_model_server()
+    return GenerationView(request, model_server.encoder, model_server.hparams.n_ctx)
 
 
 def finished_generation(request: GenerationRequest) -> GenerationView:
@@ -116,8 +116,8 @@ def finished_generation(request: GenerationRequest) -> GenerationView:
 
 
 def stream_messages(request: GenerationRequest, handle: Generation) -> Iterator[bytes]:
-    """The response of a generation: server-sent events, one for each event of the scheduler."""
-    candidates_sent = 0.0  # when, in seconds
+    """The response of a generation: server-sent events, one for each event of the generation."""
+    candidates_sent = 0.0  # seconds of the clock
     try:
         view = new_view(request)
         yield message("stream/start.html", view)

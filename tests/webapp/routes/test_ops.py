@@ -17,7 +17,7 @@ def test_it_is_not_cached_or_shown_as_ok_while_the_model_cannot_be_loaded(tmp_pa
     app = create_app(settings)
     client = app.test_client()
     client.get("/healthz")
-    app.extensions["scheduler"].wait_until_loaded(timeout=60)
+    app.extensions["model_server"].wait_until_loaded(timeout=60)
     answer = client.get("/healthz")
     assert answer.status_code == 503
     assert answer.json["status"] == "failed"

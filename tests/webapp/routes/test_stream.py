@@ -219,7 +219,7 @@ class TestUnavailable:
         def submit(*args):
             raise Unavailable("8 texts are being <written>.", retry_after=5)
 
-        monkeypatch.setattr(app.extensions["scheduler"], "submit", submit)
+        monkeypatch.setattr(app.extensions["model_server"], "submit", submit)
 
     def test_the_page_has_the_reason_and_every_submitted_field(self, client, busy):
         answer = client.post("/generate", data=self.FIELDS)
@@ -240,7 +240,7 @@ class TestUnavailable:
 
 
 class TestStream:
-    """What stream_messages makes of the scheduler's events, without a model."""
+    """What stream_messages makes of a generation's events, without a model."""
 
     REQUEST = GenerationRequest(HEROES, HEROES_IDS, [], 9, SamplingParams(seed=1))
 
