@@ -17,7 +17,7 @@ from typing import Any
 from gpt2core.engine.sequence import Candidate, FinishReason, GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder, StreamDecoder, is_utf8, token_spans
 
-LOGPROB_DIGITS = 6  # after the point, in JSON and files; float32 holds no more
+LOGPROB_DIGITS = 6  # decimals in JSON and files; float32 has about seven digits
 
 
 @dataclass(frozen=True)
