@@ -38,13 +38,13 @@ def on_starting(server):
 
 
 def post_worker_init(worker):
-    """Load the model before the first visitor asks for it; end streams before the grace ends."""
+    """Load the model before the first request; end streams before gunicorn cuts them."""
     model_server = worker.app.callable.extensions["model_server"]
     model_server.start()
     stop = signal.getsignal(signal.SIGTERM)
 
     def stop_gracefully(number, frame):
-        # A little earlier than gunicorn cuts connections, so that readers are told why.
+        # A little earlier than gunicorn cuts connections, so that clients get the reason.
         model_server.drain(0.9 * graceful_timeout)
         stop(number, frame)
 

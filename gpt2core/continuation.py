@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2core.engine.sequence import Candidate, FinishReason, GeneratedToken
-from gpt2core.tokenizer.bpe import Encoder, StreamDecoder, is_utf8, token_spans
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.decoding import StreamDecoder, is_utf8, token_spans
 
 LOGPROB_DIGITS = 6  # decimals in JSON and files; float32 has about seven digits
 

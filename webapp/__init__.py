@@ -11,6 +11,7 @@ from flask.json.provider import DefaultJSONProvider
 from htmx_flask import Htmx
 
 from gpt2core.serving import ModelServer
+from gpt2core.settings import Settings
 from webapp import chips, error_handlers, formatting, forms, links, services, snippets
 from webapp.assets import asset
 from webapp.routes import bpe, export, ops, pages, stream

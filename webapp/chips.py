@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpt2core.continuation import Step, TextToken
-from gpt2core.tokenizer.bpe import Encoder, is_utf8
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.decoding import is_utf8
 from webapp.formatting import bar_level, percent
 
 N_COLOURS = 6  # app.css has the classes c0 to c5

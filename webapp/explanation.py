@@ -1,6 +1,6 @@
 """A text on its way through BPE, as the page /bpe draws it.
 
-``Encoder.explain`` records what the encoder does; this module chooses how much of it is drawn
+``explain_encoding`` records what the encoder does; this module chooses how much of it is drawn
 and makes it visible. Invariants: the page shows what ``encode`` does; whatever is left out is
 counted on the page; the size of a page is bounded for any text.
 
@@ -15,15 +15,9 @@ from functools import cached_property
 
 from gpt2core.continuation import text_tokens
 from gpt2core.errors import InputError
-from gpt2core.tokenizer.bpe import (
-    SPLIT_CLAUSES,
-    SPLIT_PATTERN,
-    Clause,
-    Encoder,
-    MergeStep,
-    Word,
-    byte_alphabet,
-)
+from gpt2core.tokenizer.alphabet import byte_alphabet
+from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES, SPLIT_PATTERN, Encoder, PatternAlternative
+from gpt2core.tokenizer.explain import MergeStep, PreToken, explain_encoding
 from webapp.chips import CHARACTER_NAMES, VISIBLE_CHARACTERS, TokenChip, make_chip
 
 MAX_CHARS = 10_000  # characters of a text
@@ -68,7 +62,7 @@ class UniqueWord:
     """
 
     number: int
-    word: Word
+    word: PreToken
     chips: list[TokenChip]
     draws_steps: bool
     n_occurrences: int
@@ -99,16 +93,16 @@ class UniqueWord:
         """The word before each merge, and after the last one."""
         steps = self.word.steps or ()
         symbols = [self.word.symbols, *(step.symbols for step in steps)]
-        merged_at = [None, *(step.at for step in steps)]
+        merged_at = [None, *(step.position for step in steps)]
         following = [*steps, None]
         return [MergeState(*state) for state in zip(symbols, merged_at, following, strict=True)]
 
 
 @dataclass(frozen=True)
-class ClauseUse:
+class AlternativeUse:
     """An alternative of the split pattern and the words of the text that it matched."""
 
-    clause: Clause
+    alternative: PatternAlternative
     n_words: int
     examples: list[str]
 
@@ -121,7 +115,7 @@ class Explanation:
     the text, each as the unique word that explains it.
     """
 
-    words: list[Word]
+    words: list[PreToken]
     unique_words: list[UniqueWord]
     occurrences: list[UniqueWord]
 
@@ -164,14 +158,16 @@ class Explanation:
         return sum(len(word.text) for word in self.words)
 
     @property
-    def clauses(self) -> list[ClauseUse]:
+    def alternatives(self) -> list[AlternativeUse]:
         """Every alternative in the pattern's order, also those that matched nothing."""
-        matched: dict[str, list[str]] = {clause.name: [] for clause in SPLIT_CLAUSES}
+        matched: dict[str, list[str]] = {alternative.name: [] for alternative in SPLIT_ALTERNATIVES}
         for word in self.words:
-            matched[word.clause.name].append(word.text)
+            matched[word.alternative.name].append(word.text)
         return [
-            ClauseUse(clause, len(matched[clause.name]), examples(matched[clause.name]))
-            for clause in SPLIT_CLAUSES
+            AlternativeUse(
+                alternative, len(matched[alternative.name]), examples(matched[alternative.name])
+            )
+            for alternative in SPLIT_ALTERNATIVES
         ]
 
     @property
@@ -192,7 +188,7 @@ def explain(encoder: Encoder, text: str) -> Explanation:
             n_chars=len(text),
             max_chars=MAX_CHARS,
         )
-    words = encoder.explain(text, MAX_SYMBOLS)
+    words = explain_encoding(encoder, text, MAX_SYMBOLS)
     drawn = words[:MAX_WORDS]
     occurrences = Counter(word.text for word in drawn)
     # Each word is explained where it first occurs. The room for merges goes to the words in

@@ -13,7 +13,7 @@ from flask import g
 from htmx_flask import request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from gpt2core.tokenizer.bpe import replace_surrogates
+from gpt2core.tokenizer.decoding import replace_surrogates
 
 Kind: TypeAlias = Literal["page", "json", "htmx"]
 KIND_OF_TYPE: dict[str, Kind] = {

@@ -9,7 +9,7 @@ from typing import cast
 from flask import Flask, current_app
 
 from gpt2core.serving import ModelServer
-from webapp.config import Settings
+from gpt2core.settings import Settings
 
 
 def attach(app: Flask, model_server: ModelServer, settings: Settings) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from gpt2core.continuation import Continuation, Step, text_tokens
 from gpt2core.engine.sequence import FinishReason, GeneratedToken
-from gpt2core.tokenizer.bpe import Encoder, replace_surrogates
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip
 from webapp.formatting import shortest_repr
 from webapp.forms import GenerationRequest

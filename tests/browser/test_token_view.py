@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from gpt2core.hparams import HParams
-from gpt2core.tokenizer.bpe import ENDOFTEXT, VOCAB_PATH, build_vocabulary, read_merges
+from gpt2core.tokenizer.bpe import ENDOFTEXT, build_vocabulary
+from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
 from tests.helpers.web import (
     HEROES,

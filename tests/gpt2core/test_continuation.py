@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpt2core import continuation as continuation_module
 from gpt2core.continuation import Continuation, text_tokens, tokens_to_json
 from gpt2core.engine.sequence import ENDOFTEXT_ID, GeneratedToken
-from gpt2core.tokenizer.bpe import default_encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.web import HEROES, HEROES_IDS, ROBOT
 
 ENCODER = default_encoder()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpt2core.continuation import Step, TextToken, text_tokens
 from gpt2core.engine.sequence import ENDOFTEXT_ID, Candidate, GeneratedToken
-from gpt2core.tokenizer.bpe import default_encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT
 from webapp.chips import (
     N_COLOURS,

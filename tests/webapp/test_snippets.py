@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.gpt2core.tokenizer.test_bpe import TRICKY_TEXT
+from tests.helpers.texts import TRICKY_TEXT
 from tests.helpers.web import HEROES, ROBOT, ROOT, environment, parse
 from webapp.links import MAX_LINK
 from webapp.snippets import as_command, as_curl, as_python

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpt2core.engine.sequence import ENDOFTEXT_ID, GeneratedToken
 from gpt2core.sampling import SamplingParams
-from gpt2core.tokenizer.bpe import default_encoder
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.web import JSON, ROBOT
 from webapp.forms import GenerationRequest
 from webapp.views import GenerationView, token_view

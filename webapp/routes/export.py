@@ -23,7 +23,8 @@ from flask import Blueprint, Response, request
 
 from gpt2core.continuation import Continuation, TextToken
 from gpt2core.errors import InputError
-from gpt2core.tokenizer.bpe import Encoder, replace_surrogates
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp.forms import Fields, parse_kept, parse_prompt
 from webapp.request import submitted_fields
 from webapp.services import get_model_server, get_settings

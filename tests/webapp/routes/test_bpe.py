@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES
 from gpt2core.tokenizer.vocabulary import default_encoder
-from tests.gpt2core.tokenizer.test_bpe import TRICKY_TEXT
+from tests.helpers.texts import TRICKY_TEXT
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, JSON, ROBOT, parse, textarea_value
 from webapp.explanation import (
     MAX_CHARS,

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 
-from gpt2core.tokenizer.bpe import default_encoder
-from tests.gpt2core.tokenizer.test_bpe import TRICKY_TEXT
+from gpt2core.tokenizer.vocabulary import default_encoder
+from tests.helpers.texts import TRICKY_TEXT
 from tests.helpers.web import HEROES, HEROES_IDS, JSON, ROBOT, parse
 from webapp.routes.export import COLUMNS, to_csv, token_rows
 
