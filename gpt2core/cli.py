@@ -12,7 +12,6 @@ import argparse
 import io
 import os
 import sys
-import time
 from typing import Any
 
 from gpt2core.cli_models import (
@@ -22,8 +21,9 @@ from gpt2core.cli_models import (
     download_command,
     models_command,
 )
+from gpt2core.continuation import Continuation, text_tokens, tokens_to_json
 from gpt2core.errors import GPT2Error
-from gpt2core.generate import GeneratedToken, check_n_tokens, stream
+from gpt2core.generate import check_n_tokens, stream
 from gpt2core.hparams import MODEL_SIZES, check_prompt
 from gpt2core.inside.command import DESCRIPTION, add_options, look_inside
 from gpt2core.sampling import SamplingParams, fresh_seed
@@ -38,7 +38,6 @@ from gpt2core.store.loader import (
 )
 from gpt2core.terminal import ProgressBar, chip, has_colour, print_json, printable
 from gpt2core.tokenizer.bpe import Encoder
-from gpt2core.tokenizer.decoding import StreamDecoder, token_spans
 
 # The bundled model soon repeats itself if it always takes the likeliest token. Its defaults
 # are those of the page's controls.
@@ -189,51 +188,23 @@ def generate_text(
     model: Model, prompt: str, n_tokens: int, sampling: SamplingParams, as_json: bool
 ) -> None:
     """Stream the continuation to standard output, or print all of it as JSON."""
-    encoder, decoder = model.encoder, StreamDecoder()
-    ids = encoder.encode(prompt)
-    endoftext = encoder.endoftext
-    text, tokens, times = "", list[GeneratedToken](), list[float]()
-    for token in stream(model.engine(), ids, n_tokens, sampling, endoftext):
-        tokens.append(token)
-        times.append(time.perf_counter())
-        piece = "" if token.id == endoftext else decoder.feed(encoder.token_bytes(token.id))
-        if token.finish_reason:
-            piece += decoder.flush()
-        text += piece
+    ids = model.encoder.encode(prompt)
+    tokens = stream(model.engine(), ids, n_tokens, sampling, model.encoder.endoftext)
+    continuation = Continuation(model.encoder, prompt, ids)
+    for token in tokens:
+        step = continuation.add(token)
         if not as_json:
-            sys.stdout.write(printable(piece, sys.stdout))
+            sys.stdout.write(printable(step.text, sys.stdout))
             sys.stdout.flush()
-    if not as_json:
-        print()
-        if tokens[-1].finish_reason == "context":
-            print(
-                f"gpt2core: stopped: the context of {model.hparams.n_ctx:,} tokens is full.",
-                file=sys.stderr,
-            )
+    if as_json:
+        print_json(continuation.to_json(model.name, sampling.seed))
         return
-    # The speed of decoding, as on the web page; one token has none.
-    speed = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None
-    print_json(
-        {
-            "model": model.name,
-            "prompt": prompt,
-            "prompt_tokens": len(ids),
-            "text": text,
-            "tokens": [
-                token_json(encoder, token.id) | {"logprob": round(token.logprob, 6)}
-                for token in tokens
-            ],
-            "finish_reason": tokens[-1].finish_reason,
-            "seed": sampling.seed,
-            "tokens_per_second": round(speed, 1) if speed else None,
-        }
-    )
-
-
-def token_json(encoder: Encoder, token_id: int) -> dict[str, Any]:
-    """A token as JSON, the same as the web page's."""
-    piece, data = encoder.decoder[token_id], encoder.token_bytes(token_id)
-    return {"id": token_id, "piece": piece, "bytes": data.hex()}
+    print()
+    if continuation.finish_reason == "context":
+        print(
+            f"gpt2core: stopped: the context of {model.hparams.n_ctx:,} tokens is full.",
+            file=sys.stderr,
+        )
 
 
 # --- tokenize ---------------------------------------------------------------------
@@ -251,12 +222,7 @@ def tokenize_command(parser: argparse.ArgumentParser) -> Command:
         text = read_text(args.text, parser)
         ids = encoder.encode(text)
         if args.json:
-            spans = token_spans(text, [encoder.token_bytes(token_id) for token_id in ids])
-            tokens = [
-                token_json(encoder, token_id) | {"start": start, "end": end}
-                for token_id, (start, end) in zip(ids, spans, strict=True)
-            ]
-            print_json({"n_tokens": len(ids), "tokens": tokens})
+            print_json(tokens_to_json(text_tokens(encoder, text, ids)))
         else:
             print_tokens(encoder, ids)
 
