@@ -9,7 +9,6 @@ On the page a pre-token of the split pattern is called a word.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -103,8 +102,13 @@ class AlternativeUse:
     """An alternative of the split pattern and the words of the text that it matched."""
 
     alternative: PatternAlternative
-    n_words: int
-    examples: list[str]
+    matches: list[str]
+
+    @property
+    def examples(self) -> list[str]:
+        """A few of the words, each once, visible and short."""
+        unique = list(dict.fromkeys(self.matches))[:MAX_EXAMPLES]
+        return [shortened(visible(text), MAX_EXAMPLE_CHARS) for text in unique]
 
 
 @dataclass(frozen=True)
@@ -160,12 +164,10 @@ class Explanation:
     @property
     def alternatives(self) -> list[AlternativeUse]:
         """Every alternative in the pattern's order, also those that matched nothing."""
-        matched: dict[str, list[str]] = {alternative.name: [] for alternative in SPLIT_ALTERNATIVES}
-        for word in self.words:
-            matched[word.alternative.name].append(word.text)
         return [
             AlternativeUse(
-                alternative, len(matched[alternative.name]), examples(matched[alternative.name])
+                alternative,
+                [word.text for word in self.words if word.alternative == alternative],
             )
             for alternative in SPLIT_ALTERNATIVES
         ]
@@ -207,12 +209,6 @@ def explain(encoder: Encoder, text: str) -> Explanation:
             len(unique) + 1, word, chips, draws_steps, occurrences[word.text]
         )
     return Explanation(words, list(unique.values()), [unique[word.text] for word in drawn])
-
-
-def examples(texts: Sequence[str]) -> list[str]:
-    """A few of the texts, each once, visible and short."""
-    unique = list(dict.fromkeys(texts))[:MAX_EXAMPLES]
-    return [shortened(visible(text), MAX_EXAMPLE_CHARS) for text in unique]
 
 
 def character_row(char: str) -> CharacterRow:
