@@ -1,10 +1,12 @@
-# make run    the page on http://127.0.0.1:8000 (installs what is missing, once)
-# make test   the whole test suite (installs what is missing, once)
-# make lint   style
+# make run       the page on http://127.0.0.1:8000 (installs what is missing, once)
+# make test      the whole test suite (installs what is missing, once)
+# make lint      style, formats and types
+# make coverage  the tests without a browser, and which lines they run
 PYTHON ?= python3
 VENV := .venv
+PRETTIER := prettier@3.10.1
 
-.PHONY: run test lint clean
+.PHONY: run test lint coverage clean
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/gunicorn "webapp:create_app()"
 
@@ -13,6 +15,13 @@ test: $(VENV)/test.stamp
 
 lint: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	@if command -v npx >/dev/null; then npx --yes $(PRETTIER) --check static; \
+	else echo "prettier not run: it needs Node (https://nodejs.org)"; fi
+
+coverage: $(VENV)/test.stamp
+	$(VENV)/bin/python -m pytest --ignore tests/browser --cov --cov-report term
 
 clean:
 	rm -rf $(VENV)

@@ -20,7 +20,6 @@ else:
 jnp = jax.numpy
 
 
-
 def largest_difference(a, b):
     assert a.shape == b.shape
     return float(np.abs(np.asarray(a) - np.asarray(b)).max())

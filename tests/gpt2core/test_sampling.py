@@ -362,10 +362,19 @@ def test_an_invalid_parameter_is_an_error_that_names_it(field, value):
 @pytest.mark.parametrize(
     "values",
     [
-        {"temperature": 0}, {"temperature": MAX_TEMPERATURE}, {"temperature": np.float32(0.7)},
-        {"top_k": 0}, {"top_k": 10**9}, {"top_k": np.int64(40)},
-        {"top_p": 1}, {"top_p": 1e-9}, {"top_p": np.float64(0.9)},
-        {"seed": None}, {"seed": 0}, {"seed": MAX_SEED}, {"seed": np.uint32(7)},
+        {"temperature": 0},
+        {"temperature": MAX_TEMPERATURE},
+        {"temperature": np.float32(0.7)},
+        {"top_k": 0},
+        {"top_k": 10**9},
+        {"top_k": np.int64(40)},
+        {"top_p": 1},
+        {"top_p": 1e-9},
+        {"top_p": np.float64(0.9)},
+        {"seed": None},
+        {"seed": 0},
+        {"seed": MAX_SEED},
+        {"seed": np.uint32(7)},
     ],
     ids=str,
 )
