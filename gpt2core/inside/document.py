@@ -113,12 +113,12 @@ def top_tokens(logits: np.ndarray, piece: Callable[[int], str]) -> list[JsonObje
     probabilities = np.exp(log_softmax(logits))  # [n_vocab]
     return [
         {
-            "id": int(id),
-            "piece": piece(int(id)),
-            "logit": rounded(logits[id]),
-            "probability": rounded(probabilities[id]),
+            "id": int(token_id),
+            "piece": piece(int(token_id)),
+            "logit": rounded(logits[token_id]),
+            "probability": rounded(probabilities[token_id]),
         }
-        for id in most_likely(logits, N_CANDIDATES)
+        for token_id in most_likely(logits, N_CANDIDATES)
     ]
 
 

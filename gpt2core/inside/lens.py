@@ -1,7 +1,7 @@
 """The logit lens: ``unembed``, the last function of ``gpt2()``, applied to earlier states.
 
 The final norm normalises each state with that state's own mean and variance. The model was
-not trained to be unembedded there, so early rows are an approximation.
+not trained for this at earlier states, so early rows are an approximation.
 
 Source: nostalgebraist, "interpreting GPT: the logit lens" (2020).
 
@@ -62,6 +62,7 @@ def lens_grid(recording: Recording, positions: Sequence[int]) -> LensGrid:
     position, and may differ from it in the last bit.
     """
     shape = len(recording.residual), len(positions)
+    # [(n_layer + 1) * n_positions, n_embd]
     cells = np.concatenate([state[list(positions)] for state in recording.residual])
     read = [
         leading(early_logits(cells[start : start + ROWS_AT_ONCE], recording.params))
@@ -76,16 +77,16 @@ def leading(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ids = logits.argmax(axis=-1)  # [n]
     # The maximum is subtracted, so the likeliest token's own power is exp(0) = 1.
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))  # [n, n_vocab]
-    return ids, 1 / powers.sum(axis=-1)
+    return ids, 1 / powers.sum(axis=-1)  # [n], [n]
 
 
 def ranks(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
     """Rank of each of ``ids`` in each row: ``[n, n_vocab] -> [n, len(ids)]``, from 1."""
     columns = []
-    for id in ids:
-        own = logits[:, id : id + 1]  # [n, 1]
+    for token_id in ids:
+        own = logits[:, token_id : token_id + 1]  # [n, 1]
         above = (logits > own).sum(axis=-1)  # [n]
-        equal_before = (logits[:, :id] == own).sum(axis=-1)  # [n]
+        equal_before = (logits[:, :token_id] == own).sum(axis=-1)  # [n]
         columns.append(1 + above + equal_before)
     return np.stack(columns, axis=-1)
 
