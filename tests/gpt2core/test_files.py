@@ -42,6 +42,19 @@ def test_a_file_has_its_name_only_when_it_is_complete(path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(path, monkeypatch):
+    flushed = []  # for each flush: the bytes of the file, and what the name holds meanwhile
+
+    def record_fsync(descriptor, fsync=os.fsync):
+        flushed.append((os.fstat(descriptor).st_size, path.read_bytes()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(b"newer")
+    assert flushed == [(5, b"old")]
+
+
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, error):
     with pytest.raises(error), atomic_write(path) as temporary:

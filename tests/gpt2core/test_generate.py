@@ -222,7 +222,7 @@ def test_closing_the_iterator_ends_the_computing(small):
 @pytest.mark.parametrize("n_taken", [0, 1, 9])
 def test_a_stream_gives_its_slot_back(small, n_taken):
     engine, kept = CountingEngine(small), []
-    for _ in range(3):  # on two slots
+    for _ in range(3):  # on two slots: the third call raises if none was freed
         tokens = stream(engine, small.ids()[:6], 9)
         for _ in range(n_taken):
             next(tokens)

@@ -352,6 +352,7 @@ def test_weights_may_be_read_only_as_a_memory_map_is(function, small):
 
     arguments = calls_of_every_function(small)[function]
     lock(arguments)
+    # Raises if the function writes to an argument.
     getattr(gpt2core.model, function)(**arguments)
 
 

@@ -63,7 +63,7 @@ def test_nothing_is_set_if_numpy_is_loaded_already():
 
 
 def test_configuring_loads_no_numpy():
-    # The module without its package, which imports everything.
+    # The module without its package, which imports everything. Raises if the program fails.
     settings_after(
         "import sys, types\n"
         "sys.modules['gpt2core'] = package = types.ModuleType('gpt2core')\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import gpt2core.engine.engine
 from gpt2core.engine import blas
-from gpt2core.engine.engine import Engine
+from gpt2core.engine.engine import DecodeBatch, Engine
 from gpt2core.model import gpt2
 from tests.helpers.paths import ROOT
 from tests.helpers.small_models import LONG, SMALL_MODELS, TOLERANCE
@@ -116,3 +116,17 @@ def test_logits_are_the_same_to_the_last_bit_whatever_else_runs():
         cwd=ROOT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("slots", "lengths", "groups"),
+    [
+        ([0, 1, 2], [5, 63, 5], [(slice(0, 3), slice(0, 3), 1)]),
+        ([0, 1, 3], [5, 5, 5], [(slice(0, 2), slice(0, 2), 1), (slice(2, 3), slice(3, 4), 1)]),
+        # The shorter one is padded by 8 blocks of 64 keys, and in the next case would be by 9.
+        ([0, 1], [0, 8 * 64], [(slice(0, 2), slice(0, 2), 9)]),
+        ([0, 1], [0, 9 * 64], [(slice(0, 1), slice(0, 1), 1), (slice(1, 2), slice(1, 2), 10)]),
+    ],
+)
+def test_neighbouring_slots_share_a_product_unless_padding_costs_more(slots, lengths, groups):
+    assert DecodeBatch(slots, lengths, [7] * len(slots)).groups == groups

@@ -322,6 +322,9 @@ class TestRegenerate:
         again = self.press(client, page)
         for state in (page, again):
             assert state.id("strip").ids()[: 7 + len(kept)] == HEROES_IDS + kept
+            # Nothing else is kept: neither a generated token nor a flag read as an id.
+            (button,) = [b for b in state.id("after").all("button") if b.text == "Regenerate"]
+            assert button.attributes["value"] == ",".join(map(str, kept))
 
     def test_the_seed_is_another_one_and_the_field_stays_as_it_was(self, client):
         page = parse(client.post("/generate", data={"prompt": HEROES, "seed": "5"}).text)
