@@ -6,11 +6,11 @@
 import argparse
 import json
 
+from gpt2core.continuation import text_tokens
 from gpt2core.inside.document import document, select
 from gpt2core.inside.recording import record_pass
 from gpt2core.inside.report import report
 from gpt2core.store.loader import Model
-from gpt2core.tokenizer.decoding import token_spans
 
 DESCRIPTION = (
     "Show how a model computes its next token: the logit lens, direct logit attribution, and "
@@ -39,16 +39,6 @@ def look_inside(model: Model, text: str, args: argparse.Namespace) -> str:
     ids = encoder.encode(text)
     recording = record_pass(ids, model.params, model.hparams.n_head)
     selection = select(recording, args.at, args.layer, args.head, args.token)
-    spans = token_spans(text, [encoder.token_bytes(id) for id in ids])
-    tokens = [
-        {
-            "id": id,
-            "piece": encoder.decoder[id],
-            "bytes": encoder.token_bytes(id).hex(),
-            "start": start,
-            "end": end,
-        }
-        for id, (start, end) in zip(ids, spans, strict=True)
-    ]
+    tokens = [token.to_json_with_span() for token in text_tokens(encoder, text, ids)]
     found = document(recording, selection, model.name, tokens, encoder.decoder.__getitem__)
     return json.dumps(found, ensure_ascii=False) if args.json else report(found)

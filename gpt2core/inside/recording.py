@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpt2core import model
+from gpt2core import hparams, model
 from gpt2core.errors import InputError
 from gpt2core.inside.recorder import Call, Trace, Value, record
 from gpt2core.model import Params
@@ -118,21 +118,14 @@ def check_ids(ids: Sequence[int], n_vocab: int, n_ctx: int) -> None:
             n_prompt_tokens=len(ids),
             maximum=limit,
         )
-    bad = [id for id in ids if not 0 <= id < n_vocab]
-    if bad:
-        raise InputError(
-            f"Token id {bad[0]} is not in the vocabulary, which ends at {n_vocab - 1}.",
-            "prompt",
-            id=int(bad[0]),
-            n_vocab=n_vocab,
-        )
+    hparams.check_ids(ids, n_vocab)
 
 
 def record_pass(ids: Sequence[int], params: Params, n_head: int) -> Recording:
     """Run ``gpt2()`` on ``ids`` under the recorder. Raises InputError (see check_ids)."""
     check_ids(ids, len(params["wte"]), len(params["wpe"]))
     # Not an array: asarray() would return the same object, which the recorder ignores.
-    inputs = [int(id) for id in ids]
+    inputs = [int(token_id) for token_id in ids]
     logits, trace = record(model.gpt2, inputs, **params, n_head=n_head, keep=is_kept)
     [variance] = [v.array for v in trace if v.name == "variance"]  # [n_seq, 1]
     return Recording(
