@@ -1,6 +1,6 @@
 """The import order of both packages, checked in the source and in a fresh interpreter.
 
-A module imports only modules on lines below its own in ``CORE_ORDER`` and ``WEB_ORDER``.
+A module imports only modules on earlier lines of ``CORE_ORDER`` and ``WEB_ORDER``.
 ``docs/architecture.md`` draws the same order. A rule here is a function from source text
 to the names that break it, so that tests can show that each rule notices what it forbids.
 """

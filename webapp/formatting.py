@@ -1,4 +1,4 @@
-"""How the page spells numbers: the only place that rounds a probability.
+"""How the page spells numbers: no other module makes a percentage or a bar level.
 
 Templates use these functions as filters; scripts print what the server has spelled, so a
 number never has two spellings.

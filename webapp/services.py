@@ -1,7 +1,7 @@
 """What every route shares: the model server and the settings of the running app.
 
-``create_app`` attaches them, routes and the page read them here, so the keys under which
-Flask keeps them are spelled once.
+``create_app`` attaches them; routes and the page get them here, so no route spells the keys
+under which Flask keeps them.
 """
 
 from typing import cast

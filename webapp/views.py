@@ -1,6 +1,6 @@
 """What templates print of a text: its tokens and counts, and a continuation as it grows.
 
-Between the routes, which have requests and tokens, and the templates, which only print.
+Between the routes, which have requests and tokens, and the templates.
 These classes know neither Flask nor the fields of a form.
 """
 
@@ -28,7 +28,7 @@ FINISH_SENTENCES: dict[FinishReason, str] = {
 class TokenView:
     """A text cut into tokens, as the strip and the counts show it.
 
-    Of a text longer than the limit it is the beginning, without ``n_left_out`` characters.
+    If the text is too long, this is its beginning, without the last ``n_left_out`` characters.
     """
 
     text: str

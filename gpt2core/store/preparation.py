@@ -3,8 +3,8 @@
 :func:`prepare_engine` is one attempt. ``serving.py`` calls it in a thread of its own and
 tries again after a failure. Meanwhile pages show :attr:`LoadProgress.message`.
 
-Invariant: the figures of a :class:`LoadProgress` follow from the newest report alone; a rate
-or a time that is not known yet is not reported.
+Invariant: the figures of a :class:`LoadProgress` follow from the reports of the current phase
+alone; a rate or a time that is not known yet is not reported.
 """
 
 from pathlib import Path
