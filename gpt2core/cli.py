@@ -53,13 +53,13 @@ A first word that is exactly one of these is a command, anything else the prompt
   convert MODEL         turn a folder's TensorFlow checkpoint into model.safetensors
   models                what is here, its size and state
 
-`python -m gpt2core COMMAND --help` tells more of each. Without PROMPT or TEXT, or where
-it is -, standard input is read, without its last line's end.
+`python -m gpt2core COMMAND --help` describes each. Without PROMPT or TEXT, or if it is -,
+the text is read from standard input; its final line end is dropped.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Run one command; the exit status."""
+    """Run one command; returns the exit status."""
     is_command = bool(argv) and argv[0] in COMMANDS
     command = argv[0] if is_command else "generate"
     parser = argparse.ArgumentParser(
@@ -150,7 +150,10 @@ def generate_command(parser: argparse.ArgumentParser) -> Command:
         f"(default: 0; {DEMO_NAME}: {DEMO_DEFAULTS['top_k']})",
     )
     parser.add_argument(
-        "--top_p", type=float, default=1.0, help="keep the likeliest share p (1: all)"
+        "--top_p",
+        type=float,
+        default=1.0,
+        help="keep the likeliest tokens with probability p together (1: all)",
     )
     parser.add_argument(
         "--seed", type=int, help="with a temperature: the same seed gives the same text again"

@@ -35,7 +35,7 @@ def download_command(parser: argparse.ArgumentParser) -> Command:
     """The options of ``download``; returns the function that runs it."""
     parser.description = (
         "Make one of OpenAI's models ready: download its files, from $GPT2_BASE_URL or OpenAI, "
-        "and convert them. A download that broke off goes on where it was."
+        "and convert them. An interrupted download continues where it stopped."
     )
     parser.add_argument("size", choices=MODEL_SIZES)
     add_models_dir(parser)
@@ -118,7 +118,7 @@ class ModelDescription(TypedDict):
 
 
 def describe_model(name: str, models_dir: str) -> ModelDescription:
-    """What ``models`` prints of one model."""
+    """What ``models`` prints about one model."""
     directory = model_directory(name, models_dir)
     hparams: HParams | None
     try:

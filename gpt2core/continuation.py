@@ -3,7 +3,7 @@
 Above the tokenizer and :mod:`gpt2core.generate`, whose tokens it receives one by one; below
 the command line and the web page, which show the same continuation as text, stream, JSON and
 file. Encoding a text again may give other tokens, so a text that is continued keeps its ids:
-``prefix`` holds tokens of an earlier run that this run goes on after.
+``prefix`` holds tokens of an earlier run, and this run continues after them.
 
 Invariants: bytes are decoded across tokens, so no character is ever broken; the texts of all
 steps joined are the text; every token has the span of characters that its bytes touch.
@@ -57,8 +57,8 @@ class Step:
 
     ``text`` holds the characters that became complete, possibly none. They are shared by the
     tokens ``first`` to ``token.index``. ``is_complete`` is false while bytes of a character
-    wait for the next token. ``generated`` is None for a token of the prefix, of which neither
-    probability nor candidates are known.
+    wait for the next token. ``generated`` is None for a token of the prefix, whose
+    probability and candidates are unknown.
     """
 
     token: TextToken
@@ -98,7 +98,7 @@ class Continuation:
         self.n_prefix = len(prefix)
         self.finish_reason: FinishReason | None = None  # why the run ended; None while it goes on
         self._decoder = StreamDecoder()
-        self._n_chars = len(prompt)  # of prompt and complete text
+        self._n_chars = len(prompt)  # characters of the prompt and of the complete text
         self._first_open = len(ids)  # index of the first token whose character is incomplete
         self._times: list[float] = []  # seconds, when each generated token arrived
         for token_id in prefix:
@@ -116,7 +116,7 @@ class Continuation:
         text = ""
         if token_id != self.encoder.endoftext:
             text = self._decoder.feed(data)
-        # 2. No token follows the last one: bytes that still wait become U+FFFD.
+        # 2. No token follows the last one: bytes of an incomplete character become U+FFFD.
         if generated and generated.finish_reason:
             text += self._decoder.flush()
         is_complete = not self._decoder.pending

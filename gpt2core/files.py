@@ -75,7 +75,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def folder_lock(directory: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold ``directory`` against other processes and threads; makes it if need be.
+    """Lock ``directory`` against other processes and threads; creates it if needed.
 
     Calls ``on_wait`` ten times a second while another holds it; an exception raised there
     ends the waiting. The operating system frees the lock of a process that dies. A disk
@@ -123,7 +123,7 @@ def check_space(directory: Path, n_bytes: int) -> None:
 
 
 def write_error(path: Path, error: OSError) -> WriteError:
-    """The error for ``path`` that the operating system refused to write."""
+    """The WriteError for ``path`` after the operating system refused to write it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return WriteError(
             f"the disk is full: {path} could not be written. Make room, then try again."

@@ -1,7 +1,7 @@
 """A GPT-2's hyper-parameters: five whole numbers, and the four sizes OpenAI released.
 
 The loader reads them before any weight; every other module takes its dimensions from
-them. The check of token ids against them is here too, for all who take a prompt.
+them. The check of token ids against them is here too, for every module that takes a prompt.
 
 Invariant: an :class:`HParams` that exists is consistent (all numbers positive, ``n_embd``
 divisible by ``n_head``); no other module checks this again.

@@ -1,13 +1,13 @@
-"""GPT-2's forward pass, to be read: ten functions from token ids to logits.
+"""GPT-2's forward pass, written to be read: ten functions from token ids to logits.
 
 This is the reference. The engine computes the same numbers faster, with a cache of keys
 and values; its tests compare it with this module. This module's own tests compare it
 with an independent implementation. The training script differentiates it.
 
 Every function that needs an array library takes it as ``xp``: ``numpy`` by default, or
-``jax.numpy``, ``cupy``, ``cupynumeric``. Of the arrays only operators, indexing,
-``shape`` and ``dtype`` are used; everything else is a function of ``xp``, because
-libraries agree on NumPy's functions more than on the methods of its arrays.
+``jax.numpy``, ``cupy``, ``cupynumeric``. The code uses operators, indexing, ``shape`` and
+``dtype`` of the arrays; everything else is a function of ``xp``, because libraries agree on
+NumPy's functions more than on the methods of its arrays.
 
 Comments at line ends give shapes, input -> output. ``n_seq`` is the number of tokens,
 ``n_embd`` the width of the residual stream, ``d_head`` is ``n_embd / n_head``.

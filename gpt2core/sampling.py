@@ -87,7 +87,7 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether ``value`` is a real number; True and False are not. NaN is, but is in no range."""
+    """Whether ``value`` is a real number; True and False are not, NaN is (but fails any range)."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -131,7 +131,7 @@ def distribution(logits: FloatArray, params: SamplingParams) -> tuple[IdArray, F
     if params.top_p < 1:
         kept = nucleus(weights, params.top_p)  # [n_nucleus], indices into ids
         ids, weights = ids[kept], weights[kept]  # [n_nucleus] each
-    return ids, weights / weights.sum()
+    return ids, weights / weights.sum()  # [n_kept], [n_kept]
 
 
 def draw(ids: IdArray, probabilities: FloatArray, rng: np.random.Generator) -> int:
@@ -170,10 +170,10 @@ def most_likely(scores: FloatArray, n: int) -> IdArray:
         maxima = groups.max(axis=0)  # [n_groups]
         ids = np.flatnonzero(scores >= nth_largest(maxima, n))  # [n_left], ascending
     else:
-        ids = np.arange(scores.size)
+        ids = np.arange(scores.size)  # [n_vocab]
     # Then keep those that reach the n-th highest score. Trap: more than n can, if several
-    # equal it. Partition alone would take any of them, so the order is left to a stable
-    # sort of all of them, which ranks equal scores by id.
+    # equal it. Partition alone would take any of these, so a stable sort ranks all that are
+    # left: equal scores stay in the order of their ids.
     ids = ids[scores[ids] >= nth_largest(scores[ids], n)]  # [n or more], ascending
     ranked: IdArray = ids[np.argsort(-scores[ids], kind="stable")][:n]  # [n]
     return ranked
@@ -188,7 +188,7 @@ def nth_largest(values: FloatArray, n: int) -> np.floating[Any]:
 def nucleus(weights: FloatArray, p: float) -> IdArray:
     """Indices of the fewest ``weights [n]`` that add up to ``p`` of their sum, highest first."""
     target = p * weights.sum(dtype=np.float64)
-    # Sort only as many as are needed: a few hundred mostly are, and eight times more if not.
+    # Sort no more than needed: the first few hundred are mostly enough; else eight times as many.
     n = FIRST_NUCLEUS_SIZE
     while True:
         indices = most_likely(weights, n)  # [min(n, weights.size)]

@@ -1,8 +1,8 @@
 """One model by its name: prepared in the background, then served to many clients at once.
 
 What the web page holds. Joins ``store/preparation.py``, which makes the model ready, and
-``engine/scheduler.py``, which generates with it. The tokenizer and the shape of the model
-are known before its weights are there.
+``engine/scheduler.py``, which generates with it. The model's tokenizer and
+hyper-parameters can be used before its weights are there.
 
 Invariants: no thread runs before :meth:`ModelServer.start`, so a server may be created
 before a fork. A model that cannot be prepared is reported in ``failure`` and is tried again
@@ -47,7 +47,7 @@ class ModelServer:
         self._draining = self._stopped = False
 
     def start(self) -> None:
-        """Start to prepare and then to serve the model. Further calls do nothing."""
+        """Prepare the model, then serve it, in the background. Further calls do nothing."""
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._prepare, name="model", daemon=True)
@@ -86,12 +86,12 @@ class ModelServer:
 
     @property
     def label(self) -> str:
-        """The model's name as users see it: of a path the last part only."""
+        """The model's name as users see it: only the last part of a path."""
         return Path(self.model_name).name
 
     @property
     def encoder(self) -> Encoder:
-        """The model's tokenizer, before the weights are there; GPT-2's own if it has none."""
+        """The model's tokenizer, also while it is prepared; GPT-2's own if it has none."""
         if self.model is not None:
             return self.model.encoder
         try:
@@ -105,7 +105,7 @@ class ModelServer:
 
     @property
     def hparams(self) -> HParams:
-        """The model's shape, before the weights are there; 124M's if it is unknown."""
+        """The model's hyper-parameters, also while it is prepared; 124M's if unknown."""
         if self.model is not None:
             return self.model.hparams
         try:
@@ -124,7 +124,7 @@ class ModelServer:
         return self._scheduler is not None and self._scheduler.is_busy
 
     def submit(self, ids: list[int], n_tokens: int, sampling: SamplingParams) -> Generation:
-        """Queue a prompt that up to ``n_tokens`` tokens are to follow.
+        """Queue a prompt to be continued by up to ``n_tokens`` tokens.
 
         Raises InputError for an invalid prompt, Unavailable if it cannot be taken now.
         """

@@ -16,7 +16,7 @@ from webapp import chips, error_handlers, formatting, forms, links, services, sn
 from webapp.assets import asset
 from webapp.routes import bpe, export, ops, pages, stream
 
-# Scripts and styles come from this server, as files: nothing inline runs.
+# Scripts and styles are files of this server; browsers run nothing inline.
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'",
@@ -79,7 +79,7 @@ def add_template_names(app: Flask, model_server: ModelServer) -> None:
         short_link=links.short_link,
         max_link=links.MAX_LINK,
     )
-    # The macros of chips as globals: an import would cost every token a comparison of all names.
+    # The macros of chips are globals, because a template would import them for every token.
     strip = app.jinja_env.get_template("parts/strip.html").module
     for name in ("chip_group", "step_text", "token_chip"):
         app.jinja_env.globals[name] = getattr(strip, name)

@@ -16,7 +16,7 @@ from gpt2core.tokenizer.decoding import is_utf8
 from webapp.formatting import bar_level, percent
 
 N_COLOURS = 6  # app.css has the classes c0 to c5
-# Characters that look alike or like nothing, in words.
+# Names of characters that are invisible or look like others.
 CHARACTER_NAMES = {
     " ": "space",
     "\n": "newline",
@@ -56,7 +56,7 @@ class CandidateRow:
 
     @property
     def description(self) -> str:
-        """What the eye cannot tell, in words."""
+        """What the token looks like does not show, in words; see describe_bytes."""
         return describe_bytes(self.data)
 
     @property

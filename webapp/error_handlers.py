@@ -1,8 +1,8 @@
 """Exceptions to responses: a message beside the field, JSON, or a page.
 
 Routes raise; this module alone turns that into a response of the kind the client asked for.
-Invariants: the status is never 200; a message that we wrote is shown, a traceback never; the
-message of an invalid field stands beside that field.
+Invariants: the status is never 200; a response has a message that we wrote, and never a
+traceback; the message of an invalid field stands beside that field.
 """
 
 import logging
@@ -56,7 +56,7 @@ def invalid_form(error: FormErrors) -> ResponseReturnValue:
 
 
 def unavailable(error: Unavailable) -> ResponseReturnValue:
-    """503 with ``Retry-After``; a page has the fields that were sent, to send them again."""
+    """503 with ``Retry-After``; a page repeats the submitted fields, for the next try."""
     headers = {"Retry-After": str(error.retry_after)}
     if response_kind() == "page" and remembered_fields():
         return render_page(remembered_fields(), problem=str(error)), 503, headers
@@ -69,7 +69,7 @@ def model_file_error(error: ModelFileError) -> ResponseReturnValue:
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
-    """Flask's own 4xx, in words a person can use."""
+    """Flask's own 4xx, in words that a user understands."""
     status = error.code or 500
     body, _ = plain_error(status, SENTENCES.get(status, error.description or ""))
     # The error's own headers stay, such as the methods that a 405 allows; the body is ours.

@@ -1,4 +1,4 @@
-"""A text on its way through BPE, as the page /bpe draws it.
+"""The steps of BPE on one text, as the page /bpe draws them.
 
 ``explain_encoding`` records what the encoder does; this module chooses how much of it is drawn
 and makes it visible. Invariants: the page shows what ``encode`` does; whatever is left out is
@@ -113,7 +113,7 @@ class AlternativeUse:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A text on its way through BPE, as the page shows it.
+    """The steps of BPE on one text, as the page shows them.
 
     ``words`` are all words of the text; ``occurrences`` are the drawn ones in the order of
     the text, each as the unique word that explains it.
@@ -193,8 +193,8 @@ def explain(encoder: Encoder, text: str) -> Explanation:
     words = explain_encoding(encoder, text, MAX_SYMBOLS)
     drawn = words[:MAX_WORDS]
     occurrences = Counter(word.text for word in drawn)
-    # Each word is explained where it first occurs. The room for merges goes to the words in
-    # the order of the text; a word that does not fit leaves it to shorter ones after it.
+    # Each word is explained where it first occurs. Words use up the room for merges in the
+    # order of the text; one whose merges do not fit has none drawn, and uses up nothing.
     unique: dict[str, UniqueWord] = {}
     room = MAX_STEP_SYMBOLS
     for word in drawn:

@@ -1,7 +1,7 @@
 """The request being answered: which kind of response the client wants, the fields it sent.
 
-Below the routes and the error handlers, which all answer in one of three forms. No other
-module reads Flask's request, the routes excepted. Invariant: text of a browser's form has
+Below the routes and the error handlers, which all answer in one of three forms. Only the
+routes and this module read Flask's request. Invariant: text of a browser's form has
 the line ends that its text area shows.
 """
 
@@ -69,7 +69,7 @@ def json_fields() -> dict[str, Any]:
 
 
 def form_fields() -> dict[str, Any]:
-    # If a field comes twice the last one counts: that of the button that was pressed.
+    # Of a field that comes twice the last value counts: the pressed button comes last.
     fields = {name: values[-1] for name, values in request.form.lists()}
     # htmx sends a text as it is; a browser's own submission writes each line end as CR LF.
     if response_kind() == "page" and "prompt" in fields:

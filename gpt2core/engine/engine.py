@@ -144,8 +144,8 @@ class Engine:
         if not len(slots) or len(slots) != len(ids) or len(set(slots)) != len(slots):
             raise InputError("A step takes one token for each of one or more different slots.")
         lengths = [self.length(slot) for slot in slots]
-        for id, length in zip(ids, lengths, strict=True):
-            self._check([id], length)
+        for token_id, length in zip(ids, lengths, strict=True):
+            self._check([token_id], length)
         # In the order of the slots, so that neighbours in the cache share calls.
         order = np.argsort(slots)  # [n_seq]
         logits = self._run(

@@ -55,7 +55,7 @@ class Generation:
     def __init__(self, ids: list[int], n_tokens: int, sampling: SamplingParams):
         self.ids, self.n_tokens, self.sampling = ids, n_tokens, sampling
         self.cancelled = False
-        # Not bounded: it holds at most a queue position or a token for each token requested.
+        # Unbounded, so put() never blocks. It stays small: one event a token, chunk or position.
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def put(self, event: Event) -> None:

@@ -10,14 +10,14 @@ Every layer is also cut into ``n_shards`` tensor-parallel *shards*. A shard has 
 attention heads and as large a part of the hidden layer, and needs no other shard until
 their results are added up, so each thread can take some of them.
 
-What can be computed once is: the gains and shifts of the layer norms are multiplied into the
-matrices that follow them, ``1 / sqrt(d_head)`` into the queries, and the one half of GELU
-into the matrix behind it. Matrices that write to the residual stream write rows of mean
+Constant factors are multiplied into the matrices once: the gains and shifts of the layer norms
+into the matrices that follow them, ``1 / sqrt(d_head)`` into the queries, and the one half of
+GELU into the matrix behind it. Matrices that write to the residual stream write rows of mean
 zero, because every layer norm would subtract that mean.
 
-A layout is as large as the weights in float32. That of a large model is a file beside
-``model.safetensors``, which all worker processes map and share; of ``model.safetensors``
-nothing then stays in memory. If the folder cannot be written, and for small models, each
+A layout is as large as the weights in float32. The layout of a large model is a file beside
+``model.safetensors``. All worker processes map and share this file, and ``model.safetensors``
+itself does not stay in memory. If the folder cannot be written, and for small models, each
 process has a layout of its own.
 
 Invariants: a file under the layout's name is complete and belongs to its model. A file of
@@ -48,11 +48,11 @@ Array = NDArray[np.float32]
 WIDTH = 64  # columns in a block: four AVX-512 registers
 MAX_SHARDS = 5
 FILE_NAME = "model.layout"
-SHARED_FROM = 2**27  # bytes; smaller layouts are made in a moment and cost little twice
+SHARED_FROM = 2**27  # bytes; a smaller layout is packed quickly, and each process can have its own
 VERSION = 1
 HEADER = 4096  # bytes: one page, so that the tensors behind it are aligned
-# What is written in large steps lies in large pages of the system's cache: nearly all of
-# it with these, three quarters of it when written matrix by matrix.
+# The system's cache puts large writes into large pages: nearly the whole file with this
+# size, three quarters of it when written matrix by matrix.
 WRITE_SIZE = 2**26  # bytes, more than any matrix of a layer
 
 
@@ -227,29 +227,29 @@ def open_layout(
                 if not fits(path, header, hparams):  # another process may have written it
                     remove_unfinished_writes(path)
                     check_space(path.parent, 4 * layout_size(hparams))
-                    # Opened here and closed after, so that none of its pages stay.
+                    # The source is opened here and closed after, so that none of its pages stay.
                     write_layout(path, header, load_params(source, hparams), hparams)
         flat = map_layout(path)
-    except (OSError, WriteError) as error:  # a folder that is read-only, or full
+    except (OSError, WriteError) as error:  # the folder is read-only, or the disk full
         log.warning("%s cannot be kept; each process holds the weights itself: %s", path, error)
         return layout_in_memory(load_params(source, hparams), hparams)
     return Layout(flat, hparams)
 
 
 def map_layout(path: Path) -> Array:
-    """The numbers of a layout file, flat and read-only, shared with who else maps it."""
+    """The numbers of a layout file, flat and read-only, shared by all processes that map it."""
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        # Half a gigabyte read for every token: in pages of 2 MB rather than 4 KB, where
-        # the system has them, a step takes a twentieth less.
+        # Every token reads half a gigabyte. With pages of 2 MB instead of 4 KB, if the
+        # system has them, a step takes 5 % less time.
         with suppress(OSError):  # a kernel built without them
             mapped.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(mapped, np.float32, offset=HEADER)
 
 
 def file_header(source: Path, hparams: HParams) -> bytes:
-    """What the layout of ``source``, as it is now, begins with."""
+    """The header that a current layout of ``source`` begins with."""
     stat = source.stat()
     facts = {
         "gpt2core layout": VERSION,

@@ -41,7 +41,7 @@ class Running:
 
 
 class Policy:
-    """The waiting and the running generations, and the two times that size a chunk."""
+    """The waiting and running generations, and the two durations that set the chunk size."""
 
     def __init__(self, n_slots: int, max_waiting: int, max_chunk: int):
         """``max_chunk`` is the number of prompt tokens that the engine reads best at once."""
@@ -62,7 +62,7 @@ class Policy:
         return len(self.running) + len(self.waiting) >= self.n_slots + self.max_waiting
 
     def add(self, generation: Generation) -> int:
-        """Append to the queue. Returns the position there: 1 is next, 0 has a free slot."""
+        """Append to the queue. Returns the position: 0 if a slot is free, 1 for the next."""
         self.waiting.append(generation)
         return max(0, len(self.running) + len(self.waiting) - self.n_slots)
 

@@ -7,9 +7,9 @@ token goes to the queue of its generation, where the client takes it. ``policy.p
 what to admit and how much to read.
 
 Invariants: only this thread runs the engine. A slow or disconnected client delays nobody
-else. A failure ends the generation it belongs to, or all that run if that is unknown, and
-never the thread. The policy's lists change only while the lock is held, because clients read
-their lengths.
+else. A failure ends the generation it belongs to, or all running ones if that is unknown;
+it never ends the thread. The policy's lists change only while the lock is held, because
+clients read their lengths.
 """
 
 import logging
@@ -26,8 +26,8 @@ from gpt2core.sampling import FloatArray, SamplingParams
 
 log = logging.getLogger(__name__)
 
-# Seconds that a thread may run Python code while this one waits to. With Python's default of
-# 5 ms, the threads that render tokens delay every step.
+# Seconds that another thread may run Python code while this one waits. With Python's default
+# of 5 ms, the threads that render tokens delay every step.
 SWITCH_INTERVAL = 0.0002
 RESTARTING = "The server is being restarted; try again in a moment."
 
@@ -42,7 +42,7 @@ class Scheduler:
         """
         self._engine, self._endoftext = engine, endoftext
         self._policy = Policy(engine.n_slots, max_queue, PREFILL_CHUNK)
-        self._changed = threading.Condition()  # holds the policy's lock
+        self._changed = threading.Condition()  # its lock guards the policy
         self._thread: threading.Thread | None = None  # created by start(), after any fork
         self._stopped = False
         self._deadline: float | None = None  # monotonic time at which drain() ends everything
@@ -84,7 +84,7 @@ class Scheduler:
             return self._policy.is_busy
 
     def submit(self, ids: list[int], n_tokens: int, sampling: SamplingParams) -> Generation:
-        """Queue a prompt that up to ``n_tokens`` tokens are to follow.
+        """Queue a prompt to be continued by up to ``n_tokens`` tokens.
 
         Raises InputError for an invalid prompt, Unavailable if it cannot be taken now.
         """
@@ -174,7 +174,7 @@ class Scheduler:
             self._emit(running, self._sample(running, logits))
 
     def _decode_step(self) -> None:
-        """Make one token for each sequence whose prompt is read."""
+        """Generate one token for each sequence whose prompt is read."""
         batch = self._policy.decode_batch()
         if not batch:
             return
@@ -190,7 +190,7 @@ class Scheduler:
         self._policy.record_step(perf_counter() - began)
 
     def _sample(self, running: Running, logits: FloatArray) -> GeneratedToken | None:
-        """The next token from ``logits [n_vocab]``; None if that failed and ended the text."""
+        """The next token from ``logits [n_vocab]``; None if sampling failed and was reported."""
         try:
             return running.sequence.sample_next(logits)
         except Exception as error:
@@ -213,13 +213,13 @@ class Scheduler:
         self._release(running)
 
     def _end_running(self, message: str) -> None:
-        """End all that run, with a message for their users."""
+        """End all running generations, with a message for their users."""
         for running in list(self._policy.running):
             running.generation.put(Failed(message))
             self._release(running)
 
     def _end_waiting(self, message: str) -> None:
-        """End all that wait, with a message for their users."""
+        """End all waiting generations, with a message for their users."""
         with self._changed:
             while self._policy.waiting:
                 self._policy.waiting.popleft().put(Failed(message))

@@ -2,7 +2,8 @@
 
 ``recorder`` records ``model.py`` line by line. ``recording`` keeps what the views need of a
 pass, and runs single layers again. ``lens``, ``attribution``, ``heads`` and ``funnel`` are pure
-functions on that. ``document`` makes JSON of it, ``report`` text, ``command`` a command.
+functions on that. ``document`` returns it as JSON, ``report`` as text, and ``command`` is the
+part of the command line.
 
 Invariant: except for ``command``, nothing here imports engine, store or tokenizer.
 """

@@ -118,7 +118,8 @@ def attribution(
     """The logit of ``token`` (minus that of ``against``) at ``position``, by part.
 
     The output of an attention or MLP is taken as the difference of the residual stream after
-    and before it, so the outputs add up to the last state, but for the rounding of ``wte + wpe``.
+    and before it, so the outputs add up to the last state, except for the rounding of
+    ``wte + wpe``.
     """
     direction = logit_direction(recording, position, token, against)
     outputs = {

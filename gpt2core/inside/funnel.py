@@ -62,9 +62,9 @@ def funnel(logits: np.ndarray, params: SamplingParams, n_drawn: int = 0) -> Funn
         raise InputError("A draw can only be shown with a seed; enter one.", "seed")
     own = probabilities_of(logits, SamplingParams(temperature=1.0))  # [n_vocab]
     uncut = replace(params, top_k=0, top_p=1.0)
-    after_temperature, _ = distribution(logits, uncut)
+    after_temperature, _ = distribution(logits, uncut)  # [n_vocab], or [1] if greedy
     warm = probabilities_of(logits, uncut)  # [n_vocab]
-    after_top_k, _ = distribution(logits, replace(params, top_p=1.0))
+    after_top_k, _ = distribution(logits, replace(params, top_p=1.0))  # [n_top_k]
     ids, probabilities = distribution(logits, params)  # [n_kept] each
     number = float(params.generator().random(n_drawn + 1)[-1])
     reached = np.cumsum(probabilities, dtype=np.float64)  # [n_kept]
@@ -86,7 +86,7 @@ def probabilities_of(logits: np.ndarray, params: SamplingParams) -> np.ndarray:
 
     Divided by the sum, because float32 probabilities do not add up to exactly 1.
     """
-    ids, probabilities = distribution(logits, params)
+    ids, probabilities = distribution(logits, params)  # [n_kept] each
     full: np.ndarray = np.zeros(logits.size)
     full[ids] = probabilities
     full /= full.sum()

@@ -4,7 +4,7 @@ An attention weight says which token a head attends to, not how much that change
 residual stream; :func:`moved` and ``attribution.by_head`` measure the latter.
 
 Invariants: positions count from 0. A pattern's rows are queries, its columns keys. NaN marks
-a value that this text does not define.
+an undefined value, such as a mean over no queries.
 """
 
 import math
@@ -86,8 +86,8 @@ def head_lengths(recording: Recording, position: int) -> np.ndarray:
     rows = []
     for heads, block in zip(recording.heads, recording.params["blocks"], strict=True):
         outputs = head_outputs(heads[:, position : position + 1], block["attn"]["c_proj"])
-        rows.append(np.linalg.norm(outputs[:, 0], axis=-1))
-    return np.stack(rows)
+        rows.append(np.linalg.norm(outputs[:, 0], axis=-1))  # [n_head]
+    return np.stack(rows)  # [n_layer, n_head]
 
 
 def head_shares(recording: Recording, position: int, direction: LogitDirection) -> np.ndarray:

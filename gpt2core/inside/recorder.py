@@ -97,11 +97,11 @@ class Trace:
         return len(self.values)
 
     def find(self, function: str, name: str) -> list[Value]:
-        """All values of variable ``name`` in calls of ``function``, in order; maybe none."""
+        """All values of variable ``name`` in calls of ``function``, in order, possibly none."""
         return [v for v in self.values if v.call.function == function and v.name == name]
 
     def array(self, path: str) -> np.ndarray:
-        """The array at ``path``. Raises KeyError where there is none."""
+        """The array at ``path``. Raises KeyError if there is none."""
         for value in self.values:
             if value.path == path:
                 return value.array

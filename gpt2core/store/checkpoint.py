@@ -147,7 +147,7 @@ def child_error(directory: Path, status: int, last_line: str, log: str) -> str:
 
 
 def main(directory: Path) -> int:
-    """Convert ``directory``, printing a line for each tensor; the exit status."""
+    """Convert ``directory``, printing a line for each tensor; returns the exit status."""
     try:
         write_from_checkpoint(directory)
     except BrokenPipeError:  # the parent has exited; stop quietly

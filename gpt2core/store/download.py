@@ -2,8 +2,8 @@
 
 The loader calls :func:`download_model` when one of the four sizes is asked for and its
 folder lacks files. Each file is written as ``<file>.part``, and beside it, in
-``<file>.part.json``, what the server said about it. A download that broke off, or whose
-process was killed, continues from there: ``Range`` requests the rest, and ``If-Range``
+``<file>.part.json``, what the server said about it. An interrupted download, or one whose
+process was killed, continues where it stopped: ``Range`` requests the rest, and ``If-Range``
 makes the server send the whole file if it has changed meanwhile.
 
 Invariants: a file gets its own name only after its length, its checksum (if one is known)
@@ -34,7 +34,7 @@ from gpt2core.store.verify import file_md5, find_content_problem
 
 CHUNK_BYTES = 256 * 1024  # read at a time; also how often progress is reported
 TIMEOUTS = (10, 60)  # seconds to connect, and without a byte
-RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try after one without new bytes
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before the 1st, 2nd … try after a failed one
 MAX_RETRY_AFTER = 60.0  # seconds; the longest wait that a server can ask for
 
 
@@ -175,7 +175,7 @@ def download_file(
             if delay:
                 report(f"{url} {error}; trying again in {delay:.0f} s.")
                 time.sleep(delay)
-        except OSError as error:  # of the disk: those of requests never leave request_rest
+        except OSError as error:  # a disk error; request_rest converts those of requests
             raise write_error(path, error) from error
 
 
@@ -255,7 +255,7 @@ def receive(
     resume: ResumePoint | None,
     report: Report,
 ) -> str | None:
-    """Append to ``partial`` what the server sends; the MD5 of the whole file, if it says so.
+    """Append to ``partial`` what the server sends; returns the MD5 that it gives for the file.
 
     Requests the bytes from ``resume`` on, or the whole file if that is None.
     """
@@ -279,7 +279,7 @@ def receive(
 
 
 def save_body(response: requests.Response, part: Path, offset: int, report: Report) -> int:
-    """Write the body of a response to ``part`` from ``offset`` on; the size of the file then."""
+    """Write the body of a response to ``part`` from ``offset`` on; returns its new size."""
     with open(part, "ab" if offset else "wb") as file:
         report()
         for chunk in response.iter_content(CHUNK_BYTES):

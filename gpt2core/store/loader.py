@@ -7,7 +7,7 @@ comes with the package; other names are folders under ``models_dir``.
 opens a model that is ready.
 
 Invariants: the tokenizer, hyper-parameters and weights of a Model agree; otherwise loading
-raises a ModelFileError that says what does not. Nothing writes to a model that is ready.
+raises a ModelFileError that names the mismatch. Nothing writes to a model that is ready.
 """
 
 import os

@@ -2,13 +2,13 @@
 
 The tokens of a prompt and, if the request has them, the tokens generated after it (``kept``,
 with their ``logprobs``). The page sends what it shows, so nothing is computed again, a
-branched text is exported as it is, and nothing is stored. It posts, because a long text does
-not fit into an address, and as ``prompt_json``, because a hidden field changes line ends and
-cannot hold a NUL. The GET form is there to link to.
+branched text is exported as it is, and nothing is stored. It uses POST, because a long text does
+not fit into an address. It posts the prompt as ``prompt_json``, because a hidden field changes
+line ends and cannot hold a NUL. GET is for links.
 
 About spreadsheets: a cell that begins with ``=``, ``+``, ``-`` or ``@`` can be a formula.
 Here each cell holds one token, and no token of GPT-2's that begins with one of these holds a
-letter or a digit (a test holds that), so none can call or refer to anything. Cells are
+letter or a digit (a test checks this), so none can call or refer to anything. Cells are
 therefore written unchanged, which programs that read the file rely on.
 """
 

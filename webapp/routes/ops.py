@@ -1,7 +1,7 @@
 """Whether this worker can generate: GET /healthz for machines, /model for the page.
 
-Load balancers read the first; the line on the page that follows a model's download polls
-the second. Nothing is computed here.
+Load balancers read /healthz. The page polls /model while a model is downloaded, to show its
+progress. Nothing is computed here.
 """
 
 from flask import Blueprint, jsonify, redirect, render_template, url_for
