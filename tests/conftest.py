@@ -1,7 +1,7 @@
 """What tests of several modules share: the tokenizer, small models, the bundled model."""
 
 # ruff: noqa: I001
-import gpt2core  # noqa: F401  before NumPy, as whoever wants its speed does
+import gpt2core  # noqa: F401  before NumPy, so that it configures OpenBLAS
 import numpy as np
 import pytest
 from hypothesis import settings

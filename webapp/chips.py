@@ -56,7 +56,7 @@ class CandidateRow:
 
     @property
     def description(self) -> str:
-        """What the token looks like does not show, in words; see describe_bytes."""
+        """Invisible characters, or bytes that are not text, in words."""
         return describe_bytes(self.data)
 
     @property

@@ -109,7 +109,7 @@ def shape_comment(line: int) -> list[str]:
     """The dimensions at the end of a line's comment: ``["n_seq", "4*n_embd"]``."""
     comment = LINES[line - 1].partition("#")[2]
     groups = re.findall(r"\[([^\]]*)\]", comment)
-    assert groups, f"line {line} makes an array, and its comment tells no shape"
+    assert groups, f"line {line} makes an array, and its comment has no shape"
     return [dimension.strip() for dimension in groups[-1].split(",")]
 
 

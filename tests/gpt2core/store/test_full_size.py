@@ -30,7 +30,7 @@ HPARAMS = MODEL_SIZES["124M"]
 WEIGHTS = 4 * HPARAMS.n_params
 PROMPT = "Alan Turing theorized that computers would one day become"
 
-# Converts, and tells what its child needed at most.
+# Converts, and prints the peak memory of its child.
 CONVERT = """
 import json, resource, sys, time
 from pathlib import Path
@@ -41,7 +41,7 @@ peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 print(json.dumps({"seconds": time.perf_counter() - started, "peak": peak}))
 """
 
-# Loads, writes three tokens, and tells its memory when asked.
+# Loads, generates three tokens, and prints its memory when asked.
 SERVE = """
 import json, sys, time
 started = time.perf_counter()
