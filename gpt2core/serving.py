@@ -132,12 +132,24 @@ class ModelServer:
         self.wait_until_loaded(timeout=2)  # the bundled model loads in less
         if self._draining:
             raise Unavailable(RESTARTING, retry_after=5)
-        if self._scheduler is not None:
-            return self._scheduler.submit(ids, n_tokens, sampling)
+        if self._scheduler is None:
+            raise self._not_ready()
+        return self._scheduler.submit(ids, n_tokens, sampling)
+
+    def loaded_model(self) -> Model:
+        """The model, for what needs its weights without generating. Raises Unavailable."""
+        self.start()
+        self.wait_until_loaded(timeout=2)
+        if self.model is None:
+            raise self._not_ready()
+        return self.model
+
+    def _not_ready(self) -> Unavailable:
+        """Why there is no model yet, and when to ask again."""
         if self.failure:
-            raise Unavailable(f"The model is not ready: {self.failure}", retry_after=60)
+            return Unavailable(f"The model is not ready: {self.failure}", retry_after=60)
         seconds = self.load_progress.seconds_left or 5
-        raise Unavailable(self.load_progress.message, retry_after=min(seconds, 60))
+        return Unavailable(self.load_progress.message, retry_after=min(seconds, 60))
 
     def _prepare(self) -> None:
         """The thread's function: prepare the model, again after each failure; then serve it."""
