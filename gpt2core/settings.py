@@ -31,6 +31,7 @@ class Settings:
     max_batch: int = 8  # sequences decoded together: more share the CPU, each gets slower
     max_queue: int = 32  # prompts that may wait for a slot; beyond it the answer is a 503
     max_chars: int = 100_000  # longest text accepted; bounds the work of one request
+    inside: bool = True  # whether /inside answers; recording a text takes CPU time
 
     @classmethod
     def from_environment(
@@ -46,14 +47,27 @@ class Settings:
         for name in names or types:
             text = environment.get(variable_name(name), "")
             if text:
-                is_text = types[name] is str
-                values[name] = text if is_text else parse_positive_int(variable_name(name), text)
+                values[name] = parse(types[name], variable_name(name), text)
         return cls(**values)
 
 
 def variable_name(field: str) -> str:
     """The environment variable of a field: ``"max_batch"`` -> ``"GPT2_MAX_BATCH"``."""
     return f"GPT2_{field.upper()}"
+
+
+def parse(kind: Any, variable: str, text: str) -> str | bool | int:
+    """``text`` as a value of a field of type ``kind``. Raises SettingError."""
+    if kind is str:
+        return text
+    return parse_switch(variable, text) if kind is bool else parse_positive_int(variable, text)
+
+
+def parse_switch(variable: str, text: str) -> bool:
+    """``on`` or ``off``. Raises SettingError naming the variable."""
+    if text not in ("on", "off"):
+        raise SettingError(f"{variable} is {text!r}; it must be on or off.")
+    return text == "on"
 
 
 def parse_positive_int(variable: str, text: str) -> int:

@@ -10,7 +10,8 @@ from gpt2core.settings import SettingError, Settings, variable_name
 from tests.helpers.paths import ROOT
 
 NAMES = [field.name for field in fields(Settings)]
-NUMBERS = [field.name for field in fields(Settings) if field.type is not str]
+SWITCHES = [field.name for field in fields(Settings) if field.type is bool]
+NUMBERS = [field.name for field in fields(Settings) if field.type not in (str, bool)]
 # Their defaults are put in words in the README.
 IN_WORDS = {"base_url", "threads"}
 
@@ -27,7 +28,9 @@ def test_the_readme_lists_exactly_the_settings_with_their_defaults():
     table = readme_table()
     assert sorted(table) == sorted(variable_name(name) for name in NAMES)
     for name in set(NAMES) - IN_WORDS:
-        assert table[variable_name(name)] == f"`{getattr(Settings(), name)}`"
+        default = getattr(Settings(), name)
+        shown = {True: "on", False: "off"}[default] if name in SWITCHES else default
+        assert table[variable_name(name)] == f"`{shown}`"
 
 
 def variables_named(source: str) -> set[str]:
@@ -64,9 +67,19 @@ def test_empty_variables_count_as_unset():
 
 @each_setting
 def test_each_setting_is_read_from_its_variable(name):
-    value = 7 if name in NUMBERS else "seven"
-    settings = Settings.from_environment(environment={f"GPT2_{name.upper()}": str(value)})
+    text, value = ("7", 7) if name in NUMBERS else ("seven", "seven")
+    if name in SWITCHES:
+        text, value = "off", False
+    settings = Settings.from_environment(environment={f"GPT2_{name.upper()}": text})
     assert getattr(settings, name) == value
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("value", ["1", "yes", "ON", " off"])
+def test_an_invalid_switch_is_a_sentence_that_names_the_variable(name, value):
+    with pytest.raises(SettingError) as caught:
+        Settings.from_environment(environment={f"GPT2_{name.upper()}": value})
+    assert str(caught.value) == f"GPT2_{name.upper()} is {value!r}; it must be on or off."
 
 
 def test_only_the_fields_asked_for_are_read():
