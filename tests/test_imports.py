@@ -40,7 +40,7 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes"},
-    {"assets", "sse", "snippets", "formatting", "links"},
+    {"assets", "sse", "snippets", "formatting", "links", "drawing"},
     {"forms", "chips", "services"},
     {"views", "explanation", "request"},
     {"page"},
