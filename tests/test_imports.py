@@ -39,12 +39,21 @@ CORE_ORDER = [
 ]
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
-    {"routes"},
-    {"assets", "sse", "snippets", "formatting", "links", "drawing"},
+    {"routes", "inside", "inside.steps"},
+    {"assets", "sse", "snippets", "formatting", "links", "drawing", "inside.numbers"},
+    {"inside.recordings", "inside.window", "inside.source"},
     {"forms", "chips", "services"},
-    {"views", "explanation", "request"},
-    {"page"},
-    {"error_handlers"},
+    {"inside.query", "inside.labels"},
+    {"views", "explanation", "request", "inside.view"},
+    {"page", "inside.pattern", "inside.steps.step", "inside.steps.common"},
+    {
+        *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
+        *("inside.steps.attention", "inside.steps.layers", "inside.steps.output"),
+    },
+    {"inside.steps.mixing"},
+    {"inside.steps.registry"},
+    {"inside.page"},
+    {"routes.inside_pages", "routes.inside_files"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"},
     {"__init__"},
     {"command"},

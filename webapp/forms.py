@@ -133,14 +133,17 @@ def parse_flag(values: Fields, name: str) -> bool:
     raise InputError(f"The field {name} is {str(value)[:40]!r}; it must be 1, or absent.", name)
 
 
-def parse_kept(values: Fields, hparams: HParams) -> list[int]:
-    """Ids of generated tokens that stay: ``"262,749"``, or a list in JSON. Raises InputError."""
+def parse_kept(values: Fields, hparams: HParams, n_new: int = 1) -> list[int]:
+    """Ids of generated tokens that stay: ``"262,749"``, or a list in JSON. Raises InputError.
+
+    They must leave room for ``n_new`` more tokens in the context.
+    """
     value = values.get("kept") or []
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or not all(map(is_id, parts)):
         raise InputError("Kept tokens must be ids with commas between.", "kept")
     kept = [int(part) for part in parts]
-    if len(kept) >= hparams.n_ctx:
+    if len(kept) + n_new > hparams.n_ctx:
         raise InputError(
             f"{len(kept):,} tokens are kept; the context holds {hparams.n_ctx:,}.",
             "kept",

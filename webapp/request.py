@@ -51,6 +51,16 @@ def submitted_fields() -> dict[str, Any]:
     return fields
 
 
+def query_fields() -> dict[str, str]:
+    """The fields of the address; of one that comes twice the last, that of a pressed button."""
+    return {name: values[-1] for name, values in request.args.lists()}
+
+
+def current_page() -> tuple[str, dict[str, Any]]:
+    """The endpoint that answers, and the variable parts of its address."""
+    return request.endpoint or "", dict(request.view_args or {})
+
+
 def remembered_fields() -> dict[str, Any]:
     """What :func:`submitted_fields` returned for this request; empty before its first call."""
     fields: dict[str, Any] = g.get("submitted_fields", {})

@@ -1,4 +1,4 @@
-"""What every route shares: the model server and the settings of the running app.
+"""What every route shares: model server, settings and recordings of the running app.
 
 ``create_app`` attaches them; routes and the page get them here, so no route spells the keys
 under which Flask keeps them.
@@ -10,11 +10,13 @@ from flask import Flask, current_app
 
 from gpt2core.serving import ModelServer
 from gpt2core.settings import Settings
+from webapp.inside.recordings import Recordings
 
 
 def attach(app: Flask, model_server: ModelServer, settings: Settings) -> None:
-    """Make both available to everything that runs in ``app``'s context."""
+    """Make them available to everything that runs in ``app``'s context."""
     app.extensions["model_server"], app.config["SETTINGS"] = model_server, settings
+    app.extensions["recordings"] = Recordings()
 
 
 def get_model_server() -> ModelServer:
@@ -25,3 +27,8 @@ def get_model_server() -> ModelServer:
 def get_settings() -> Settings:
     """The settings of the current app."""
     return cast(Settings, current_app.config["SETTINGS"])
+
+
+def get_recordings() -> Recordings:
+    """The recorded passes of the current app."""
+    return cast(Recordings, current_app.extensions["recordings"])

@@ -1,0 +1,77 @@
+// What HTML and htmx do not do by themselves on the inside views: light up one token wherever
+// it stands, walk the strip and a table with the arrow keys, keep focus and address after a
+// swap, and say the new selection. Everything works without this file.
+(() => {
+  "use strict";
+  const inside = () => document.getElementById("inside");
+
+  // --- one token, lit everywhere -----------------------------------------------------
+  const light = (at) => {
+    for (const element of inside().querySelectorAll("[data-at]")) {
+      element.classList.toggle("lit", element.dataset.at === at);
+    }
+  };
+  const pointed = ({ target }) => light(target.closest?.("#inside [data-at]")?.dataset.at);
+  document.addEventListener("pointerover", pointed);
+  document.addEventListener("focusin", pointed);
+
+  // --- arrow keys --------------------------------------------------------------------
+  // One stop for Tab in each strip or table of buttons; the arrows move inside it.
+  const ROVING = ".inside-strip, .inside-cells";
+  const stops = (box) => [...box.querySelectorAll("button, a")];
+  const rove = (stop) => {
+    for (const other of stops(stop.closest(ROVING))) other.tabIndex = other === stop ? 0 : -1;
+  };
+  const settle = () => {
+    for (const box of inside().querySelectorAll(ROVING)) {
+      const first = box.querySelector("[aria-current]") ?? stops(box)[0];
+      if (!first) continue;
+      rove(first);
+      // A long text scrolls inside its strip, so that the chosen token is in sight.
+      if (box.scrollHeight > box.clientHeight) box.scrollTop = first.offsetTop - box.clientHeight / 2;
+    }
+  };
+  const move = (box, stop, key) => {
+    const all = stops(box), at = all.indexOf(stop);
+    const row = stop.closest("tr"), column = row && [...row.querySelectorAll("button, a")].indexOf(stop);
+    const inRow = (other) => other && [...other.querySelectorAll("button, a")][column];
+    return {
+      ArrowRight: () => all[at + 1],
+      ArrowLeft: () => all[at - 1],
+      ArrowDown: () => (row ? inRow(row.nextElementSibling) : all[at + 1]),
+      ArrowUp: () => (row ? inRow(row.previousElementSibling) : all[at - 1]),
+      Home: () => all[0],
+      End: () => all.at(-1),
+    }[key]?.();
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") return light(undefined);
+    const stop = document.activeElement, box = stop?.closest?.(ROVING);
+    if (!box || event.ctrlKey || event.altKey || event.metaKey) return;
+    const next = move(box, stop, event.key);
+    if (!next) return;
+    event.preventDefault();
+    rove(next);
+    next.focus();
+  });
+
+  // --- after a swap ------------------------------------------------------------------
+  let focused = null; // what had the focus before a swap, as a selector
+  document.addEventListener("htmx:before:request", () => {
+    const { name, value, tagName } = document.activeElement ?? {};
+    // Where nothing has the focus, new content asked for more; what was pressed still counts.
+    if (name && inside()?.contains(document.activeElement)) {
+      focused = `${tagName}[name="${name}"]${tagName === "BUTTON" ? `[value="${value}"]` : ""}`;
+    }
+  });
+  document.addEventListener("htmx:after:swap", () => {
+    if (!inside()) return;
+    settle();
+    const { link, sentence } = inside().dataset;
+    if (link) history.replaceState(null, "", link);
+    document.getElementById("inside-said").textContent = sentence ?? "";
+    if (focused) inside().querySelector(focused)?.focus({ preventScroll: true });
+    focused = null; // a row that a stream brings later leaves the focus where it is
+  });
+  settle();
+})();

@@ -1,0 +1,153 @@
+"""The inside views in a real Chromium: choosing by keyboard, without scripts, at any width."""
+
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.helpers.web import ROBOT
+
+CAT = "The cat sat on the mat because it"
+MIXED = f"naïve {ROBOT} 日本語 <|endoftext|> " + "=" * 100 + " Once upon a time, there was"
+LONG = "Once upon a time, there was a little girl who had a red ball. " * 6
+PAGES = ["", *(f"/{number}" for number in range(1, 19))]
+
+
+def address(server, page: str, text: str, **fields) -> str:
+    return f"{server.url}/inside{page}?{urlencode({'prompt': text, **fields})}"
+
+
+def chosen(page) -> str:
+    return page.locator(".inside-strip [aria-current]").get_attribute("value")
+
+
+def query(page) -> dict:
+    return {name: values[-1] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def open_all(page) -> None:
+    page.locator("details").evaluate_all("all => all.forEach(e => e.open = true)")
+
+
+class TestChoosing:
+    def test_a_press_on_a_chip_shows_that_token_and_focus_stays_there(self, visit, server):
+        page = visit(address(server, "/9", CAT))
+        page.locator('.inside-strip [value="3"]').click()
+        expect(page.locator("h2").nth(1)).to_have_text("“Ġsat” in layer 0, head 0")
+        assert chosen(page) == "3"
+        expect(page.locator('.inside-strip [value="3"]')).to_be_focused()
+        expect(page.locator("#inside-said")).to_have_text("Token 3, “Ġsat”, of 8; layer 0, head 0.")
+
+    def test_arrow_keys_walk_the_strip_and_enter_chooses(self, visit, server):
+        page = visit(address(server, "/9", CAT))
+        page.locator(".inside-strip [aria-current]").focus()
+        for _ in range(2):
+            page.keyboard.press("ArrowLeft")
+        expect(page.locator('.inside-strip [value="6"]')).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator(".inside-strip [aria-current]")).to_have_attribute("value", "6")
+        expect(page.locator('.inside-strip [value="6"]')).to_be_focused()
+        page.keyboard.press("Home")
+        expect(page.locator('.inside-strip [value="1"]')).to_be_focused()
+
+    def test_the_strip_is_one_stop_for_tab(self, visit, server):
+        page = visit(address(server, "/9", CAT))
+        page.locator(".inside-strip [aria-current]").focus()
+        page.keyboard.press("Tab")
+        expect(page.locator('select[name="layer"]')).to_be_focused()
+
+    def test_layer_and_head_change_at_once_and_the_address_follows(self, visit, server):
+        page = visit(address(server, "/9", CAT))
+        page.locator('select[name="layer"]').select_option("2")
+        expect(page.locator("h2").nth(1)).to_have_text("“Ġit” in layer 2, head 0")
+        page.locator('select[name="head"]').select_option("1")
+        expect(page.locator("h2").nth(1)).to_have_text("“Ġit” in layer 2, head 1")
+        assert query(page) == {"prompt": CAT, "layer": "2", "head": "1"}
+        page.reload()
+        expect(page.locator("h2").nth(1)).to_have_text("“Ġit” in layer 2, head 1")
+
+    def test_pointing_at_a_token_lights_it_wherever_it_stands(self, visit, server):
+        page = visit(address(server, "/9", CAT))
+        page.locator('.inside-strip [value="6"]').hover()
+        lit = page.locator(".inside .lit")
+        expect(lit.first).to_be_visible()
+        assert {e for e in lit.evaluate_all("all => all.map(e => e.dataset.at)")} == {"6"}
+        assert lit.count() == page.locator('.inside [data-at="6"]').count() > 3
+        page.locator("h1").hover()
+        expect(lit).to_have_count(0)
+
+
+class TestWithoutScripts:
+    def test_from_bytes_to_the_drawn_token_by_links_alone(self, visit, server):
+        page = visit(f"{server.url}/inside", java_script_enabled=False)
+        page.get_by_role("link", name="Start with step 1").click()
+        for number in range(2, 19):
+            page.locator('nav.inside-turn a[rel="next"]').click()
+            assert urlsplit(page.url).path == f"/inside/{number}"
+        expect(page.locator("h1")).to_contain_text("Draw, and decode")
+
+    def test_chips_and_lists_are_a_form(self, visit, server):
+        page = visit(address(server, "/9", CAT), java_script_enabled=False)
+        page.locator('select[name="head"]').select_option("2")
+        page.get_by_role("button", name="Show").click()
+        expect(page.locator("h2").nth(1)).to_have_text("“Ġit” in layer 0, head 2")
+        page.locator('.inside-strip [value="2"]').click()
+        expect(page.locator("h2").nth(1)).to_have_text("“Ġcat” in layer 0, head 2")
+
+    def test_another_text_is_typed(self, visit, server):
+        page = visit(f"{server.url}/inside", java_script_enabled=False)
+        page.locator("#inside-text").fill("two\nlines")
+        page.get_by_role("button", name="Look inside").click()
+        assert query(page) == {"prompt": "two\nlines"}
+        expect(page.locator("#inside-text")).to_have_value("two\nlines")
+
+
+@pytest.mark.parametrize("width", [320, 768, 1440])
+@pytest.mark.parametrize("text", [MIXED, LONG], ids=["mixed", "long"])
+def test_nothing_scrolls_sideways(visit, server, width, text):
+    page = visit("about:blank", viewport={"width": width, "height": 900})
+    for path in PAGES:
+        page.goto(address(server, path, text))
+        open_all(page)
+        inner, outer = page.evaluate(
+            "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert inner <= outer, path
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+def test_axe_finds_nothing_in_the_way_of_anyone(visit, server, scheme, width):
+    page = visit(
+        "about:blank",
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        viewport={"width": width, "height": 900},
+    )
+    for path in PAGES:
+        page.goto(address(server, path, MIXED, at=9))
+        open_all(page)
+        results = Axe().run(page)
+        assert results.violations_count == 0, f"{path}: {results.generate_report()}"
+    page.goto(address(server, "/9", LONG))
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    page.goto(f"{server.url}/inside?prompt=&at=x")
+    expect(page.locator("#mend-error-at")).to_be_visible()
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+def test_every_number_of_a_cell_is_read_in_forced_colours(visit, server):
+    page = visit(address(server, "/9", CAT), forced_colors="active")
+    cells = page.locator(".inside-matrix td").all_text_contents()
+    assert len(cells) == 36 and all(float(cell) <= 1 for cell in cells)
+
+
+def test_print_keeps_ink_and_leaves_controls_out(visit, server):
+    page = visit(address(server, "/9", CAT))
+    page.emulate_media(media="print")
+    for name in (".inside-nav", "nav.inside-turn", ".inside-show"):
+        expect(page.locator(name).first).to_be_hidden()
+    cell = page.locator(".inside-matrix .h8").first
+    assert cell.evaluate("e => getComputedStyle(e).printColorAdjust") == "exact"

@@ -1,0 +1,137 @@
+"""What the pages of the inside views share: blueprint, opened view, answer, refusal.
+
+A page opens the view that the address asks for and is answered by :func:`show`: the whole
+page or, for htmx, the part that the next selection replaces. Fields that are not accepted
+give the form again, with each message beside its field and the status 422.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Blueprint, abort, render_template, url_for
+from flask.typing import ResponseReturnValue
+
+from gpt2core.errors import InputError
+from gpt2core.inside.recording import MAX_TOKENS
+from gpt2core.store.loader import Model
+from webapp import drawing, error_handlers, forms
+from webapp.forms import FormErrors
+from webapp.inside import numbers
+from webapp.inside.query import LABELS, Query, parse_query
+from webapp.inside.source import line_of
+from webapp.inside.steps.registry import STEPS
+from webapp.inside.view import View, open_view
+from webapp.links import short_link
+from webapp.request import current_page, query_fields, response_kind
+from webapp.services import get_model_server, get_recordings, get_settings
+
+EXAMPLE = "The cat sat on the mat because it"
+EXAMPLES = (
+    EXAMPLE,
+    "Once upon a time, there was a little girl. Once upon a time, there was a little",
+    "The old king said to his daughter",
+    "naïve café 🤖 日本語",
+)
+SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "seed")
+# The instruments in the order of the navigation: endpoint, name, what it shows.
+INSTRUMENTS: tuple[tuple[str, str, str], ...] = ()
+
+
+def inside_blueprint(name: str) -> Blueprint:
+    """A blueprint whose pages answer 404 where GPT2_INSIDE is off, and refuse with a form."""
+    blueprint = Blueprint(name, __name__)
+    for spell in (numbers.number, numbers.signed, numbers.fixed, numbers.fixed_signed):
+        blueprint.add_app_template_filter(spell, spell.__name__)
+    blueprint.add_app_template_filter(drawing.weight_class, "weight_class")
+    blueprint.add_app_template_global(line_of, "line_of")
+    blueprint.add_app_template_global(inside_link, "inside_link")
+    blueprint.before_request(require_inside)
+    blueprint.register_error_handler(FormErrors, refuse)
+    blueprint.register_error_handler(InputError, lambda error: refuse(as_form_errors(error)))
+    return blueprint
+
+
+def require_inside() -> None:
+    """Answer 404 where the inside views are switched off."""
+    if not get_settings().inside:
+        abort(404)
+
+
+def as_form_errors(error: InputError) -> FormErrors:
+    return FormErrors([error], query_fields())
+
+
+def opened_view(default_layer: int | None = None) -> View:
+    """The view that this address asks for. Raises FormErrors, InputError and Unavailable.
+
+    ``default_layer`` is the layer of an address without one; None is the last.
+    """
+    model = get_model_server().loaded_model()
+    endpoint, arguments = current_page()
+    query = parsed(model, text_values())
+    return open_view(endpoint, arguments, model, query, get_recordings(), default_layer)
+
+
+def parsed(model: Model, values: Mapping[str, Any]) -> Query:
+    return parse_query(values, model.encoder, model.hparams, get_settings().max_chars)
+
+
+def text_values() -> dict[str, str]:
+    """The fields of the address; where it names no text, an example's."""
+    values = query_fields()
+    has_text = {"prompt", "prompt_json", "kept"} & values.keys()
+    return values if has_text else {"prompt": EXAMPLE} | values
+
+
+def inside_link(text: str, n_tokens: int) -> str | None:
+    """The address of the inside views of a text; None where it cannot be looked into."""
+    takes = min(MAX_TOKENS, get_model_server().hparams.n_ctx)
+    if not (get_settings().inside and 1 <= n_tokens <= takes):
+        return None
+    return short_link("inside.overview", prompt=text)
+
+
+def show(template: str, view: View, **context: Any) -> str:
+    """``template`` about ``view``: the whole page, or what htmx puts in place of ``#inside``."""
+    return render_template(
+        template,
+        view=view,
+        partial=response_kind() == "htmx",
+        examples=EXAMPLES,
+        instruments=INSTRUMENTS,
+        steps=STEPS,
+        **{"chooses_layer": True, "chooses_head": True, "borders": drawing.BORDERS} | context,
+    )
+
+
+def refuse(error: FormErrors) -> ResponseReturnValue:
+    """422 with each message beside its field."""
+    if response_kind() == "json":
+        return error_handlers.invalid_form(error)
+    labels = LABELS | {name: forms.LABELS[name] for name in SAMPLING_FIELDS}
+    messages = {
+        problem.field if problem.field in labels else "prompt": str(problem)
+        for problem in reversed(error.errors)
+    }
+    page = render_template(
+        "inside/refused.html",
+        messages=messages,
+        values=error.values,
+        field_labels=labels,
+        has_other_fields=bool(messages.keys() - {"prompt"}),
+        partial=response_kind() == "htmx",
+        examples=EXAMPLES,
+        ending=link_to_ending(error),
+        max_tokens=MAX_TOKENS,
+    )
+    return page, 422
+
+
+def link_to_ending(error: FormErrors) -> str | None:
+    """The address of the last tokens of a text that is too long, as a text of its own."""
+    numbers = error.errors[0].numbers
+    if not {"n_prompt_tokens", "maximum"} <= numbers.keys():
+        return None
+    values = {name: error.values.get(name) for name in ("prompt", "prompt_json", "kept")}
+    ids = parsed(get_model_server().loaded_model(), values).ids[-int(numbers["maximum"]) :]
+    return url_for("inside.overview", kept=",".join(map(str, ids)))

@@ -1,0 +1,162 @@
+"""The fields of an inside view, read and checked: which text, which token, layer and head.
+
+A view is a GET address, so everything it shows is in these fields. ``layer`` and ``head``
+count from 0, as in ``model.py``; ``at`` counts tokens from 1. ``cell`` is layer and head in
+one field, ``"5.7"``, for a button of a table.
+
+Invariants: every bad field is found in one go (FormErrors); whether a number fits this text
+and this model is checked by :func:`gpt2core.inside.document.select`, once there is a
+recording.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gpt2core.errors import InputError
+from gpt2core.hparams import HParams
+from gpt2core.sampling import SamplingParams
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.decoding import replace_surrogates
+from webapp.forms import DEFAULTS, FormErrors, parse_kept, parse_number, parse_prompt
+
+LABELS = {
+    "at": "Token",
+    "layer": "Layer",
+    "head": "Head",
+    "for": "Token id",
+    "against": "Token id",
+    "draw": "Draw",
+    "key": "Key",
+}
+MAX_DIGITS = 9
+# Of the fields that say how a token is drawn: the form's own, with a seed, without which a
+# draw cannot be shown.
+DEFAULT_FIELDS = {**DEFAULTS, "seed": "0"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Query:
+    """Checked fields. None stands for a default that depends on the text.
+
+    ``ids`` are the prompt's tokens and those in ``kept``. ``token`` and ``against`` are the
+    ids of the fields ``for`` and ``against``; ``draw`` counts tokens drawn before this one.
+    ``key`` is the token, counted from 1, whose attention weight is explained.
+    """
+
+    prompt: str
+    kept: tuple[int, ...]
+    ids: tuple[int, ...]
+    at: int | None = None
+    layer: int | None = None
+    head: int | None = None
+    token: int | None = None
+    against: int | None = None
+    draw: int = 0
+    key: int | None = None
+    sampling: SamplingParams = SamplingParams()
+
+    @property
+    def n_prompt(self) -> int:
+        """Number of the prompt's own tokens."""
+        return len(self.ids) - len(self.kept)
+
+
+def parse_query(
+    values: Mapping[str, Any], encoder: Encoder, hparams: HParams, max_chars: int
+) -> Query:
+    """Check every field. Raises FormErrors with all that is wrong."""
+    found: list[InputError] = []
+
+    def checked(check: Callable[..., T], *arguments: Any) -> T | None:
+        try:
+            return check(*arguments)
+        except InputError as error:
+            found.append(error)
+            return None
+
+    prompt = checked(read_prompt, values, max_chars) or ""
+    kept = tuple(checked(parse_kept, values, hparams, 0) or ())
+    numbers = {name: checked(whole, values, name) for name in LABELS}
+    if values.get("cell"):
+        cell = checked(parse_cell, values["cell"])
+        if cell:
+            numbers["layer"], numbers["head"] = cell
+    sampling = checked(parse_sampling, values)
+    if found:
+        raise FormErrors(found, values)
+    prompt, kept = as_typed(prompt, kept, encoder)
+    ids = (*encoder.encode(prompt), *kept)
+    return Query(
+        prompt,
+        kept,
+        ids,
+        numbers["at"],
+        numbers["layer"],
+        numbers["head"],
+        numbers["for"],
+        numbers["against"],
+        numbers["draw"] or 0,
+        numbers["key"],
+        sampling or SamplingParams(),
+    )
+
+
+def read_prompt(values: Mapping[str, Any], max_chars: int) -> str:
+    """The text of ``prompt_json`` or ``prompt``. Raises InputError."""
+    spelled = values.get("prompt_json")
+    if spelled is not None:
+        try:
+            values = {"prompt": json.loads(spelled)}
+        except (TypeError, ValueError, RecursionError):
+            raise InputError(
+                "The field prompt_json must be the prompt as JSON.", "prompt"
+            ) from None
+        return replace_surrogates(parse_prompt(values, max_chars))
+    # A form writes each line end of a text area or hidden field as CR LF.
+    return replace_surrogates(parse_prompt(values, max_chars).replace("\r\n", "\n"))
+
+
+def as_typed(prompt: str, kept: tuple[int, ...], encoder: Encoder) -> tuple[str, tuple[int, ...]]:
+    """``prompt`` and ``kept``; ids alone that are some text's own tokens become that text.
+
+    A link to a text that is too long for an address holds its ids in ``kept``.
+    """
+    if prompt or not kept:
+        return prompt, kept
+    data = b"".join(encoder.token_bytes(id) for id in kept)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return prompt, kept
+    return (text, ()) if tuple(encoder.encode(text)) == kept else (prompt, kept)
+
+
+def whole(values: Mapping[str, Any], name: str) -> int | None:
+    """A field as a whole number, None where it is empty. Raises InputError."""
+    value = values.get(name)
+    text = "" if value is None else str(value).strip()
+    if not text:
+        return None
+    if isinstance(value, bool) or not re.fullmatch(rf"-?[0-9]{{1,{MAX_DIGITS}}}", text):
+        raise InputError(f"{LABELS[name]} is {text[:40]!r}; it must be a whole number.", name)
+    return int(text)
+
+
+def parse_cell(value: Any) -> tuple[int, int]:
+    """``"5.7"``, a table's cell, as layer and head. Raises InputError."""
+    if not re.fullmatch(rf"[0-9]{{1,{MAX_DIGITS}}}\.[0-9]{{1,{MAX_DIGITS}}}", str(value)):
+        raise InputError(f"Head is {str(value)[:40]!r}; it must be layer.head, as in 5.7.", "head")
+    layer, head = str(value).split(".")
+    return int(layer), int(head)
+
+
+def parse_sampling(values: Mapping[str, Any]) -> SamplingParams:
+    """Temperature, top-k, top-p and seed, as the page's own form has them. Raises InputError."""
+    given = {name: values.get(name) or default for name, default in DEFAULT_FIELDS.items()}
+    temperature, top_p = (parse_number(given, name, float) for name in ("temperature", "top_p"))
+    top_k, seed = (parse_number(given, name, int) for name in ("top_k", "seed"))
+    return SamplingParams(temperature or 0.0, top_k or 0, top_p or 0.0, seed)

@@ -1,0 +1,101 @@
+"""Recorded passes of this process: one is made at a time, a few are kept.
+
+A recording takes the CPU from the sequences that the engine decodes, so at most one runs in
+a process; a request that waits longer than ``PATIENCE`` is answered with 503. The cache only
+saves time: a recording depends on the model and the ids alone, so every process gives the
+same answer, with a warm cache or a cold one.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from gpt2core.engine.events import Unavailable
+from gpt2core.inside.recorder import Trace
+from gpt2core.inside.recording import (
+    Block,
+    Recording,
+    check_ids,
+    record_pass,
+    replay_block,
+    replay_unembed,
+)
+from gpt2core.store.loader import Model
+
+PATIENCE = 5.0  # seconds that a request waits while another text is recorded
+MAX_BYTES = 64 * 2**20  # of the recordings that are kept
+Key = tuple[str, tuple[int, ...]]
+T = TypeVar("T")
+
+
+class Recordings:
+    """Records texts, one at a time, and keeps the newest within ``max_bytes``."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES, patience: float = PATIENCE):
+        self.max_bytes, self.patience = max_bytes, patience
+        self._running = threading.Lock()
+        self._kept: OrderedDict[Key, Recording] = OrderedDict()  # least recently used first
+        self._kept_lock = threading.Lock()
+
+    def get(self, model: Model, ids: Sequence[int]) -> Recording:
+        """The recorded pass of ``model`` over ``ids``.
+
+        Raises InputError for ids that cannot be recorded, Unavailable where another text is
+        being recorded for longer than the patience.
+        """
+        check_ids(ids, model.hparams.n_vocab, model.hparams.n_ctx)
+        key = (model.name, tuple(ids))
+        if found := self._find(key):
+            return found
+        with self._turn():
+            found = self._find(key)  # the request before this one may have recorded it
+            if not found:
+                found = record_pass(ids, model.params, model.hparams.n_head)
+                self._keep(key, found)
+        return found
+
+    def replay_block(self, recording: Recording, layer: int) -> Block:
+        """All values of one layer. Raises Unavailable, as :meth:`get` does."""
+        return self._in_turn(lambda: replay_block(recording, layer))
+
+    def replay_unembed(self, recording: Recording) -> Trace:
+        """All values of the end of the pass. Raises Unavailable, as :meth:`get` does."""
+        return self._in_turn(lambda: replay_unembed(recording))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the recordings that are kept."""
+        with self._kept_lock:
+            return sum(recording.nbytes for recording in self._kept.values())
+
+    def _in_turn(self, replay: Callable[[], T]) -> T:
+        with self._turn():
+            return replay()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._running.acquire(timeout=self.patience):
+            raise Unavailable(
+                "Another text is being looked into; try again in a moment.", retry_after=5
+            )
+        try:
+            yield
+        finally:
+            self._running.release()
+
+    def _find(self, key: Key) -> Recording | None:
+        with self._kept_lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _keep(self, key: Key, recording: Recording) -> None:
+        """Keep ``recording``; the least recently used go until all fit."""
+        with self._kept_lock:
+            self._kept[key] = recording
+            total = sum(kept.nbytes for kept in self._kept.values())
+            while total > self.max_bytes:
+                _, dropped = self._kept.popitem(last=False)
+                total -= dropped.nbytes

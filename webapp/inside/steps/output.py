@@ -1,0 +1,251 @@
+"""Steps 16 to 18: logits, what the controls leave of them, and the draw."""
+
+import inspect
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpt2core import sampling
+from gpt2core.inside.funnel import Funnel, funnel
+from gpt2core.sampling import N_CANDIDATES, log_softmax, most_likely
+from webapp.inside import numbers
+from webapp.inside.labels import Piece
+from webapp.inside.source import listing
+from webapp.inside.steps.common import agrees, choice_of, program
+from webapp.inside.steps.step import Check, Content, Glance, Program, Step
+from webapp.inside.view import View
+
+N_KEPT = 12  # tokens of the funnel's end that are named
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token of the vocabulary as the next one."""
+
+    piece: Piece
+    logit: float
+    probability: float
+
+
+def candidates(view: View) -> list[Candidate]:
+    """The likeliest next tokens, likeliest first."""
+    logits = view.recording.logits(view.position)
+    probabilities = np.exp(log_softmax(logits))
+    return [
+        Candidate(view.piece(id), float(logits[id]), float(probabilities[id]))
+        for id in most_likely(logits, N_CANDIDATES)
+    ]
+
+
+def logits_glance(view: View) -> Glance:
+    best = candidates(view)[0]
+    name = best.piece.piece
+    dimensions = (view.recording.n_tokens, view.recording.n_vocab)
+    return Glance("logits", dimensions, f"“{name}” is likeliest, {best.probability:.1%}")
+
+
+def logits(view: View) -> Content:
+    p, found = view.position, candidates(view)
+    row = view.ending.array("gpt2.unembed.x")[p].astype(np.float64)  # [n_embd]
+    best = found[0]
+    wte = view.model.params["wte"][best.piece.id].astype(np.float64)
+    made = float(view.ending.array("gpt2.unembed.return")[p, best.piece.id])
+    off = abs(float(row @ wte) - made)
+    return Content(
+        listings=(listing("unembed", "gpt2.unembed", ["return"], view.ending, choice_of(view)),),
+        picture={"candidates": found, "n_vocab": view.recording.n_vocab},
+        checks=(
+            Check(
+                f"The normed row times wte[{best.piece.id}] is {numbers.number(float(row @ wte))}; "
+                f"the logit that the line made is {numbers.number(made)}.",
+                agrees(off, np.array([made])),
+            ),
+        ),
+        program=Program(
+            program(
+                view,
+                ("unembed",),
+                [
+                    'logits = unembed(x, params["wte"], params["ln_f"])',
+                    f"best = logits[{p}].argmax()",
+                    f'print(best, f"{{logits[{p}, best]:.3f}}")',
+                ],
+                view.recording.n_layer,
+            ),
+            f"{best.piece.id} {best.logit:.3f}",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One of the tokens that a draw can give: its place on the line from 0 to 1."""
+
+    piece: Piece
+    before: float
+    probability: float
+    start: float
+    end: float
+    drawn: bool
+
+
+def funnel_of(view: View) -> Funnel:
+    """The draw after the chosen token, with the fields' temperature, top-k, top-p and seed."""
+    return funnel(view.recording.logits(view.position), view.query.sampling, view.query.draw)
+
+
+def kept_tokens(view: View, found: Funnel) -> list[Kept]:
+    """The likeliest of the kept tokens, and the drawn one wherever it is."""
+    order = np.argsort(-found.probabilities, kind="stable")[:N_KEPT].tolist()
+    if found.drawn not in order:
+        order.append(found.drawn)
+    return [
+        Kept(
+            view.piece(found.ids[i]),
+            float(found.before[i]),
+            float(found.probabilities[i]),
+            float(found.starts[i]),
+            float(found.ends[i]),
+            i == found.drawn,
+        )
+        for i in order
+    ]
+
+
+def source_of(*functions: object) -> str:
+    """The source of functions that are not recorded, without their docstrings."""
+    parts = []
+    for function in functions:
+        source = inspect.getsource(function)  # type: ignore[arg-type]
+        parts.append(source.replace(f'    """{function.__doc__}"""\n', ""))
+    return "\n\n".join(parts)
+
+
+def cuts_glance(view: View) -> Glance:
+    found = funnel_of(view)
+    return Glance("ids", (len(found.ids),), f"{len(found.ids):,} tokens are left to draw from")
+
+
+def cuts(view: View) -> Content:
+    found, chosen = funnel_of(view), view.query.sampling
+    total = float(found.probabilities.sum(dtype=np.float64))
+    start = float(found.starts[0])
+    code = program(
+        view,
+        ("gpt2",),
+        [
+            "from gpt2core.sampling import SamplingParams, distribution",
+            "",
+            f"logits = gpt2(ids, **params, n_head=n_head)[{view.position}]",
+            f"sampling = {chosen!r}",
+            "left, probabilities = distribution(logits, sampling)",
+            'print(len(left), f"{probabilities.max():.4f}")',
+        ],
+        None,
+    )
+    return Content(
+        picture={
+            "funnel": found,
+            "kept": kept_tokens(view, found),
+            "n_others": len(found.ids) - N_KEPT,
+            "sampling": chosen,
+            "source": source_of(sampling.distribution),
+        },
+        checks=(
+            Check(
+                f"The {len(found.ids):,} probabilities that are left add up to {total:.6f}, and "
+                f"lie end to end from {numbers.number(start)} to {float(found.ends[-1]):.0f}.",
+                abs(total - 1) < 1e-4 and found.ends[-1] == 1,
+            ),
+        ),
+        program=Program(code, f"{len(found.ids)} {float(found.probabilities.max()):.4f}"),
+    )
+
+
+def draw_glance(view: View) -> Glance:
+    found = funnel_of(view)
+    piece = view.piece(found.token).piece
+    return Glance("id", (), f"{found.number:.4f} fell on “{piece}”")
+
+
+def draw_content(view: View) -> Content:
+    found, chosen = funnel_of(view), view.query.sampling
+    start, end = float(found.starts[found.drawn]), float(found.ends[found.drawn])
+    n_drawn = view.query.draw
+    code = program(
+        view,
+        ("gpt2",),
+        [
+            "from gpt2core.sampling import SamplingParams, distribution, draw",
+            "",
+            f"logits = gpt2(ids, **params, n_head=n_head)[{view.position}]",
+            f"sampling = {chosen!r}",
+            "random = sampling.generator()",
+            *([f"random.random({n_drawn})  # drawn for earlier tokens"] if n_drawn else []),
+            "id = draw(*distribution(logits, sampling), random)",
+            "print(id, repr(model.encoder.decode([id])))",
+        ],
+        None,
+    )
+    return Content(
+        picture={
+            "funnel": found,
+            "kept": kept_tokens(view, found),
+            "drawn": view.piece(found.token),
+            "start": start,
+            "end": end,
+            "n_drawn": n_drawn,
+            "sampling": chosen,
+            "is_last": view.position == view.recording.n_tokens - 1,
+            "source": source_of(sampling.draw, sampling.index_at),
+        },
+        checks=(
+            Check(
+                f"{start:.4f} ≤ {found.number:.4f} < {end:.4f}.",
+                start <= found.number < end,
+            ),
+        ),
+        program=Program(code, f"{found.token} {view.model.encoder.decode([found.token])!r}"),
+    )
+
+
+LOGITS = Step(
+    16,
+    "logits",
+    "Logits: a score for every token",
+    "The normed vector is multiplied with every row of wte: the better the two agree, the higher "
+    "that token’s score.",
+    "The matrix that gave each token its first vector also reads the answer. So the model’s work, "
+    "seen from far away, is turning the vector of this token into that of the next.",
+    logits_glance,
+    logits,
+    marks=("unembed.return",),
+    chooses_layer=False,
+    chooses_head=False,
+)
+CUTS = Step(
+    17,
+    "cuts",
+    "Temperature, top-k, top-p",
+    "The scores are divided by the temperature and become probabilities; then the unlikely tokens "
+    "are cut off.",
+    "A temperature under 1 makes the likely likelier. Top-k and top-p cut the long tail: tens of "
+    "thousands of tokens are nearly impossible one by one, but together they would be drawn often.",
+    cuts_glance,
+    cuts,
+    chooses_layer=False,
+    chooses_head=False,
+)
+DRAW = Step(
+    18,
+    "draw",
+    "Draw, and decode",
+    "The tokens that are left are laid end to end on a line from 0 to 1; one random number falls "
+    "on one of them, and its bytes go to the end of the text.",
+    "This is the only chance in all of it: the same seed gives the same number, and so the same "
+    "token. Then the text, one token longer, begins again at step 4.",
+    draw_glance,
+    draw_content,
+    chooses_layer=False,
+    chooses_head=False,
+)
