@@ -2,7 +2,7 @@
 
 ``decode`` one sequence, ``batch`` several, ``prefill`` a long prompt, ``server`` all of
 it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes,
-``inside`` what the inside views compute.
+``inside`` what the inside views compute, ``views`` the same through HTTP.
 ``--shape`` draws seeded random weights; nothing is downloaded. Peers that are not
 installed are left out (``requirements-bench.txt`` has them); one that writes other texts
 is not timed.
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import inside, memory, server, shapes, tokenizers
+from bench import inside, memory, server, shapes, tokenizers, views
 from bench.arena import Arena, Result, installed
 from bench.child import ProcessEnded
 from bench.peers import PEERS
@@ -187,6 +187,15 @@ def look_inside(args) -> list[dict]:
     return inside.measure(args.directory, ids, args.rounds)
 
 
+def look_inside_over_http(args) -> list[dict]:
+    """Views of new texts, and eight readers with and without them."""
+    shape = shapes.SHAPES[args.shape]
+    shapes.write_model(args.directory, shape)
+    with server.running(args.directory, args.threads, views.N_READERS) as port:
+        n_ids = args.prompt_tokens or 64
+        return views.measure(port, shape.n_vocab, n_ids, args.n_tokens, args.rounds)
+
+
 def print_table(rows: list[dict]) -> None:
     """Rows as a Markdown table."""
     print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
@@ -214,6 +223,7 @@ COMMANDS = {
     "tokenizer": tokenizer,
     "memory": weigh,
     "inside": look_inside,
+    "views": look_inside_over_http,
 }
 
 if __name__ == "__main__":

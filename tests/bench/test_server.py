@@ -1,6 +1,7 @@
 """The benchmark of the served page counts tokens, whatever the markup around them."""
 
 from bench import server as bench
+from bench import views
 from tests.helpers.web import HTMX, ROBOT
 
 
@@ -22,3 +23,9 @@ def test_tokens_are_counted_from_data_and_not_from_markup():
 def test_the_rate_is_that_of_all_clients(slow_server):
     assert HTMX.items() <= bench.FORM.items()  # the stream that browsers receive
     assert 0 < bench.rate(slow_server.port, 2, 5)
+
+
+def test_views_are_timed_and_streams_counted_beside_them(slow_server):
+    rows = views.measure(slow_server.port, 50_257, 8, n_tokens=30, rounds=1)
+    assert [row["unit"] for row in rows] == ["ms", "ms", "tokens/s", "tokens/s"]
+    assert all(row["median"] > 0 for row in rows)
