@@ -1,5 +1,6 @@
 """The inside views in a real Chromium: choosing by keyboard, without scripts, at any width."""
 
+import re
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
@@ -63,6 +64,7 @@ class TestChoosing:
         expect(page.locator("h2").nth(1)).to_have_text("“Ġit” in layer 2, head 0")
         page.locator('select[name="head"]').select_option("1")
         expect(page.locator("h2").nth(1)).to_have_text("“Ġit” in layer 2, head 1")
+        expect(page).to_have_url(re.compile("head=1"))
         assert query(page) == {"prompt": CAT, "layer": "2", "head": "1"}
         page.reload()
         expect(page.locator("h2").nth(1)).to_have_text("“Ġit” in layer 2, head 1")
@@ -76,6 +78,19 @@ class TestChoosing:
         assert lit.count() == page.locator('.inside [data-at="6"]').count() > 3
         page.locator("h1").hover()
         expect(lit).to_have_count(0)
+
+    def test_a_refusal_leaves_the_view_and_says_why(self, visit, server, complaints):
+        complaints.append(re.compile("503"))
+        page = visit(address(server, "/9", CAT))
+        busy = '<p class="problem" role="alert">Another text is being looked into.</p>'
+        page.route("**/inside/9*", lambda route: route.fulfill(status=503, body=busy))
+        page.locator('.inside-strip [value="3"]').click()
+        expect(page.get_by_role("alert")).to_have_text("Another text is being looked into.")
+        expect(page.locator("h2").nth(1)).to_have_text("“Ġit” in layer 0, head 0")
+        page.unroute("**/inside/9*")
+        page.locator('.inside-strip [value="3"]').click()
+        expect(page.locator("h2").nth(1)).to_have_text("“Ġsat” in layer 0, head 0")
+        expect(page.get_by_role("alert")).to_have_count(0)
 
 
 class TestWithoutScripts:
@@ -140,7 +155,7 @@ def test_axe_finds_nothing_in_the_way_of_anyone(visit, server, scheme, width):
 
 def test_every_number_of_a_cell_is_read_in_forced_colours(visit, server):
     page = visit(address(server, "/9", CAT), forced_colors="active")
-    cells = page.locator(".inside-matrix td").all_text_contents()
+    cells = page.locator(".inside-matrix tbody td").all_text_contents()
     assert len(cells) == 36 and all(float(cell) <= 1 for cell in cells)
 
 
