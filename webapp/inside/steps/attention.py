@@ -294,8 +294,8 @@ QKV = Step(
     "Three new vectors are made of each token’s normed row, for each head: a query, a key and a "
     "value.",
     "Tokens exchange information here, and only here. The query says what a token looks for, the "
-    "key what another one offers, the value what it gives if it is looked at; each head learned "
-    "three matrices of its own for that.",
+    "key what another one offers, the value what it gives if it is looked at. A head is one set "
+    "of learned matrices for these three; all heads of a layer work side by side.",
     qkv_glance,
     qkv,
     marks=("mha.q",),
@@ -335,4 +335,5 @@ SOFTMAX = Step(
     softmax_glance,
     softmax,
     marks=("attention.weights", "softmax.e", "softmax.return"),
+    related=("instruments.heads_page",),
 )

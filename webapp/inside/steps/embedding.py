@@ -62,8 +62,8 @@ EMBEDDING = Step(
     "Each id picks a row of the matrix wte; each place in the text picks a row of wpe; the two "
     "rows are added.",
     "A network computes with vectors, not with numbers on a list: tokens that are used alike "
-    "have rows that point the same way. The position is added because everything that follows "
-    "would otherwise see a bag of tokens without order.",
+    "have rows that point the same way, and without the position a text would be a bag of tokens. "
+    "The sum is the beginning of the token’s residual stream, to which every layer will add.",
     glance,
     content,
     marks=("gpt2.x",),

@@ -196,5 +196,6 @@ LAYERS = Step(
     layers_glance,
     layers,
     marks=("gpt2.x[1]",),
+    related=("instruments.lens_page", "instruments.attribution_page"),
     chooses_head=False,
 )

@@ -220,6 +220,7 @@ LOGITS = Step(
     logits_glance,
     logits,
     marks=("unembed.return",),
+    related=("instruments.attribution_page",),
     chooses_layer=False,
     chooses_head=False,
 )
@@ -246,6 +247,7 @@ DRAW = Step(
     "token. Then the text, one token longer, begins again at step 4.",
     draw_glance,
     draw_content,
+    related=("instruments.sampling_page",),
     chooses_layer=False,
     chooses_head=False,
 )

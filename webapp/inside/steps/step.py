@@ -63,7 +63,8 @@ class Step:
 
     ``sentence`` says what happens, ``why`` why it is done. ``marks`` are the addresses of the
     lines of ``model.py`` that it is about; ``chooses_layer`` and ``chooses_head`` say whether
-    these make a difference to it. ``glance`` needs no replay, so the map can call all of them.
+    these make a difference to it. ``related`` are the endpoints of instruments that go on
+    from here. ``glance`` needs no replay, so the map can call all of them.
     """
 
     number: int
@@ -74,5 +75,6 @@ class Step:
     glance: Callable[[View], Glance]
     content: Callable[[View], Content]
     marks: tuple[str, ...] = ()
+    related: tuple[str, ...] = ()
     chooses_layer: bool = True
     chooses_head: bool = True
