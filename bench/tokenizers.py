@@ -10,7 +10,8 @@ from pathlib import Path
 import regex
 
 from gpt2core.tokenizer.alphabet import byte_alphabet
-from gpt2core.tokenizer.bpe import ENDOFTEXT, SPLIT_PATTERN, Encoder
+from gpt2core.tokenizer.bpe import ENDOFTEXT, Encoder
+from gpt2core.tokenizer.pattern import SPLIT_PATTERN
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 
 

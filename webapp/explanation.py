@@ -15,8 +15,9 @@ from functools import cached_property
 from gpt2core.continuation import text_tokens
 from gpt2core.errors import InputError
 from gpt2core.tokenizer.alphabet import byte_alphabet
-from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES, SPLIT_PATTERN, Encoder, PatternAlternative
+from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.explain import MergeStep, PreToken, explain_encoding
+from gpt2core.tokenizer.pattern import SPLIT_ALTERNATIVES, SPLIT_PATTERN, PatternAlternative
 from webapp.chips import CHARACTER_NAMES, VISIBLE_CHARACTERS, TokenChip, make_chip
 
 MAX_CHARS = 10_000  # characters of a text

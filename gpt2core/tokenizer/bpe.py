@@ -26,7 +26,6 @@ alphabet, the split pattern and the files.
 
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -35,55 +34,10 @@ import regex
 from gpt2core.errors import InputError, ModelFileError
 from gpt2core.tokenizer.alphabet import byte_alphabet
 from gpt2core.tokenizer.decoding import is_utf8, replace_surrogates
+from gpt2core.tokenizer.pattern import SPLIT_PATTERN
 
 ENDOFTEXT = "<|endoftext|>"
 
-
-@dataclass(frozen=True)
-class PatternAlternative:
-    """One alternative of the split pattern: its name, its regex, what it matches in words."""
-
-    name: str
-    pattern: str
-    description: str
-
-
-# The text is split into pre-tokens before any merge, and no merge crosses a split. The
-# alternatives are tried in this order; the first that matches takes as much as it can.
-# Trap: "letters" and "digits" take the space before them, so " all" and "all" differ.
-SPLIT_ALTERNATIVES = (
-    PatternAlternative(
-        "contraction",
-        r"'s|'t|'re|'ve|'m|'ll|'d",
-        "the end of an English contraction, in small letters and with a straight apostrophe",
-    ),
-    PatternAlternative(
-        "letters", r" ?\p{L}+", "letters of any script, with one space before them if any"
-    ),
-    PatternAlternative(
-        "digits", r" ?\p{N}+", "digits and other numerals, with one space before them if any"
-    ),
-    PatternAlternative(
-        "signs",
-        r" ?[^\s\p{L}\p{N}]+",
-        "anything that is no letter, digit or white space: punctuation, symbols, emoji, "
-        "combining marks; with one space before it if any",
-    ),
-    PatternAlternative(
-        "spare white space",
-        r"\s+(?!\S)",
-        "white space at the end of the text; before a word, all but the last one, which is "
-        "left for the word",
-    ),
-    PatternAlternative(
-        "last white space",
-        r"\s+",
-        "the one white space left before a word that cannot take it, such as a newline",
-    ),
-)
-SPLIT_PATTERN = regex.compile("|".join(one.pattern for one in SPLIT_ALTERNATIVES))
-# The same pattern with a group around each alternative, which shows the one that matched.
-SPLIT_PATTERN_IN_GROUPS = regex.compile("|".join(f"({one.pattern})" for one in SPLIT_ALTERNATIVES))
 
 CACHE_SIZE = 32_768  # pre-tokens cached with their ids, beyond the vocabulary itself
 LONG_PRE_TOKEN = 48  # symbols; from this length on the heap is faster than scanning

@@ -9,14 +9,13 @@ Invariant: the ids are those of ``encode``, because :func:`explain_encoding` run
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpt2core.tokenizer.bpe import (
+from gpt2core.tokenizer.bpe import Encoder, Merge
+from gpt2core.tokenizer.decoding import replace_surrogates
+from gpt2core.tokenizer.pattern import (
     SPLIT_ALTERNATIVES,
     SPLIT_PATTERN_IN_GROUPS,
-    Encoder,
-    Merge,
     PatternAlternative,
 )
-from gpt2core.tokenizer.decoding import replace_surrogates
 
 
 @dataclass(frozen=True)

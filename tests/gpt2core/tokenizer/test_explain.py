@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 
 from gpt2core.tokenizer.alphabet import byte_alphabet
-from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES, SPLIT_PATTERN, Encoder
+from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
 from gpt2core.tokenizer.explain import explain_encoding
+from gpt2core.tokenizer.pattern import SPLIT_ALTERNATIVES, SPLIT_PATTERN
 from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.texts import ANY_TEXT, CAPES, CAPES_IDS, TRICKY_TEXT, every_golden
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2core.tokenizer.bpe import SPLIT_ALTERNATIVES
+from gpt2core.tokenizer.pattern import SPLIT_ALTERNATIVES
 from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.texts import TRICKY_TEXT
 from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, JSON, ROBOT, parse, textarea_value
