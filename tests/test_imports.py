@@ -26,13 +26,19 @@ CORE_ORDER = [
     {"inside.attribution", "inside.lens"},
     {"inside.document", "inside.heads"},
     {"inside.report"},
-    {"tokenizer.alphabet", "tokenizer.decoding", "store.folder", "store.weights"},
+    {"tokenizer.alphabet", "tokenizer.decoding", "tokenizer.pattern", "store.folder"},
+    {"tokenizer.added"},
+    {"store.weights", "tokenizer.bpe", "tokenizer.json_settings"},
+    {"tokenizer.explain", "tokenizer.vocabulary", "tokenizer.added_table"},
+    {"tokenizer.tokenizer_json"},
+    {"tokenizer.folder"},
     {"engine.blas", "engine.sequence", "engine.layout"},
-    {"store.verify", "store.checkpoint", "tokenizer.bpe", "terminal", "engine.events"},
+    {"store.verify", "store.checkpoint", "terminal", "engine.events"},
     {"engine.engine", "engine.policy"},
-    {"continuation", "store.download", "tokenizer.explain", "tokenizer.vocabulary"},
+    {"continuation", "store.download"},
     {"generate", "store.loader", "engine.scheduler"},
-    {"inside.command", "store.preparation", "cli_models"},
+    {"inside.command", "store.preparation"},
+    {"cli_models"},
     {"serving"},
     {"cli"},
     {"__init__", "__main__"},  # the public names, the command line's entry
@@ -73,7 +79,11 @@ NEVER = {
     "engine.policy": BESIDE_THE_ENGINE | {"engine.engine", "engine.layout", "engine.team"},
 }
 # Third-party packages of gpt2core that only one module may import, lazily or not.
-ONLY_IN = {"tensorflow": "store.checkpoint", "requests": "store.download", "regex": "tokenizer.bpe"}
+ONLY_IN = {
+    "tensorflow": "store.checkpoint",
+    "requests": "store.download",
+    "regex": "tokenizer.pattern",
+}
 FOREIGN_TO_CORE = {"webapp", "flask", "werkzeug", "jinja2", "htmx_flask", "django", "gunicorn"}
 # What may be loaded by importing a module alone, beside the standard library.
 LOADED_BY = {
@@ -210,7 +220,7 @@ def test_an_import_from_above_is_noticed(module, source, found):
         ("store.loader", "from tensorflow.train import load_checkpoint", {"tensorflow"}),
         ("store.checkpoint", "import tensorflow", set()),
         ("tokenizer.bpe", "import requests.adapters", {"requests"}),
-        ("tokenizer.bpe", "import regex", set()),
+        ("tokenizer.pattern", "import regex", set()),
     ],
 )
 def test_a_misplaced_package_is_noticed(module, source, found):

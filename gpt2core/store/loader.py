@@ -34,7 +34,8 @@ from gpt2core.store.folder import (
 )
 from gpt2core.store.weights import load_params
 from gpt2core.tokenizer.bpe import Encoder
-from gpt2core.tokenizer.vocabulary import default_encoder, encoder_from_directory
+from gpt2core.tokenizer.folder import encoder_from_directory
+from gpt2core.tokenizer.vocabulary import default_encoder
 
 DEMO_NAME = "demo"
 DEMO_DIRECTORY = Path(__file__).parents[1] / "demo"

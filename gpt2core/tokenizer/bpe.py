@@ -16,9 +16,13 @@ Trap: a token is a sequence of bytes, not of characters. An emoji is often three
 none of which is text by itself. :meth:`Encoder.decode` therefore joins all bytes before it
 decodes them, and a stream goes through :class:`gpt2core.tokenizer.decoding.StreamDecoder`.
 
-Invariants: ``decode(encode(text)) == text`` for every text that UTF-8 can encode; a lone
-surrogate, which it cannot, becomes U+FFFD. ``encode`` never fails. The cache of
-pre-tokens holds at most ``CACHE_SIZE`` entries beyond the vocabulary.
+A folder's tokenizer may add to this: tokens of its own, which are found in the text first,
+and the few :class:`Rules` beside them.
+
+Invariants: ``decode(encode(text)) == text`` for every text that UTF-8 can encode, unless
+the rules add a space or a first token, or let a token take the white space beside it; a
+lone surrogate becomes U+FFFD. ``encode`` never fails. A pre-token's ids are what its merges
+make, never the id of a piece looked up. The cache holds at most ``CACHE_SIZE`` pre-tokens.
 
 Sources: Sennrich et al. (2016) for BPE; OpenAI's released ``encoder.py`` for the byte
 alphabet, the split pattern and the files.
@@ -29,19 +33,22 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import regex
-
 from gpt2core.errors import InputError, ModelFileError
+from gpt2core.tokenizer.added import AddedToken, AddedTokens, Part, Rules
 from gpt2core.tokenizer.alphabet import byte_alphabet
-from gpt2core.tokenizer.decoding import is_utf8, replace_surrogates
+from gpt2core.tokenizer.decoding import replace_surrogates, token_spans
 from gpt2core.tokenizer.pattern import SPLIT_PATTERN
 
 ENDOFTEXT = "<|endoftext|>"
 
 
-CACHE_SIZE = 32_768  # pre-tokens cached with their ids, beyond the vocabulary itself
+CACHE_SIZE = 65_536  # pre-tokens cached with their ids
 LONG_PRE_TOKEN = 48  # symbols; from this length on the heap is faster than scanning
 REMOVED = -1  # in place of an id that was merged into the one before it
+
+
+class VocabularyError(ModelFileError):
+    """Pieces, ids and merges that do not belong together."""
 
 
 class Merge(NamedTuple):
@@ -63,73 +70,87 @@ def build_vocabulary(merges: Iterable[tuple[str, str]]) -> dict[str, int]:
     return {piece: token_id for token_id, piece in enumerate(pieces)}
 
 
+class Token(NamedTuple):
+    """A token of a text: its id and the characters ``text[start:end]`` it stands for.
+
+    Two tokens that share a character have overlapping spans. A token without a character
+    in the text, such as one that precedes every text, has an empty span.
+    """
+
+    id: int
+    start: int
+    end: int
+
+
 class Encoder:
     """A byte-level BPE tokenizer over one vocabulary.
 
     ``encoder`` maps piece -> id, ``decoder`` id -> piece, ``merge_ranks`` a pair of ids to
-    the rank of the merge that joins it. Threads may share one.
+    the rank of the merge that joins it. The piece of an added token is its content.
+    Threads may share one.
     """
 
     def __init__(
-        self, merges: Sequence[tuple[str, str]], encoder: dict[str, int] | None = None
+        self,
+        merges: Sequence[tuple[str, str]],
+        encoder: dict[str, int] | None = None,
+        rules: Rules | None = None,
     ) -> None:
         """``encoder`` is the table of an ``encoder.json``; without it, ids follow from merges.
 
-        Raises ModelFileError if the two do not belong together.
+        Without ``rules``, ``<|endoftext|>`` is the only added token, if it is in the table.
+        Raises VocabularyError if the three do not belong together.
         """
-        # Every piece has an id.
-        self.encoder = build_vocabulary(merges) if encoder is None else encoder
+        vocabulary = build_vocabulary(merges) if encoder is None else encoder
+        self.rules = rules = default_rules(vocabulary) if rules is None else rules
+        added = {token.content: token.id for token in rules.added_tokens}
+        self.encoder = vocabulary | added
         check_ids(self.encoder)
         self.decoder = {token_id: piece for piece, token_id in self.encoder.items()}
 
         # Each byte starts as a token of its own, and each merge joins two tokens into one.
         symbols = byte_alphabet()
         try:
-            self._byte_ids = [self.encoder[symbols[byte]] for byte in range(256)]
-            pairs = [(self.encoder[left], self.encoder[right]) for left, right in merges]
-            self._merged_ids = [self.encoder[left + right] for left, right in merges]
+            self._byte_ids = [vocabulary[symbols[byte]] for byte in range(256)]
+            pairs = [(vocabulary[left], vocabulary[right]) for left, right in merges]
+            self._merged_ids = [vocabulary[left + right] for left, right in merges]
         except KeyError as error:
-            raise ModelFileError(
-                f"encoder.json and vocab.bpe do not belong together: no id for {error}."
+            raise VocabularyError(
+                f"the vocabulary has no id for {error}, which its merges need."
             ) from error
         # The rank of a merge is its line in vocab.bpe, counted from 0.
         self.merge_ranks = {pair: rank for rank, pair in enumerate(pairs)}
         self._rank_of_id = {token_id: rank for rank, token_id in enumerate(self._merged_ids)}
 
-        # A special token stands for its name, every other token for the bytes of its symbols.
+        # An added token stands for its content, every other token for the bytes of its symbols.
         byte_of = {symbol: byte for byte, symbol in symbols.items()}
-        self.special_tokens = {
-            piece: token_id
-            for piece, token_id in self.encoder.items()
-            if piece == ENDOFTEXT or not byte_of.keys() >= set(piece)
-        }
         self._bytes = {
-            token_id: piece.encode()
-            if piece in self.special_tokens
-            else bytes(byte_of[symbol] for symbol in piece)
+            token_id: bytes(byte_of[symbol] for symbol in piece)
+            if piece not in added and byte_of.keys() >= set(piece)
+            else piece.encode()
             for piece, token_id in self.encoder.items()
         }
-
-        # Most pre-tokens are a token as they are: these are looked up instead of merged.
-        self._whole_tokens = {
-            self._bytes[token_id].decode(): (token_id,)
-            for token_id in [*self._byte_ids, *self._merged_ids]
-            if is_utf8(self._bytes[token_id])
+        self.special_tokens = {
+            token.content: token.id for token in rules.added_tokens if token.special
         }
-        self._cache: dict[str, tuple[int, ...]] = dict(self._whole_tokens)
-        self._cache_limit = len(self._whole_tokens) + CACHE_SIZE
+        self._added = AddedTokens(rules.added_tokens)
+        # Pre-tokens that become one token without merging.
+        self._unmerged = vocabulary if rules.ignore_merges else {}
+        # Trap: a pre-token that is a piece must be merged all the same. Of the merges (a b),
+        # (b c), (a bc) the first keeps the last from ever making "abc" one token.
+        self._cache: dict[str, tuple[int, ...]] = {}
 
     @property
     def n_vocab(self) -> int:
-        """Number of tokens, ``<|endoftext|>`` included (50,257 for GPT-2)."""
-        return len(self.encoder)
+        """The highest token id + 1 (50,257 for GPT-2). Not every id need be a token's."""
+        return max(self.decoder) + 1
 
     @property
     def endoftext(self) -> int | None:
         """The id of ``<|endoftext|>`` (50256 for GPT-2), or None if there is none."""
         return self.encoder.get(ENDOFTEXT)
 
-    def encode(self, text: str, special_tokens: bool = False) -> list[int]:
+    def encode(self, text: str, special_tokens: bool | None = None) -> list[int]:
         """Token ids of ``text``.
 
         ``<|endoftext|>`` in the text is encoded as ordinary characters, because a user
@@ -137,20 +158,49 @@ class Encoder:
 
             >>> encoder.encode("Not all<|endoftext|>", special_tokens=True)
             [3673, 477, 50256]
+
+        None is the tokenizer's own default, ``rules.reads_special_tokens``. Added tokens
+        that are not special are found in any text.
         """
-        ids: list[int] = []
-        if not special_tokens or not self.special_tokens:
-            self._encode_ordinary(text, ids)
-            return ids
-        # The parentheses make split() return the special tokens between the other parts.
-        names = sorted(self.special_tokens, key=len, reverse=True)
-        pattern = "(" + "|".join(regex.escape(name) for name in names) + ")"
-        for part in regex.split(pattern, text):
-            if part in self.special_tokens:
-                ids.append(self.special_tokens[part])
+        text = replace_surrogates(text)
+        ids = list(self.rules.first_ids)
+        for part in self.split_at_added(text, special_tokens):
+            if part.token:
+                ids.append(part.token.id)
             else:
-                self._encode_ordinary(part, ids)
+                self._encode_ordinary(self.with_prefix(text[part.start : part.end]), ids)
         return ids
+
+    def tokens(self, text: str, special_tokens: bool | None = None) -> list[Token]:
+        """The ids of :meth:`encode`, each with the characters it stands for."""
+        text = replace_surrogates(text)
+        tokens = [Token(token_id, 0, 0) for token_id in self.rules.first_ids]
+        for start, end, added in self.split_at_added(text, special_tokens):
+            if added:
+                tokens.append(Token(added.id, start, end))
+                continue
+            ordinary = self.with_prefix(text[start:end])
+            ids: list[int] = []
+            self._encode_ordinary(ordinary, ids)
+            spans = token_spans(ordinary, [self._bytes[token_id] for token_id in ids])
+            # A space that was put before the text is no character of it.
+            shift = end - len(ordinary)
+            tokens += [
+                Token(token_id, max(first + shift, start), last + shift)
+                for token_id, (first, last) in zip(ids, spans, strict=True)
+            ]
+        return tokens
+
+    def split_at_added(self, text: str, special_tokens: bool | None) -> list[Part]:
+        """``text`` cut at the added tokens in it."""
+        if special_tokens is None:
+            special_tokens = self.rules.reads_special_tokens
+        return self._added.split(text, special_tokens)
+
+    def with_prefix(self, text: str) -> str:
+        """``text`` as BPE gets it: with a space before it, if the tokenizer's rules say so."""
+        prefix = self.rules.add_prefix_space and not text.startswith(" ")
+        return f" {text}" if prefix else text
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids``; bytes that are not UTF-8 become U+FFFD.
@@ -177,10 +227,17 @@ class Encoder:
         """The ids that BPE starts from: one for each byte of ``text``, which must be UTF-8."""
         return [self._byte_ids[byte] for byte in text.encode("utf-8")]
 
+    def unmerged_id(self, pre_token: str) -> int | None:
+        """The id of a pre-token that becomes one token without merging; else None."""
+        if not self._unmerged:
+            return None
+        symbols = byte_alphabet()
+        return self._unmerged.get("".join(symbols[byte] for byte in pre_token.encode()))
+
     def _encode_ordinary(self, text: str, ids: list[int]) -> None:
-        """Append the ids of ``text``, in which special tokens are plain characters, to ``ids``."""
+        """Append the ids of ``text``, in which added tokens are plain characters, to ``ids``."""
         cached = self._cache.get
-        for pre_token in SPLIT_PATTERN.findall(replace_surrogates(text)):
+        for pre_token in SPLIT_PATTERN.findall(text):
             pre_token_ids = cached(pre_token)
             if pre_token_ids is None:
                 pre_token_ids = self._encode_pre_token(pre_token)
@@ -189,16 +246,19 @@ class Encoder:
 
     def _encode_pre_token(self, pre_token: str) -> tuple[int, ...]:
         """Ids of a pre-token that is not in the cache; adds it."""
+        unmerged = self.unmerged_id(pre_token)
         ids = self.byte_ids(pre_token)
-        if len(ids) < LONG_PRE_TOKEN:
+        if unmerged is not None:
+            merged: tuple[int, ...] = (unmerged,)
+        elif len(ids) < LONG_PRE_TOKEN:
             merged = tuple(self.merge_by_scanning(ids))
         else:
             merged = tuple(self.merge_with_heap(ids))
         # A long pre-token rarely comes twice, and takes memory.
         if len(pre_token) < LONG_PRE_TOKEN:
-            if len(self._cache) >= self._cache_limit:
+            if len(self._cache) >= CACHE_SIZE:
                 # Start over: simpler than evicting one by one, and common words return soon.
-                self._cache = dict(self._whole_tokens)
+                self._cache = {}
             self._cache[pre_token] = merged
         return merged
 
@@ -265,8 +325,20 @@ class Encoder:
         return [token_id for token_id in ids if token_id != REMOVED]
 
 
+def default_rules(vocabulary: dict[str, int]) -> Rules:
+    """The rules of OpenAI's models: ``<|endoftext|>`` is special, and ends a text."""
+    end = vocabulary.get(ENDOFTEXT)
+    if end is None:
+        return Rules()
+    token = AddedToken(ENDOFTEXT, end, special=True, normalized=False)
+    return Rules((token,), end_ids=frozenset({end}))
+
+
 def check_ids(encoder: dict[str, int]) -> None:
-    """Raise ModelFileError unless the ids are the whole numbers from 0 up, each once."""
+    """Raise VocabularyError unless each piece is text with an id of its own. Ids may have gaps."""
+    unpaired = [piece for piece in encoder if replace_surrogates(piece) != piece]
+    if unpaired:
+        raise VocabularyError(f"the vocabulary has a piece that is not text: {unpaired[0]!a}.")
     ids = encoder.values()
-    if any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(ids))):
-        raise ModelFileError("the vocabulary must give each piece an id of its own, from 0 up.")
+    if any(type(i) is not int or i < 0 for i in ids) or len(set(ids)) < len(ids):
+        raise VocabularyError("the vocabulary must give each piece an id of its own, from 0 up.")

@@ -17,6 +17,10 @@ from gpt2core.tokenizer.pattern import (
     PatternAlternative,
 )
 
+ADDED_TOKEN = PatternAlternative(
+    "added token", "", "a token that this model adds to the pieces of BPE: found before any split"
+)
+
 
 @dataclass(frozen=True)
 class MergeStep:
@@ -45,8 +49,9 @@ class PreToken:
     """A part of the text that the split pattern cut out, and how it became tokens.
 
     ``start`` is the index of its first character in the text, ``alternative`` the part of
-    the pattern that matched. ``symbols`` are its bytes in the byte alphabet, ``pieces``
-    and ``ids`` its tokens. ``steps`` is None if it was too long to record its merges.
+    the pattern that matched, or ``ADDED_TOKEN``. ``symbols`` are its bytes in the byte
+    alphabet, ``pieces`` and ``ids`` its tokens. ``steps`` is None if it was too long to
+    record its merges. What becomes one token without merging has that as its only symbol.
     """
 
     text: str
@@ -63,28 +68,59 @@ class PreToken:
         return len(self.symbols) - len(self.ids)
 
 
-def explain_encoding(encoder: Encoder, text: str, max_symbols: int = 64) -> list[PreToken]:
+def explain_encoding(
+    encoder: Encoder,
+    text: str,
+    max_symbols: int = 64,
+    special_tokens: bool | None = None,
+) -> list[PreToken]:
     """The pre-tokens of ``text`` in order, each with its merges and its ids.
 
-    A pre-token of more than ``max_symbols`` bytes has no steps, because their record
-    grows with the square of its length.
+    An added token is a pre-token of its own. A pre-token of more than ``max_symbols`` bytes
+    has no steps, because their record grows with the square of its length.
     """
-    pre_tokens = []
-    for match in SPLIT_PATTERN_IN_GROUPS.finditer(replace_surrogates(text)):
-        byte_ids = encoder.byte_ids(match[0])
-        symbols = to_pieces(encoder, byte_ids)
-        if len(byte_ids) > max_symbols:
-            ids, steps = encoder.merge_with_heap(byte_ids), None
-        else:
-            record: list[Merge] = []
-            ids = encoder.merge_by_scanning(byte_ids, record)
-            steps = merge_steps(encoder, symbols, record)
-        alternative = matched_alternative(match.groups())
-        pieces = to_pieces(encoder, ids)
-        pre_tokens.append(
-            PreToken(match[0], match.start(), alternative, symbols, steps, pieces, tuple(ids))
-        )
+    text = replace_surrogates(text)
+    pre_tokens = [added_pre_token(encoder, "", 0, first) for first in encoder.rules.first_ids]
+    for start, end, added in encoder.split_at_added(text, special_tokens):
+        if added:
+            pre_tokens.append(added_pre_token(encoder, text[start:end], start, added.id))
+            continue
+        ordinary = encoder.with_prefix(text[start:end])
+        shift = end - len(ordinary)  # the position of its first character in the text
+        for match in SPLIT_PATTERN_IN_GROUPS.finditer(ordinary):
+            position = max(match.start() + shift, start)
+            alternative = matched_alternative(match.groups())
+            pre_tokens.append(
+                explain_pre_token(encoder, match[0], position, alternative, max_symbols)
+            )
     return pre_tokens
+
+
+def added_pre_token(encoder: Encoder, text: str, start: int, token_id: int) -> PreToken:
+    """A token that was not made by BPE: found in the text, or put before it."""
+    pieces = to_pieces(encoder, [token_id])
+    return PreToken(text, start, ADDED_TOKEN, pieces, (), pieces, (token_id,))
+
+
+def explain_pre_token(
+    encoder: Encoder, text: str, start: int, alternative: PatternAlternative, max_symbols: int
+) -> PreToken:
+    """One pre-token that the split pattern cut out."""
+    unmerged = encoder.unmerged_id(text)
+    if unmerged is not None:
+        pieces = to_pieces(encoder, [unmerged])
+        return PreToken(text, start, alternative, pieces, (), pieces, (unmerged,))
+    byte_ids = encoder.byte_ids(text)
+    symbols = to_pieces(encoder, byte_ids)
+    steps: tuple[MergeStep, ...] | None = None
+    if len(byte_ids) > max_symbols:
+        ids = encoder.merge_with_heap(byte_ids)
+    else:
+        record: list[Merge] = []
+        ids = encoder.merge_by_scanning(byte_ids, record)
+        steps = merge_steps(encoder, symbols, record)
+    pieces = to_pieces(encoder, ids)
+    return PreToken(text, start, alternative, symbols, steps, pieces, tuple(ids))
 
 
 def matched_alternative(groups: Sequence[str | None]) -> PatternAlternative:

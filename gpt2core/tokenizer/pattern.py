@@ -1,7 +1,8 @@
 """The split pattern: where a text is split into pre-tokens before any merge.
 
-Used by :mod:`gpt2core.tokenizer.bpe` and by the page that explains it. Source: the pattern
-in OpenAI's ``encoder.py``.
+Used by :mod:`gpt2core.tokenizer.bpe` and by the page that explains it. The only module that
+imports ``regex``, whose classes of characters are those of the tokenizers' own patterns.
+Source: the pattern in OpenAI's ``encoder.py``.
 """
 
 from dataclasses import dataclass
@@ -54,3 +55,5 @@ SPLIT_ALTERNATIVES = (
 SPLIT_PATTERN = regex.compile("|".join(one.pattern for one in SPLIT_ALTERNATIVES))
 # The same pattern with a group around each alternative, which shows the one that matched.
 SPLIT_PATTERN_IN_GROUPS = regex.compile("|".join(f"({one.pattern})" for one in SPLIT_ALTERNATIVES))
+SPACE = regex.compile(r"\s")
+WORD_CHARACTER = regex.compile(r"\w")

@@ -1,12 +1,9 @@
-"""The files that a vocabulary comes in, and the tokenizers read from them.
+"""The two files that a vocabulary comes in, and GPT-2's own vocabulary.
 
-Stands above :mod:`gpt2core.tokenizer.bpe` and below the loader. A model's folder may hold
-OpenAI's ``vocab.bpe`` and ``encoder.json``, the same two as Hugging Face names them
-(``merges.txt`` and ``vocab.json``), or one ``tokenizer.json``. GPT-2's own merges come
-with this package, so that the tokenizer works without any model.
-
-Invariant: a file that is not a byte-level BPE like GPT-2's raises ModelFileError; it never
-gives a tokenizer with wrong ids.
+Stands above :mod:`gpt2core.tokenizer.bpe` and below :mod:`gpt2core.tokenizer.folder`. A
+model's folder may hold OpenAI's ``vocab.bpe`` and ``encoder.json``, or the same two as
+Hugging Face names them, ``merges.txt`` and ``vocab.json``. GPT-2's own merges come with
+this package, so that the tokenizer works without any model.
 """
 
 from functools import lru_cache
@@ -17,8 +14,10 @@ from gpt2core.files import read_json
 from gpt2core.tokenizer.bpe import Encoder
 
 VOCAB_PATH = Path(__file__).with_name("vocab.bpe")
-# The file of merges and the file of ids, as OpenAI and as Hugging Face name them.
-FILE_PAIRS = (("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json"))
+# The file of merges and the file of ids, as Hugging Face and as OpenAI name them.
+FILE_PAIRS = (("merges.txt", "vocab.json"), ("vocab.bpe", "encoder.json"))
+
+Vocabulary = tuple[list[tuple[str, str]], dict[str, int]]  # merges, and piece -> id
 
 
 @lru_cache(maxsize=1)
@@ -44,55 +43,19 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
     return [(left, right) for left, right in pairs]
 
 
-def encoder_from_directory(directory: Path) -> Encoder:
-    """The tokenizer of a model's folder; GPT-2's own if it has no vocabulary files.
+def read_vocabulary(directory: Path, merges_name: str, ids_name: str) -> Vocabulary | None:
+    """The merges and the ids of one pair of files, or None if either is missing."""
+    merges_path, ids_path = directory / merges_name, directory / ids_name
+    if not merges_path.exists() or not ids_path.exists():
+        return None
+    return read_merges(merges_path), read_json(ids_path)
 
-    Raises ModelFileError if a file is damaged, or one of a pair is missing.
-    """
-    for merges_name, ids_name in FILE_PAIRS:
-        merges_path, ids_path = directory / merges_name, directory / ids_name
-        if merges_path.exists() and ids_path.exists():
-            return Encoder(read_merges(merges_path), read_ids(ids_path))
-        for present, missing in ((merges_path, ids_name), (ids_path, merges_name)):
-            if present.exists():
+
+def check_no_half(directory: Path) -> None:
+    """Raise ModelFileError if one file of a pair is in the folder and the other is not."""
+    for pair in FILE_PAIRS:
+        for present, missing in (pair, pair[::-1]):
+            if (directory / present).exists() and not (directory / missing).exists():
                 raise ModelFileError(
-                    f"{directory} has {present.name} but not {missing}; a vocabulary needs both."
+                    f"{directory} has {present} but not {missing}; a vocabulary needs both."
                 )
-    if (directory / "tokenizer.json").exists():
-        return encoder_from_tokenizer_json(directory / "tokenizer.json")
-    return default_encoder()
-
-
-def read_ids(path: Path) -> dict[str, int]:
-    """Piece -> id from an ``encoder.json``, with the ``added_tokens.json`` beside it, if any."""
-    ids = read_json(path)
-    added_path = path.with_name("added_tokens.json")  # tokens that a fine-tuning added
-    return ids | read_json(added_path) if added_path.exists() else ids
-
-
-def encoder_from_tokenizer_json(path: Path) -> Encoder:
-    """The tokenizer in a Hugging Face ``tokenizer.json``.
-
-    Raises ModelFileError unless it is a byte-level BPE that splits text as GPT-2's does.
-    """
-    values = read_json(path)
-    try:
-        model, splitter = values["model"], values["pre_tokenizer"]
-        splits_like_gpt2 = (
-            model["type"] == "BPE"
-            and values.get("normalizer") is None
-            and splitter["type"] == "ByteLevel"
-            and splitter.get("use_regex", True)
-            and not splitter["add_prefix_space"]
-        )
-        if not splits_like_gpt2:
-            raise ModelFileError(f"{path} is not a byte-level BPE that cuts as GPT-2's does.")
-        # Older files spell a merge "a b", newer ones ["a", "b"].
-        pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
-        if any(len(pair) != 2 for pair in pairs):
-            raise ModelFileError(f"{path} holds a merge that does not join two pieces.")
-        merges = [(left, right) for left, right in pairs]
-        added = {token["content"]: token["id"] for token in values.get("added_tokens", ())}
-        return Encoder(merges, model["vocab"] | added)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{path} is not a tokenizer.json: {error!r}") from error

@@ -326,6 +326,10 @@ FOLDERS: dict[str, Folder] = {
     "spaces": folder(
         "A4", "tokenizers", with_json, tokens=[added("  ", N), added(" Hello", N + 1)]
     ),
+    "touching": folder(
+        "A4", "tokenizers", with_json,
+        tokens=[added("  ", N), RIGHT, added("<mask>", N + 2, lstrip=True)],
+    ),
     # A5: a folder as DialoGPT's
     "dialogue": Folder("A5", "fast", two_files),
     "dialogue_config": folder("A5", "fast", with_two),
@@ -342,6 +346,12 @@ FOLDERS: dict[str, Folder] = {
         post_processor={
             "type": "Sequence", "processors": [BYTE_LEVEL, template(ENDOFTEXT, "A")]
         },
+    ),
+    "bos_two": folder(
+        "A6", "tokenizers", with_json, tokens=[USER],
+        post_processor=template(
+            ENDOFTEXT, "<|user|>", "A", special_tokens={ENDOFTEXT: END, "<|user|>": N}
+        ),
     ),
     "bos_none": folder("A6", "tokenizers", with_json, post_processor=template("A")),
     "bos_config_beside_json": folder("A6", "tokenizers", with_json, config={"add_bos_token": True}),
@@ -380,6 +390,18 @@ FOLDERS: dict[str, Folder] = {
         config={"pad_token": "[PAD]"},
     ),
     "pad_unnumbered": folder("A13", "fast", with_json, config={"pad_token": "[PAD]"}),
+    "pads_config": folder(
+        "A13", "fast", with_two,
+        config={
+            "mask_token": "<mask>", "sep_token": "<sep>", "pad_token": "[PAD]",
+            "additional_special_tokens": ["<|user|>", "[X]"],
+        },
+    ),
+    "pad_piece": folder("A13", "fast", with_two, config={"pad_token": "re"}),
+    "pad_flags": folder(
+        "A13", "fast", with_two,
+        config={"pad_token": {"content": "[PAD]", "lstrip": True, "__type": "AddedToken"}},
+    ),
     "gap_config": folder(
         "A13", "slow", with_two, config={"added_tokens_decoder": decoder_table(*GAPS)}
     ),

@@ -27,7 +27,8 @@ from gpt2core.store.loader import (
     prepare_model,
 )
 from gpt2core.store.weights import save_params, tensors_from_params
-from gpt2core.tokenizer.vocabulary import default_encoder, encoder_from_directory
+from gpt2core.tokenizer.folder import encoder_from_directory
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.openai_layout import (
     SMALL,
     ReleaseServer,
@@ -214,7 +215,7 @@ def test_a_vocabulary_larger_than_the_weights_is_an_error(tmp_path):
     hparams = HParams(n_vocab=300, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
     (tmp_path / "hparams.json").write_text(json.dumps(hparams.to_dict()))
     save_params(tmp_path / WEIGHTS_FILE, seeded_params(hparams))
-    with pytest.raises(ModelFileError, match="vocabulary has 50,257 tokens, the weights only 300"):
+    with pytest.raises(ModelFileError, match="its 300 tokens are not those of GPT-2's own"):
         load_model(str(tmp_path))
 
 
@@ -299,7 +300,6 @@ def test_merges_spelled_as_in_older_tokenizer_json_are_read(tmp_path):
     [
         {"normalizer": {"type": "NFC"}},
         {"pre_tokenizer": {"type": "Whitespace"}},
-        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
         {"pre_tokenizer": None},
         {"model": {"type": "WordPiece"}},
         {"model": {}},
@@ -308,7 +308,7 @@ def test_merges_spelled_as_in_older_tokenizer_json_are_read(tmp_path):
 def test_a_tokenizer_unlike_gpt2s_is_an_error(tmp_path, change):
     values = json.loads((HF_DIRECTORY / "tokenizer.json").read_text()) | change
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
-    with pytest.raises(ModelFileError, match="tokenizer.json is not a "):
+    with pytest.raises(ModelFileError, match="tokenizer.json: .* not support"):
         get_encoder(str(tmp_path))
 
 

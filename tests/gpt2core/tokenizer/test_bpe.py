@@ -16,6 +16,7 @@ import gpt2core.tokenizer.bpe
 from gpt2core.errors import InputError
 from gpt2core.tokenizer.alphabet import byte_alphabet
 from gpt2core.tokenizer.bpe import ENDOFTEXT, LONG_PRE_TOKEN, Encoder
+from gpt2core.tokenizer.explain import explain_encoding
 from gpt2core.tokenizer.pattern import SPLIT_PATTERN
 from gpt2core.tokenizer.vocabulary import (
     VOCAB_PATH,
@@ -87,7 +88,7 @@ def test_golden_ids_pieces_and_text(golden, encoder):
 
 
 @every_golden
-def test_both_merge_paths_and_the_whole_word_shortcut_agree(golden, encoder):
+def test_both_merge_paths_agree_on_goldens(golden, encoder):
     ids = {"merge_by_scanning": [], "merge_with_heap": []}
     for word in SPLIT_PATTERN.findall(golden["text"]):
         for path, merged in ids.items():
@@ -119,7 +120,6 @@ def test_both_merge_paths_agree_on_any_word(text):
 
 @pytest.mark.parametrize("path", ["merge_by_scanning", "merge_with_heap"])
 def test_every_token_that_merges_make_is_what_its_own_bytes_merge_to(path, encoder):
-    # Why a word that is a token may be looked up without merging.
     merge, symbols = getattr(encoder, path), byte_alphabet()
     byte_ids = [encoder.encoder[symbols[byte]] for byte in range(256)]
     for token_id in range(50_256):
@@ -272,3 +272,55 @@ def test_threads_share_a_tokenizer(tiny_cache):
     with ThreadPoolExecutor(8) as pool:
         runs = [pool.submit(lambda: [tiny_cache.encode(text) for text in texts]) for _ in range(8)]
         assert all(run.result() == expected for run in runs)
+
+
+# Any merges
+
+
+def plain_bpe(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """BPE by its definition: join the leftmost pair of the lowest rank until none is left."""
+    symbols = list(word)
+    while True:
+        pairs = list(zip(symbols, symbols[1:], strict=False))
+        known = [pair for pair in pairs if pair in merges]
+        if not known:
+            return symbols
+        # A pair that is listed twice has its last rank, as in Hugging Face tokenizers.
+        best = min(known, key=lambda pair: len(merges) - merges[::-1].index(pair))
+        at = pairs.index(best)
+        symbols[at : at + 2] = ["".join(best)]
+
+
+@st.composite
+def merge_lists(draw) -> list[tuple[str, str]]:
+    """Merges over a few letters, each of pieces that are there before it, in any order."""
+    pieces, merges = list("abcd"), []
+    for _ in range(draw(st.integers(1, 12))):
+        pair = draw(st.sampled_from(pieces)), draw(st.sampled_from(pieces))
+        merges.append(pair)
+        pieces.append("".join(pair))
+    return draw(st.permutations(merges))
+
+
+@given(merge_lists(), st.lists(st.text("abcd", min_size=1, max_size=80), min_size=1, max_size=4))
+def test_a2_for_any_merges_a_text_is_encoded_as_plain_bpe_does_it_and_as_explained(merges, words):
+    table = {piece: i for i, piece in enumerate(byte_alphabet().values())}
+    for left, right in merges:
+        table.setdefault(left + right, len(table))
+    encoder, text = Encoder(merges, table), " ".join(words)
+    expected = [
+        piece
+        for position, word in enumerate(words)
+        for piece in plain_bpe(word if position == 0 else f"Ġ{word}", merges)
+    ]
+    for _ in range(2):  # the second time from the cache
+        assert [encoder.decoder[i] for i in encoder.encode(text)] == expected
+    explained = explain_encoding(encoder, text)
+    assert [piece for pre_token in explained for piece in pre_token.pieces] == expected
+
+
+def test_a2_a_piece_that_its_merges_do_not_lead_to_is_not_looked_up():
+    table = {piece: i for i, piece in enumerate(byte_alphabet().values())}
+    table |= {"ab": 256, "bc": 257, "abc": 258}
+    encoder = Encoder([("a", "b"), ("b", "c"), ("a", "bc")], table)
+    assert [encoder.decoder[i] for i in encoder.encode("abc")] == ["ab", "c"]

@@ -6,12 +6,8 @@ import pytest
 
 from gpt2core.errors import ModelFileError
 from gpt2core.tokenizer.bpe import ENDOFTEXT
-from gpt2core.tokenizer.vocabulary import (
-    VOCAB_PATH,
-    default_encoder,
-    encoder_from_directory,
-    read_merges,
-)
+from gpt2core.tokenizer.folder import encoder_from_directory
+from gpt2core.tokenizer.vocabulary import VOCAB_PATH, default_encoder, read_merges
 from tests.helpers.texts import CAPES, CAPES_IDS
 
 
@@ -61,11 +57,11 @@ def test_half_a_vocabulary_is_an_error_with_the_missing_file(tmp_path, there, la
 def test_a_damaged_id_table_is_an_error(tmp_path, table):
     write_vocabulary(tmp_path, "vocab.bpe", "encoder.json", {})
     tmp_path.joinpath("encoder.json").write_text(table, encoding="utf-8")
-    with pytest.raises(ModelFileError, match="encoder.json|an id of its own"):
+    with pytest.raises(ModelFileError, match="encoder.json"):
         encoder_from_directory(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"Ġgazed": 0}, {"Ġgazed": 60_000}, {"Ġgazed": -1}])
+@pytest.mark.parametrize("change", [{"Ġgazed": 0}, {"Ġgazed": 1.0}, {"Ġgazed": -1}])
 def test_ids_that_are_not_one_for_each_piece_are_an_error(tmp_path, change, encoder):
     write_vocabulary(tmp_path, "vocab.bpe", "encoder.json", {**encoder.encoder, **change})
     with pytest.raises(ModelFileError, match="an id of its own"):
@@ -100,7 +96,6 @@ def test_a_tokenizer_json_is_read(tmp_path, spelling, encoder):
     [
         {"normalizer": {"type": "Lowercase"}},
         {"pre_tokenizer": {"type": "Whitespace"}},
-        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
         {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}},
         {"pre_tokenizer": None},
         {"model": {"type": "WordPiece", "vocab": {}}},
@@ -114,7 +109,7 @@ def test_a_tokenizer_json_is_read(tmp_path, spelling, encoder):
 def test_a_tokenizer_json_of_another_kind_is_an_error(tmp_path, changes, encoder):
     values = tokenizer_json(encoder, read_merges(VOCAB_PATH), **changes)
     tmp_path.joinpath("tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(ModelFileError):
+    with pytest.raises(ModelFileError, match="tokenizer.json: "):
         encoder_from_directory(tmp_path)
 
 

@@ -1,0 +1,125 @@
+"""The added tokens of a folder, collected from all files that state them.
+
+Used by :mod:`gpt2core.tokenizer.folder`. Up to five files may state the same token, some
+with flags and some without.
+
+Invariant: a token has one id and an id one token; files that contradict each other raise
+ModelFileError, which names both.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gpt2core.errors import ModelFileError
+from gpt2core.tokenizer.added import AddedToken
+from gpt2core.tokenizer.bpe import ENDOFTEXT
+from gpt2core.tokenizer.json_settings import JsonSettings
+
+# Settings that name a special token, in the order in which tokens without an id get one.
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+NAMED_LISTS = ("additional_special_tokens", "extra_special_tokens")
+
+
+class AddedTable:
+    """Added tokens by content, over a vocabulary of pieces."""
+
+    def __init__(self, vocabulary: dict[str, int]) -> None:
+        self._vocabulary = vocabulary
+        self._piece_of = {token_id: piece for piece, token_id in vocabulary.items()}
+        self._tokens: dict[str, AddedToken] = {}
+        self._stated_in: dict[str, Path] = {}
+
+    @property
+    def tokens(self) -> tuple[AddedToken, ...]:
+        return tuple(self._tokens.values())
+
+    def id_of(self, content: str) -> int | None:
+        """The id of a token or a piece, or None if there is none."""
+        token = self._tokens.get(content)
+        return token.id if token else self._vocabulary.get(content)
+
+    def has_id(self, token_id: int) -> bool:
+        """Whether some token or piece has this id."""
+        return token_id in self._piece_of or any(t.id == token_id for t in self.tokens)
+
+    def add(self, token: AddedToken, path: Path, has_flags: bool = True) -> None:
+        """Add a token that ``path`` states, or check it against what is known of it."""
+        known = self._tokens.get(token.content)
+        if known is None:
+            self._check_new(token, path)
+            self._tokens[token.content], self._stated_in[token.content] = token, path
+        elif known.id != token.id or (has_flags and not same_flags(known, token)):
+            raise ModelFileError(
+                f"{path} contradicts {self._stated_in[token.content].name} about the added "
+                f"token {token.content!r} (ids {token.id} and {known.id})."
+            )
+
+    def _check_new(self, token: AddedToken, path: Path) -> None:
+        """Raise ModelFileError if the id is taken, or the content is a piece of another id."""
+        taken_by = next((t.content for t in self._tokens.values() if t.id == token.id), None)
+        taken_by = taken_by or self._piece_of.get(token.id, token.content)
+        if taken_by != token.content or self._vocabulary.get(token.content, token.id) != token.id:
+            raise ModelFileError(
+                f"{path}: the added token {token.content!r} has id {token.id}, which is not its "
+                "own in this vocabulary."
+            )
+        if token.id < 0:
+            raise ModelFileError(f"{path}: the added token {token.content!r} has id {token.id}.")
+
+    def add_endoftext(self, path: Path) -> None:
+        """Make ``<|endoftext|>`` special if it is a piece: GPT-2's tokenizer always has it so."""
+        token_id = self._vocabulary.get(ENDOFTEXT)
+        if token_id is not None and ENDOFTEXT not in self._tokens:
+            self.add(AddedToken(ENDOFTEXT, token_id, special=True, normalized=False), path)
+
+    def add_decoder(self, file: JsonSettings) -> None:
+        """Add ``added_tokens_decoder`` of a ``tokenizer_config.json``."""
+        for key, values in file.get(file.values, "added_tokens_decoder", dict, {}).items():
+            if not key.isdecimal():
+                raise file.error(f"added_tokens_decoder has the id {key!r}.")
+            self.add(file.added_token(values, int(key)), file.path)
+
+    def add_file(self, file: JsonSettings) -> None:
+        """Add an ``added_tokens.json``: content -> id, without flags."""
+        for content in file.values:
+            token = AddedToken(content, file.expect(file.values, content, int))
+            if not content:
+                raise file.error("an added token has no content.")
+            self.add(token, file.path, has_flags=False)
+
+    def add_named(self, file: JsonSettings) -> None:
+        """Mark the tokens special that settings name, and give an id to those without one."""
+        for name, value in named_tokens(file):
+            values = {"content": value} if isinstance(value, str) else value
+            content = file.expect(values, "content", str)
+            if not content:
+                raise file.error(f"{name} is empty.")
+            known = self._tokens.get(content)
+            if known:
+                self._tokens[content] = replace(known, special=True)
+            else:
+                token_id = self.id_of(content)
+                token_id = self._next_id() if token_id is None else token_id
+                self.add(file.added_token({**values, "special": True}, token_id), file.path)
+
+    def _next_id(self) -> int:
+        return max([*self._piece_of, *(token.id for token in self._tokens.values())]) + 1
+
+
+def same_flags(one: AddedToken, other: AddedToken) -> bool:
+    """Whether two statements of a token agree. ``normalized`` matters to normalizers only."""
+    return replace(one, normalized=other.normalized) == other
+
+
+def named_tokens(file: JsonSettings) -> list[tuple[str, Any]]:
+    """The special tokens that a ``tokenizer_config.json`` or ``special_tokens_map.json`` names."""
+    named = [(name, file.values[name]) for name in NAMED if file.values.get(name) is not None]
+    for name in NAMED_LISTS:
+        values = file.values.get(name)
+        if values is None:
+            continue
+        if not isinstance(values, list | dict):
+            raise file.error(f"{name} must be a list.")
+        named += [(name, one) for one in (values.values() if isinstance(values, dict) else values)]
+    return named
