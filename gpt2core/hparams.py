@@ -7,7 +7,7 @@ Invariant: an :class:`HParams` that exists is consistent (all numbers positive, 
 divisible by ``n_head``); no other module checks this again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -46,19 +46,17 @@ class HParams:
 
         Raises ModelFileError if one of the five numbers is missing or invalid.
         """
-        aliases = {"n_vocab": "vocab_size", "n_ctx": "n_positions"}
+        # In a config.json n_positions decides. Some have an n_ctx of another value.
+        names = {"n_vocab": ("n_vocab", "vocab_size"), "n_ctx": ("n_positions", "n_ctx")}
         numbers = {}
         for field in fields(cls):
-            alias = aliases.get(field.name, field.name)
-            if field.name in values:
-                numbers[field.name] = values[field.name]
-            elif alias in values:
-                numbers[field.name] = values[alias]
-            else:
+            stated = [one for one in names.get(field.name, (field.name,)) if one in values]
+            if not stated:
                 raise ModelFileError(
                     f"the model's hyper-parameters lack {field.name}; found: "
                     f"{', '.join(sorted(values)) or 'nothing'}."
                 )
+            numbers[field.name] = values[stated[0]]
         return cls(**numbers)
 
     def to_dict(self) -> dict[str, int]:
@@ -82,11 +80,13 @@ MODEL_SIZES: dict[str, HParams] = {
 }
 
 
-def check_prompt(ids: Sequence[int], n_vocab: int, n_ctx: int) -> None:
+def check_prompt(
+    ids: Sequence[int], n_vocab: int, n_ctx: int, unused: Collection[int] = ()
+) -> None:
     """Raise InputError unless ``ids`` can be continued by at least one token.
 
-    A prompt is 1 to ``n_ctx - 1`` ids of the vocabulary, because the context holds the
-    prompt and the generated tokens together.
+    A prompt is 1 to ``n_ctx - 1`` ids as :func:`check_ids` wants them, because the context
+    holds the prompt and the generated tokens together.
     """
     if len(ids) >= n_ctx:
         raise InputError(
@@ -96,17 +96,21 @@ def check_prompt(ids: Sequence[int], n_vocab: int, n_ctx: int) -> None:
             n_prompt_tokens=len(ids),
             n_ctx=n_ctx,
         )
-    check_ids(ids, n_vocab)
+    check_ids(ids, n_vocab, unused)
 
 
-def check_ids(ids: Sequence[int], n_vocab: int) -> None:
-    """Raise InputError unless ``ids`` is one or more ids of ``0 … n_vocab - 1``."""
+def check_ids(ids: Sequence[int], n_vocab: int, unused: Collection[int] = ()) -> None:
+    """Raise InputError unless ``ids`` is one or more ids of ``0 … n_vocab - 1``.
+
+    Ids in ``unused`` have a row in the weights and are no token.
+    """
     if len(ids) == 0:
         raise InputError("The prompt is empty; it needs at least one token.", "prompt")
-    if min(ids) < 0 or max(ids) >= n_vocab:
-        invalid = next(token_id for token_id in ids if not 0 <= token_id < n_vocab)
+    invalid = next((one for one in ids if not 0 <= one < n_vocab or one in unused), None)
+    if invalid is not None:
         raise InputError(
-            f"Token id {invalid} is not in the vocabulary, which ends at {n_vocab - 1}.",
+            f"Token id {invalid} is not a token that this model has weights for; "
+            f"its vocabulary ends at {n_vocab - 1}.",
             "prompt",
             id=int(invalid),
             n_vocab=n_vocab,

@@ -27,7 +27,7 @@ CORE_ORDER = [
     {"inside.document", "inside.heads"},
     {"inside.report"},
     {"tokenizer.alphabet", "tokenizer.decoding", "tokenizer.pattern", "store.folder"},
-    {"tokenizer.added"},
+    {"store.shards", "tokenizer.added"},
     {"store.weights", "tokenizer.bpe", "tokenizer.json_settings"},
     {"tokenizer.explain", "tokenizer.vocabulary", "tokenizer.added_table"},
     {"tokenizer.tokenizer_json"},

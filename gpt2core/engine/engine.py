@@ -24,7 +24,7 @@ shard; ``n_rows`` is rounded up to ``n_group * group`` (see :func:`grouped`).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, overload
 
 import numpy as np
@@ -65,7 +65,8 @@ class Engine:
 
     ``weights`` is the nested dict of parameters, which is packed in memory, or a layout that
     is packed already (see ``layout.open_layout``). ``n_threads`` defaults to this process's
-    share of the processors.
+    share of the processors. ``unused_ids`` have a row in ``wte`` and are no token: their
+    logits are -inf, and they are refused.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class Engine:
         n_slots: int = 1,
         *,
         n_threads: int | None = None,
+        unused_ids: Iterable[int] = (),
     ):
         self.hparams = hparams
+        self.unused_ids = frozenset(unused_ids)
         self.n_slots = n_slots
         self._layout = (
             weights if isinstance(weights, Layout) else layout_in_memory(weights, hparams)
@@ -167,7 +170,7 @@ class Engine:
                 n_prompt_tokens=length + len(ids),
                 n_ctx=n_ctx,
             )
-        check_ids(ids, self.hparams.n_vocab)
+        check_ids(ids, self.hparams.n_vocab, self.unused_ids)
 
     def _run(self, task: "Pass") -> Array:
         """Do one forward pass; returns its logits ``[n_logits, n_vocab]``."""
@@ -181,7 +184,10 @@ class Engine:
         self._team.run(lambda index: self._workers[index].run(task, x, logits, self._team))
         for slot, end in zip(task.slots, task.ends, strict=True):
             self._lengths[slot] = end
-        return logits[: task.n_logits, : self.hparams.n_vocab]
+        logits = logits[: task.n_logits, : self.hparams.n_vocab]
+        if self.unused_ids:
+            logits[:, list(self.unused_ids)] = -np.inf
+        return logits
 
 
 class Cache:

@@ -236,6 +236,13 @@ def open_layout(
     return Layout(flat, hparams)
 
 
+def has_current_layout(source: Path, hparams: HParams) -> bool:
+    """Whether the layout file of ``source`` is there and was made from it as it is now."""
+    if 4 * layout_size(hparams) < SHARED_FROM:
+        return False
+    return fits(source.with_name(FILE_NAME), file_header(source, hparams), hparams)
+
+
 def map_layout(path: Path) -> Array:
     """The numbers of a layout file, flat and read-only, shared by all processes that map it."""
     with open(path, "rb") as file:

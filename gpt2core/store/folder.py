@@ -20,6 +20,7 @@ from gpt2core.hparams import MODEL_SIZES, HParams
 
 WEIGHTS_FILE = "model.safetensors"
 HPARAMS_FILE = "hparams.json"
+CONFIG_FILE = "config.json"
 INDEX_FILE = "model.ckpt.index"
 DATA_FILE = "model.ckpt.data-00000-of-00001"
 # As OpenAI released them, small files first: the shape is known before the weights come.
@@ -55,14 +56,26 @@ ProgressCallback = Callable[[Progress], None]
 
 
 def read_hparams(directory: Path) -> HParams:
-    """Hyper-parameters from ``hparams.json``, or else from ``config.json``.
+    """Hyper-parameters from ``hparams.json`` or ``config.json``; from both they must be equal.
 
     Raises ModelFileError if there is neither, or as :func:`read_hparams_file` does.
     """
-    for name in (HPARAMS_FILE, "config.json"):
-        if (directory / name).exists():
-            return read_hparams_file(directory / name)
-    raise ModelFileError(f"{directory} holds neither hparams.json nor config.json.")
+    stated = {
+        name: read_hparams_file(directory / name)
+        for name in (HPARAMS_FILE, CONFIG_FILE)
+        if (directory / name).exists()
+    }
+    if not stated:
+        raise ModelFileError(f"{directory} holds neither hparams.json nor config.json.")
+    hparams, *others = stated.values()
+    for other in others:
+        for name, value in hparams.to_dict().items():
+            if getattr(other, name) != value:
+                raise ModelFileError(
+                    f"{directory}: {name} is {value:,} in {HPARAMS_FILE} "
+                    f"and {getattr(other, name):,} in {CONFIG_FILE}."
+                )
+    return hparams
 
 
 def read_hparams_file(path: Path) -> HParams:
@@ -72,9 +85,18 @@ def read_hparams_file(path: Path) -> HParams:
     than GPT-2.
     """
     values = read_json(path)
-    hparams = HParams.from_dict(values)
+    try:
+        hparams = HParams.from_dict(values)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     check_architecture(values, hparams, path)
     return hparams
+
+
+def has_tied_head(directory: Path) -> bool:
+    """Whether the folder says that the output matrix is ``wte``, as it does if it says nothing."""
+    path = directory / CONFIG_FILE
+    return not path.exists() or read_json(path).get("tie_word_embeddings", True) is not False
 
 
 def check_architecture(config: dict[str, Any], hparams: HParams, path: Path) -> None:
@@ -91,7 +113,7 @@ def check_architecture(config: dict[str, Any], hparams: HParams, path: Path) -> 
         "scale_attn_weights": (True,),
         "scale_attn_by_inverse_layer_idx": (False,),
         "add_cross_attention": (False,),
-        "tie_word_embeddings": (True,),
+        "tie_word_embeddings": (True, False),  # the weights show whether it matters
     }
     for setting, values in accepted.items():
         if setting in config and config[setting] not in values:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from gpt2core.engine.engine import Engine
-from gpt2core.engine.layout import open_layout
+from gpt2core.engine.layout import has_current_layout, open_layout
 from gpt2core.errors import ModelFileError
 from gpt2core.files import file_size
 from gpt2core.hparams import MODEL_SIZES, HParams
@@ -30,9 +30,11 @@ from gpt2core.store.folder import (
     download_progress,
     find_checkpoint_problem,
     find_data_problem,
+    has_tied_head,
     read_hparams,
 )
-from gpt2core.store.weights import load_params
+from gpt2core.store.shards import find_weights, weights_size
+from gpt2core.store.weights import check_finite, load_params
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.folder import encoder_from_directory
 from gpt2core.tokenizer.vocabulary import default_encoder
@@ -45,7 +47,8 @@ DEMO_DIRECTORY = Path(__file__).parents[1] / "demo"
 class Model:
     """A GPT-2 ready to run: name, tokenizer, hyper-parameters, weights (see ``model.py``).
 
-    ``path`` is the file that the weights come from; None for a model made in memory.
+    ``path`` is the file that the weights come from, or the index of its shards; None for a
+    model made in memory. ``unused_ids`` have a row in the weights and are no token.
     """
 
     name: str
@@ -53,14 +56,15 @@ class Model:
     hparams: HParams
     params: Params
     path: Path | None = None
+    unused_ids: tuple[int, ...] = ()
 
     def engine(self, n_slots: int = 1) -> Engine:
         """A new engine for it. Large models share their layout with all other processes."""
         if self.path is None:
-            return Engine(self.params, self.hparams, n_slots)
+            return Engine(self.params, self.hparams, n_slots, unused_ids=self.unused_ids)
         # By the file's own shape, because wte may have more rows there than in ``params``.
         layout = open_layout(self.path, read_hparams(self.path.parent), load_params)
-        return Engine(layout, self.hparams, n_slots)
+        return Engine(layout, self.hparams, n_slots, unused_ids=self.unused_ids)
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,9 @@ def model_directory(name: str, models_dir: str | Path = "models") -> Path:
 def model_state(name: str = DEMO_NAME, models_dir: str | Path = "models") -> ModelState:
     """How much of model ``name`` is here. Quick: looks at names and sizes only."""
     directory = model_directory(name, models_dir)
-    if is_ready(directory):
-        size = file_size(directory / WEIGHTS_FILE)
+    weights = find_weights(directory)
+    if weights:
+        size = weights_size(weights)
         return ModelState("ready", size, size)
     if not lacks_checkpoint(name, directory):
         size = sum(file_size(directory / file) for file in OPENAI_FILES)
@@ -116,7 +121,7 @@ def model_state(name: str = DEMO_NAME, models_dir: str | Path = "models") -> Mod
 
 def is_ready(directory: Path) -> bool:
     """Whether the folder holds weights that :func:`load_model` opens."""
-    return (directory / WEIGHTS_FILE).exists()
+    return find_weights(directory) is not None
 
 
 def lacks_checkpoint(name: str, directory: Path) -> bool:
@@ -180,21 +185,32 @@ def not_ready_message(name: str, directory: Path) -> str:
 def load_model(name: str = DEMO_NAME, models_dir: str | Path = "models") -> Model:
     """Load a model that is ready. Raises ModelFileError saying what is wrong or missing."""
     directory = model_directory(name, models_dir)
-    if not is_ready(directory):
+    path = find_weights(directory)
+    if path is None:
         raise ModelFileError(not_ready_message(name, directory))
     hparams = read_hparams(directory)
     encoder = encoder_from_directory(directory)
-    if encoder.n_vocab > hparams.n_vocab:
-        raise ModelFileError(
-            f"{directory}: the vocabulary has {encoder.n_vocab:,} tokens, "
-            f"the weights only {hparams.n_vocab:,}."
-        )
-    path = directory / WEIGHTS_FILE
-    params = load_params(path, hparams)
+    check_rows(encoder, hparams.n_vocab, directory)
+    params = load_params(path, hparams, has_tied_head(directory))
+    if not has_current_layout(path, hparams):  # else they were checked when it was written
+        check_finite(params, path)
     # Some tools pad the vocabulary to a round number. A row that is no token must never
     # be sampled.
-    params["wte"] = params["wte"][: encoder.n_vocab]
-    return Model(name, encoder, replace(hparams, n_vocab=encoder.n_vocab), params, path)
+    n_vocab = min(encoder.n_vocab, hparams.n_vocab)
+    params["wte"] = params["wte"][:n_vocab]
+    unused = tuple(token_id for token_id in range(n_vocab) if token_id not in encoder.decoder)
+    return Model(name, encoder, replace(hparams, n_vocab=n_vocab), params, path, unused)
+
+
+def check_rows(encoder: Encoder, n_rows: int, directory: Path) -> None:
+    """Raise ModelFileError if a piece has no row in the weights. An added token may have none."""
+    added = {token.id for token in encoder.rules.added_tokens}
+    highest = max(token_id for token_id in encoder.decoder if token_id not in added)
+    if highest >= n_rows:
+        raise ModelFileError(
+            f"{directory}: the vocabulary has ids up to {highest:,}, "
+            f"the weights only {n_rows:,} rows."
+        )
 
 
 def load_encoder_hparams_and_params(

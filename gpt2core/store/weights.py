@@ -28,14 +28,17 @@ from gpt2core.errors import ModelFileError
 from gpt2core.files import atomic_write
 from gpt2core.hparams import HParams
 from gpt2core.model import BlockParams, LayerNormParams, LinearParams, Params
+from gpt2core.store.shards import weight_files
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 ALIGNMENT = 64  # bytes, a cache line
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+HEAD = "lm_head.weight"  # wte again
 # Names end like this in files of older transformers versions. These are no weights.
 MASK_BUFFERS = (".attn.bias", ".attn.masked_bias")
+CHECKED_AT_ONCE = 2**20  # numbers looked at in one call; bounds the memory it takes
 
 
 def tensor_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
@@ -119,43 +122,64 @@ def shape_tree(params: Any) -> Any:
     return list(params.shape)
 
 
-def load_params(path: Path, hparams: HParams) -> Params:
-    """``params`` from a safetensors file, in float32; a view of the map if the file is float32.
+def load_params(path: Path, hparams: HParams, tied: bool = True) -> Params:
+    """``params`` from safetensors, in float32; views of the maps where the files are float32.
 
-    Names may have the prefix ``transformer.``. Some tools also write the causal mask and
-    ``lm_head.weight``, which is ``wte`` again; both are left out. Raises ModelFileError,
-    naming the tensor, if one is missing, unknown, of the wrong shape or not a float.
+    ``path`` is one file or an index of shards. Names may have the prefix ``transformer.``.
+    Some tools also write the causal mask and ``lm_head.weight``, which must be ``wte``
+    again; both are left out. Unless ``tied``, the head must be there. Raises
+    ModelFileError, naming the tensor, if one is missing, unknown, of the wrong shape or
+    not a float.
     """
     shapes = tensor_shapes(hparams)
     # The head is checked like any tensor, and must then be equal to wte.
-    accepted = {**shapes, "lm_head.weight": shapes["wte.weight"]}
-    entries, data = open_safetensors(path)
+    accepted = {**shapes, HEAD: shapes["wte.weight"]}
     tensors: dict[str, FloatArray] = {}
-    for full_name, entry in entries.items():
-        name = full_name.removeprefix("transformer.")
-        if name.endswith(MASK_BUFFERS):
-            continue
-        if name not in accepted:
-            raise ModelFileError(
-                f"{path} holds a tensor {full_name!r}, "
-                f"which a GPT-2 of {hparams.n_layer} layers does not have."
-            )
-        if entry.shape != accepted[name]:
-            raise ModelFileError(
-                f"{path}: tensor {full_name!r} has shape {list(entry.shape)}, "
-                f"but the hyper-parameters ask for {list(accepted[name])}."
-            )
-        tensors[name] = as_float32(data[entry.begin : entry.end], entry, full_name, path)
-    missing = [name for name in shapes if name not in tensors]
+    for file in weight_files(path):
+        entries, data = open_safetensors(file)
+        for full_name, entry in entries.items():
+            name = full_name.removeprefix("transformer.")
+            if name.endswith(MASK_BUFFERS):
+                continue
+            if name not in accepted:
+                raise ModelFileError(
+                    f"{file} holds a tensor {full_name!r}, "
+                    f"which a GPT-2 of {hparams.n_layer} layers does not have."
+                )
+            if name in tensors:
+                raise ModelFileError(f"{file}: tensor {full_name!r} is there twice.")
+            if entry.shape != accepted[name]:
+                raise ModelFileError(
+                    f"{file}: tensor {full_name!r} has shape {list(entry.shape)}, "
+                    f"but the hyper-parameters ask for {list(accepted[name])}."
+                )
+            tensors[name] = as_float32(data[entry.begin : entry.end], entry, full_name, file)
+    missing = [name for name in (shapes if tied else accepted) if name not in tensors]
     if missing:
         others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
         raise ModelFileError(f"{path} lacks the tensor {missing[0]!r}{others}.")
-    lm_head = tensors.pop("lm_head.weight", None)
-    if lm_head is not None and not np.array_equal(lm_head, tensors["wte.weight"]):
-        raise ModelFileError(
-            f"{path}: 'lm_head.weight' is not equal to 'wte.weight', as it is in every GPT-2."
-        )
+    lm_head = tensors.pop(HEAD, None)
+    if lm_head is not None and not equal(lm_head, tensors["wte.weight"]):
+        raise ModelFileError(f"{path}: {HEAD!r} is not equal to 'wte.weight', as in every GPT-2.")
     return params_from_tensors(tensors, hparams.n_layer)
+
+
+def equal(one: FloatArray, other: FloatArray) -> bool:
+    """Whether two arrays hold the same numbers. NaN is equal to NaN: it is another error."""
+    return np.array_equal(one, other) or np.array_equal(one, other, equal_nan=True)
+
+
+def check_finite(params: Params, path: Path) -> None:
+    """Raise ModelFileError, naming the tensor, if a weight is NaN or infinite. Reads them all."""
+    for name, array in tensors_from_params(params).items():
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, CHECKED_AT_ONCE):
+            finite = np.isfinite(flat[start : start + CHECKED_AT_ONCE])
+            if not finite.all():
+                value = flat[start + int(finite.argmin())]
+                raise ModelFileError(
+                    f"{path}: tensor {name!r} holds {value}, so nothing can be computed with it."
+                )
 
 
 @dataclass(frozen=True)
@@ -181,15 +205,30 @@ def open_safetensors(path: Path) -> tuple[dict[str, TensorEntry], NDArray[np.uin
             header = json.loads(file.read(header_size))
             header.pop("__metadata__", None)
         data = np.memmap(path, np.uint8, mode="r")[8 + header_size :]  # [n_bytes]
-        entries = {}
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            if not 0 <= begin <= end <= len(data):
-                raise ValueError(f"tensor {name!r} lies beyond the end: the file is cut off")
-            entries[name] = TensorEntry(entry["dtype"], tuple(entry["shape"]), begin, end)
+        entries = {name: read_entry(name, entry, len(data)) for name, entry in header.items()}
+        # The format has the tensors end to end. Anything else is a damaged header, which
+        # would give a tensor the numbers of another place.
+        end = 0
+        for entry in sorted(entries.values(), key=lambda one: (one.begin, one.end)):
+            if entry.begin != end:
+                raise ValueError("its tensors are not end to end")
+            end = entry.end
+        if end != len(data):
+            raise ValueError(f"its tensors take {end:,} bytes and {len(data):,} are there")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path} is not a readable safetensors file: {error}") from error
     return entries, data
+
+
+def read_entry(name: str, entry: Any, n_bytes: int) -> TensorEntry:
+    """One entry of a header. Raises ValueError, KeyError or TypeError if it is damaged."""
+    begin, end = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    if any(type(n) is not int or n < 0 for n in shape):
+        raise ValueError(f"tensor {name!r} has the shape {list(shape)}")
+    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= n_bytes:
+        raise ValueError(f"tensor {name!r} lies beyond the end: the file is cut off")
+    return TensorEntry(str(entry["dtype"]), shape, begin, end)
 
 
 def as_float32(raw: NDArray[np.uint8], entry: TensorEntry, name: str, path: Path) -> FloatArray:

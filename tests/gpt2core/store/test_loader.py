@@ -322,7 +322,7 @@ def test_a_tokenizer_unlike_gpt2s_is_an_error(tmp_path, change):
         ("scale_attn_weights", False),
         ("scale_attn_by_inverse_layer_idx", True),
         ("add_cross_attention", True),
-        ("tie_word_embeddings", False),
+        ("tie_word_embeddings", "no"),
     ],
 )
 def test_a_config_of_another_network_is_an_error(tmp_path, setting, value):

@@ -15,6 +15,7 @@ from gpt2core.errors import ModelFileError
 from gpt2core.hparams import HParams
 from gpt2core.store.weights import (
     ALIGNMENT,
+    check_finite,
     load_params,
     params_from_tensors,
     save_params,
@@ -110,12 +111,12 @@ def test_the_data_begins_on_a_cache_line(path):
 
 
 def test_an_unaligned_file_is_read_into_aligned_arrays(path, tensors):
-    header, data = {}, b"\0"  # which shifts all that follows
+    header, data = {}, b""
     for name, array in tensors.items():
         end = len(data) + array.nbytes
         header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [len(data), end]}
         data += array.tobytes()
-    write_raw(path, header, data)
+    write_raw(path, header, data, padding=1)  # which shifts all that follows
     params = load_params(path, TINY)
     assert_same_params(params, seeded_params(TINY))
     assert params["wte"].flags.aligned
@@ -182,6 +183,79 @@ def test_a_tied_head_is_ignored_and_any_other_is_an_error(path, tensors):
     save_file(tensors, path)
     with pytest.raises(ModelFileError, match="'lm_head.weight' is not equal to 'wte.weight'"):
         load_params(path, TINY)
+
+
+def test_a13_a_head_that_is_said_to_be_untied_must_be_there_and_equal(path, tensors):
+    save_file(tensors, path)
+    with pytest.raises(ModelFileError, match="lacks the tensor 'lm_head.weight'"):
+        load_params(path, TINY, tied=False)
+    tensors["lm_head.weight"] = tensors["wte.weight"].copy()
+    save_file(tensors, path)
+    assert_same_params(load_params(path, TINY, tied=False), seeded_params(TINY))
+
+
+# --- shards -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(tmp_path, tensors) -> Path:
+    """The index of two shards, as transformers writes them."""
+    table, names = {}, sorted(tensors)
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, tmp_path / file)
+        table |= dict.fromkeys(part, file)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": table}))
+    return index
+
+
+def test_a10_shards_load_as_one_file_does_and_are_mapped(shards):
+    params = load_params(shards, TINY)
+    assert_same_params(params, seeded_params(TINY))
+    assert not params["wte"].flags.owndata and not params["wte"].flags.writeable
+
+
+def test_a10_a_missing_shard_is_named(shards):
+    (shards.parent / "model-00002-of-00002.safetensors").unlink()
+    message = refused_shards(shards)
+    assert "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json" in message
+
+
+def test_a10_a_shard_that_is_cut_off_is_named(shards):
+    shard = shards.parent / "model-00002-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-4])
+    assert "model-00002-of-00002.safetensors is not a readable" in refused_shards(shards)
+
+
+def test_a10_a_shard_without_its_tensors_is_an_error(shards):
+    values = json.loads(shards.read_text())
+    first = "model-00001-of-00002.safetensors"
+    values["weight_map"] = dict.fromkeys(values["weight_map"], first)
+    shards.write_text(json.dumps(values))
+    assert "lacks the tensor" in refused_shards(shards)
+
+
+@pytest.mark.parametrize(
+    "table", [None, [], {}, {"wte.weight": 1}, {"wte.weight": "../a"}, {"wte.weight": ""}]
+)
+def test_a10_an_index_that_names_no_files_is_an_error(shards, table):
+    shards.write_text(json.dumps({"weight_map": table}))
+    assert "model.safetensors.index.json" in refused_shards(shards)
+
+
+def test_a_tensor_in_two_shards_is_an_error(shards, tensors):
+    shard = shards.parent / "model-00002-of-00002.safetensors"
+    save_file(tensors, shard)
+    assert "is there twice" in refused_shards(shards)
+
+
+def refused_shards(index: Path) -> str:
+    """The message of an index that must not load."""
+    with pytest.raises(ModelFileError) as caught:
+        load_params(index, TINY)
+    assert str(index.parent) in str(caught.value)
+    return str(caught.value)
 
 
 # --- errors -----------------------------------------------------------------------
@@ -256,7 +330,10 @@ def test_a_file_of_another_format_is_an_error(path, body):
         ({"data_offsets": [0, 10**12]}, "'wte.weight' lies beyond the end: the file is cut off"),
         ({"data_offsets": [-4, 4]}, "'wte.weight' lies beyond the end"),
         ({"data_offsets": [8, 4]}, "'wte.weight' lies beyond the end"),
-        ({"data_offsets": [0, 956]}, "'wte.weight' has not the bytes that its shape asks for"),
+        ({"data_offsets": [0, 956]}, "its tensors are not end to end"),
+        ({"data_offsets": [0.0, 960]}, "'wte.weight' lies beyond the end"),
+        ({"dtype": "F16"}, "'wte.weight' has not the bytes that its shape asks for"),
+        ({"shape": [40.0, 6]}, "'wte.weight' has the shape [40.0, 6]"),
         ({"data_offsets": None}, "is not a readable safetensors file"),
         ({"shape": None}, "is not a readable safetensors file"),
     ],
@@ -275,8 +352,41 @@ def test_a_missing_file_is_an_error(path):
     assert "No such file" in refused(path)
 
 
-def write_raw(path: Path, header: dict, data: bytes) -> None:
+def write_raw(path: Path, header: dict, data: bytes, padding: int = 0) -> None:
     """A safetensors file of any header and data, right or wrong."""
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8 + padding)
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+@pytest.mark.parametrize("change", [-8, -1, 8])
+def test_a_header_of_another_length_does_not_shift_the_tensors(path, change):
+    """The padding behind a header could be cut off unnoticed: JSON ignores spaces."""
+    save_params(path, seeded_params(TINY))
+    body = path.read_bytes()
+    size = int.from_bytes(body[:8], "little") + change
+    path.write_bytes(size.to_bytes(8, "little") + body[8:])
+    assert "is not a readable safetensors file" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("h.1.mlp.c_fc.weight", np.nan), ("ln_f.bias", np.inf), ("wte.weight", -np.inf)],
+)
+def test_a9_a_number_that_is_not_finite_is_found_and_its_tensor_named(path, tensors, name, value):
+    tensors[name].reshape(-1)[-1] = value
+    save_file(tensors, path)
+    params = load_params(path, TINY)
+    with pytest.raises(ModelFileError, match=f"{path}: tensor '{name}' holds {value}"):
+        check_finite(params, path)
+
+
+def test_a9_every_number_is_looked_at(path, tensors, monkeypatch):
+    monkeypatch.setattr("gpt2core.store.weights.CHECKED_AT_ONCE", 7)
+    params = seeded_params(TINY)
+    check_finite(params, path)
+    for index in (0, 6, 7, 95):
+        params["wpe"].reshape(-1)[index], kept = np.nan, params["wpe"].reshape(-1)[index]
+        with pytest.raises(ModelFileError, match="'wpe.weight' holds nan"):
+            check_finite(params, path)
+        params["wpe"].reshape(-1)[index] = kept
