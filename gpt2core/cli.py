@@ -19,6 +19,7 @@ from gpt2core.cli_models import (
     add_models_dir,
     convert_command,
     download_command,
+    inspect_command,
     models_command,
 )
 from gpt2core.continuation import Continuation, text_tokens, tokens_to_json
@@ -52,6 +53,7 @@ A first word that is exactly one of these is a command, anything else the prompt
   download SIZE         make one of OpenAI's models ready: 124M, 355M, 774M or 1558M
   convert MODEL         turn a folder's TensorFlow checkpoint into model.safetensors
   models                what is here, its size and state
+  inspect FOLDER        what lies in a model's folder, and whether it loads or why not
 
 `python -m gpt2core COMMAND --help` describes each. Without PROMPT or TEXT, or if it is -,
 the text is read from standard input; its final line end is dropped.
@@ -116,6 +118,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_models_dir(parser)
 
 
+def add_special_tokens(parser: argparse.ArgumentParser) -> None:
+    """``--special_tokens``; None if it is not given."""
+    parser.add_argument(
+        "--special_tokens",
+        action=argparse.BooleanOptionalAction,
+        help="read <|endoftext|> and other special tokens in the text as tokens, not as "
+        "characters (default: only if the model's folder adds tokens of its own)",
+    )
+
+
 def read_text(argument: str | None, parser: argparse.ArgumentParser) -> str:
     """The text of the command line, or of standard input if it is absent or ``-``."""
     if argument is not None and argument != "-":
@@ -159,6 +171,7 @@ def generate_command(parser: argparse.ArgumentParser) -> Command:
         "--seed", type=int, help="with a temperature: the same seed gives the same text again"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    add_special_tokens(parser)
     add_model_options(parser)
 
     def run(args: argparse.Namespace) -> None:
@@ -169,11 +182,13 @@ def generate_command(parser: argparse.ArgumentParser) -> Command:
         if model_state(name, models_dir).status != "ready":
             # stream() checks the prompt too, but only after half a gigabyte is downloaded.
             encoder, hparams = get_encoder(name, models_dir), get_hparams(name, models_dir)
-            check_prompt(encoder.encode(prompt), hparams.n_vocab, hparams.n_ctx)
+            check_prompt(
+                encoder.encode(prompt, args.special_tokens), hparams.n_vocab, hparams.n_ctx
+            )
         with ProgressBar() as bar:
             prepare_model(name, models_dir, bar)
         model = load_model(name, models_dir)
-        generate_text(model, prompt, args.n_tokens_to_generate, sampling, args.json)
+        generate_text(model, prompt, sampling, args)
 
     return run
 
@@ -188,10 +203,11 @@ def chosen_sampling(args: argparse.Namespace) -> SamplingParams:
 
 
 def generate_text(
-    model: Model, prompt: str, n_tokens: int, sampling: SamplingParams, as_json: bool
+    model: Model, prompt: str, sampling: SamplingParams, args: argparse.Namespace
 ) -> None:
     """Stream the continuation to standard output, or print all of it as JSON."""
-    ids = model.encoder.encode(prompt)
+    n_tokens, as_json = args.n_tokens_to_generate, args.json
+    ids = model.encoder.encode(prompt, args.special_tokens)
     tokens = stream(model.engine(), ids, n_tokens, sampling, model.encoder.endoftext)
     continuation = Continuation(model.encoder, prompt, ids)
     for token in tokens:
@@ -218,12 +234,13 @@ def tokenize_command(parser: argparse.ArgumentParser) -> Command:
     parser.description = "Print piece, id and bytes of each token of a text. Needs no weights."
     parser.add_argument("text", nargs="?", metavar="TEXT")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_special_tokens(parser)
     add_model_options(parser)
 
     def run(args: argparse.Namespace) -> None:
         encoder = get_encoder(args.model_size, args.models_dir)
         text = read_text(args.text, parser)
-        ids = encoder.encode(text)
+        ids = encoder.encode(text, args.special_tokens)
         if args.json:
             print_json(tokens_to_json(text_tokens(encoder, text, ids)))
         else:
@@ -270,4 +287,5 @@ COMMANDS = {
     "download": download_command,
     "convert": convert_command,
     "models": models_command,
+    "inspect": inspect_command,
 }

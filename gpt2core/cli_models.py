@@ -1,10 +1,11 @@
-"""The commands that make models ready and list them: ``download``, ``convert``, ``models``.
+"""The commands about models: ``download``, ``convert``, ``models``, ``inspect``.
 
 Part of the command line in ``cli.py``, which runs them and prints their errors. Each
 ``…_command`` adds its options to a parser and returns the function that runs it.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
@@ -15,8 +16,9 @@ from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.settings import Settings
 from gpt2core.store.checkpoint import convert_checkpoint
 from gpt2core.store.folder import WEIGHTS_FILE, read_hparams
+from gpt2core.store.inspection import inspect_folder
 from gpt2core.store.loader import DEMO_NAME, model_directory, model_state, prepare_model
-from gpt2core.terminal import ProgressBar, print_json
+from gpt2core.terminal import ProgressBar, print_json, printable
 
 Command = Callable[[argparse.Namespace], None]  # runs with the parsed arguments
 
@@ -66,6 +68,27 @@ def convert_command(parser: argparse.ArgumentParser) -> Command:
         with ProgressBar() as bar:
             convert_checkpoint(directory, bar)
         print_ready(directory)
+
+    return run
+
+
+def inspect_command(parser: argparse.ArgumentParser) -> Command:
+    """The options of ``inspect``; returns the function that runs it."""
+    parser.description = (
+        "Print what lies in a model's folder, which file decides about its tokenizer, and "
+        "whether it loads or why not. Reads all weights; writes nothing."
+    )
+    parser.add_argument(
+        "model", metavar="FOLDER", help="a folder under --models_dir, or a directory"
+    )
+    add_models_dir(parser)
+
+    def run(args: argparse.Namespace) -> None:
+        inspection = inspect_folder(model_directory(args.model, args.models_dir))
+        for label, text in inspection.lines:
+            print(printable(f"{label:10}  {text}", sys.stdout))
+        if inspection.refusal is not None:
+            raise GPT2Error(inspection.refusal)
 
     return run
 

@@ -37,7 +37,7 @@ CORE_ORDER = [
     {"engine.engine", "engine.policy"},
     {"continuation", "store.download"},
     {"generate", "store.loader", "engine.scheduler"},
-    {"inside.command", "store.preparation"},
+    {"inside.command", "store.preparation", "store.inspection"},
     {"cli_models"},
     {"serving"},
     {"cli"},

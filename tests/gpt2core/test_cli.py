@@ -19,8 +19,10 @@ from gpt2core.hparams import HParams
 from gpt2core.store.folder import DATA_FILE, OPENAI_FILES, WEIGHTS_FILE
 from gpt2core.store.loader import load_model
 from gpt2core.store.weights import save_params
+from tests.helpers.model_folders import SHAPE, write_model
 from tests.helpers.openai_layout import SMALL, Answer, ReleaseServer, seeded_params, small_release
 from tests.helpers.paths import ROOT
+from tests.helpers.tokenizer_folders import N
 from webapp.forms import DEFAULTS
 
 PROMPT = "Once upon a time"
@@ -269,7 +271,9 @@ def test_without_a_prompt_on_a_terminal_the_usage_is_printed():
     assert status == 2 and "there is no prompt" in out
 
 
-@pytest.mark.parametrize("command", ["generate", "tokenize", "download", "convert", "models"])
+@pytest.mark.parametrize(
+    "command", ["generate", "tokenize", "download", "convert", "models", "inspect"]
+)
 def test_every_command_has_its_help(command, capfd):
     for arguments in ([command, "--help"], ["--help"]):
         with pytest.raises(SystemExit) as caught:
@@ -309,6 +313,27 @@ def test_tokens_as_json(capfd):
         "id": 12520, "piece": "ĠðŁ", "bytes": "20f09f", "start": 2, "end": 4
     }  # fmt: skip
     assert b"".join(bytes.fromhex(t["bytes"]) for t in result["tokens"]).decode() == "Ah 🦉"
+
+
+def test_a5_special_tokens_are_read_on_request(capfd):
+    assert main(["tokenize", "--json", "Hi there<|endoftext|>"]) == 0
+    assert json.loads(capfd.readouterr().out)["n_tokens"] == 9
+    assert main(["tokenize", "--json", "--special_tokens", "Hi there<|endoftext|>"]) == 0
+    tokens = json.loads(capfd.readouterr().out)["tokens"]
+    assert [token["id"] for token in tokens] == [17250, 612, 50256]
+    assert [(token["start"], token["end"]) for token in tokens] == [(0, 2), (2, 8), (8, 21)]
+
+
+def test_a4_a_folder_that_adds_tokens_has_them_read_by_default(capfd, tmp_path):
+    write_model(tmp_path, "added_json", replace(SHAPE, n_vocab=N + 3))
+    for option, n_tokens in (([], 6), (["--no-special_tokens"], 11)):
+        arguments = ["--model_size", str(tmp_path), "--json", *option]
+        assert main(["tokenize", "<|user|>Hello für", *arguments]) == 0
+        tokenized = json.loads(capfd.readouterr().out)
+        assert main(["generate", "<|user|>Hello für", *arguments]) == 0
+        generated = json.loads(capfd.readouterr().out)
+        assert tokenized["n_tokens"] == generated["prompt_tokens"] == n_tokens
+        assert tokenized["tokens"][-1]["piece"] == "für"
 
 
 def test_tokens_of_standard_input_even_if_it_is_not_utf_8():
@@ -391,6 +416,16 @@ def test_the_models_folder_may_come_from_the_environment(capfd, tmp_path, monkey
 
 
 # --- download to text -------------------------------------------------------------
+
+
+def test_inspect_describes_a_folder_and_ends_with_its_refusal(capfd, tmp_path):
+    write_model(tmp_path / "good"), write_model(tmp_path / "bad", "lowercase")
+    assert main(["inspect", "good", "--models_dir", str(tmp_path)]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "result      the folder loads."
+    assert main(["inspect", str(tmp_path / "bad")]) == 1
+    out, err = capfd.readouterr()
+    assert out.splitlines()[-1] == "result      the folder is refused."
+    assert err.startswith(f"gpt2core: {tmp_path / 'bad' / 'tokenizer.json'}: normalizer is")
 
 
 @pytest.fixture(scope="module")

@@ -14,28 +14,12 @@ from gpt2core.errors import InputError, ModelFileError
 from gpt2core.hparams import HParams
 from gpt2core.store.loader import get_encoder, load_model
 from gpt2core.store.weights import save_params
+from tests.helpers.model_folders import SHAPE, change, write_model
 from tests.helpers.openai_layout import seeded_params, seeded_tensors
 from tests.helpers.tokenizer_folders import CONFIG, END, FOLDERS, N, added, decoder_table
 
-SHAPE = HParams(n_vocab=N, n_ctx=64, n_embd=8, n_head=2, n_layer=1)
 OWN_SHAPE = HParams(n_ctx=64, n_embd=8, n_head=2, n_layer=1)
 OWN_CONFIG = CONFIG | {"vocab_size": 50257, "bos_token_id": 50256, "eos_token_id": 50256}
-
-
-def write_model(directory: Path, kind: str = "plain_json", shape: HParams = SHAPE) -> Path:
-    """A model of our own weights with one kind of tokenizer folder."""
-    FOLDERS[kind].write(directory)
-    change(directory, "config.json", vocab_size=shape.n_vocab)
-    save_params(directory / "model.safetensors", seeded_params(shape))
-    return directory
-
-
-def change(directory: Path, name: str, **values) -> None:
-    """Set keys of a JSON file; those set to ``...`` are dropped."""
-    path = directory / name
-    old = json.loads(path.read_text()) if path.exists() else {}
-    new = {key: value for key, value in {**old, **values}.items() if value is not ...}
-    path.write_text(json.dumps(new))
 
 
 def write_own(directory: Path, **config) -> Path:
