@@ -215,8 +215,8 @@ def open_safetensors(path: Path) -> tuple[dict[str, TensorEntry], NDArray[np.uin
             end = entry.end
         if end != len(data):
             raise ValueError(f"its tensors take {end:,} bytes and {len(data):,} are there")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{path} is not a readable safetensors file: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelFileError(f"{path} is not a readable safetensors file: {error}.") from error
     return entries, data
 
 

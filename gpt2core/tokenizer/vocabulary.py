@@ -32,14 +32,18 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
     Raises ModelFileError if the file cannot be read or is not a list of pairs.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"the vocabulary {path} cannot be read: {error}") from error
+        raise ModelFileError(f"the vocabulary {path} cannot be read: {error}.") from error
+    lines = text.split("\n")
     if lines[0].startswith("#version"):
         lines = lines[1:]
     pairs = [line.split(" ") for line in lines if line]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise ModelFileError(f"{path} is not a BPE vocabulary: every line must hold two pieces.")
+    if not text.endswith("\n"):
+        # Half a piece is often a piece too. Other readers leave such a line out.
+        raise ModelFileError(f"{path} is cut off: its last line has no end.")
     return [(left, right) for left, right in pairs]
 
 

@@ -121,6 +121,14 @@ def test_a_damaged_merge_list_is_an_error(tmp_path, merges):
         read_merges(path)
 
 
+@pytest.mark.parametrize("n_bytes", [1, 2, 5])
+def test_a_merge_list_that_is_cut_off_is_an_error(tmp_path, n_bytes):
+    path = tmp_path / "vocab.bpe"
+    path.write_bytes(VOCAB_PATH.read_bytes()[:-n_bytes])
+    with pytest.raises(ModelFileError, match="vocab.bpe is cut off: its last line has no end"):
+        read_merges(path)
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe not UTF-8", None])
 def test_an_unreadable_merge_list_is_an_error(tmp_path, data):
     path = tmp_path / "vocab.bpe"
