@@ -100,11 +100,19 @@ class AddedTable:
                 self._tokens[content] = replace(known, special=True)
             else:
                 token_id = self.id_of(content)
-                token_id = self._next_id() if token_id is None else token_id
+                if token_id is None:
+                    token_id = self._next_id(content, file.path)
                 self.add(file.added_token({**values, "special": True}, token_id), file.path)
 
-    def _next_id(self) -> int:
-        return max([*self._piece_of, *(token.id for token in self._tokens.values())]) + 1
+    def _next_id(self, content: str, path: Path) -> int:
+        """The id behind all others, which a token gets that is named and has none."""
+        ids = {*self._piece_of, *(token.id for token in self._tokens.values())}
+        if max(ids) + 1 != len(ids):
+            raise ModelFileError(
+                f"{path} names the special token {content!r}, which has no id; which one it "
+                "would get is unclear, because the ids have gaps."
+            )
+        return len(ids)
 
 
 def same_flags(one: AddedToken, other: AddedToken) -> bool:
@@ -119,7 +127,8 @@ def named_tokens(file: JsonSettings) -> list[tuple[str, Any]]:
         values = file.values.get(name)
         if values is None:
             continue
-        if not isinstance(values, list | dict):
+        is_table = isinstance(values, dict) and name == "extra_special_tokens"  # name -> token
+        if not isinstance(values, list) and not is_table:
             raise file.error(f"{name} must be a list.")
         named += [(name, one) for one in (values.values() if isinstance(values, dict) else values)]
     return named

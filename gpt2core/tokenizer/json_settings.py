@@ -59,7 +59,7 @@ class JsonSettings:
         return list(found)
 
     def added_token(self, values: Any, token_id: int) -> AddedToken:
-        """An added token from an object with its content and its flags."""
+        """An added token from an object with its content and its flags; those absent are false."""
         content = self.expect(values, "content", str)
         if not content:
             raise self.error(f"the added token {token_id} has no content.")

@@ -47,8 +47,7 @@ def read_tokenizer_json(path: Path) -> TokenizerJson:
         merges=read_pairs(file, file.expect(model, "merges", list)),
         vocabulary=file.expect(model, "vocab", dict),
         added_tokens=[
-            file.added_token(token, file.expect(token, "id", int))
-            for token in file.objects(file.values, "added_tokens")
+            read_added_token(file, token) for token in file.objects(file.values, "added_tokens")
         ],
         add_prefix_space=read_pre_tokenizer(file),
         ignore_merges=file.get(model, "ignore_merges", bool, False),
@@ -64,6 +63,13 @@ def read_pairs(file: JsonSettings, merges: list[Any]) -> list[tuple[str, str]]:
         if not is_pair or not all(isinstance(piece, str) for piece in pair):
             raise file.error(f"the merge {brief(pair)} does not join two pieces.")
     return [(left, right) for left, right in pairs]
+
+
+def read_added_token(file: JsonSettings, values: dict[str, Any]) -> AddedToken:
+    """An added token. Here all flags must be there, as for the format's own reader."""
+    for flag in ("special", "single_word", "lstrip", "rstrip", "normalized"):
+        file.expect(values, flag, bool)
+    return file.added_token(values, file.expect(values, "id", int))
 
 
 def part_type(file: JsonSettings, name: str, part: Any) -> str:

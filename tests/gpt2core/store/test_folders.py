@@ -246,6 +246,8 @@ def test_a13_a_piece_of_bpe_without_a_row_is_a_fault(tmp_path):
         ("plain_two", "tokenizer_config.json", {"do_lower_case": True}, "do_lower_case is True"),
         ("plain_two", "tokenizer_config.json", {"pad_token": 7}, "content is None"),
         ("plain_two", "tokenizer_config.json", {"extra_special_tokens": "x"}, "must be a list"),
+        ("plain_two", "special_tokens_map.json", {"additional_special_tokens": {}}, "must be a"),
+        ("gap_file", "tokenizer_config.json", {"pad_token": "[PAD]"}, "'[PAD]', which has no id"),
         ("plain_two", "tokenizer_config.json", {"added_tokens_decoder": {"a": {}}}, "the id 'a'"),
     ],
 )  # fmt: skip

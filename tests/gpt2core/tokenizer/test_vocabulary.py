@@ -9,6 +9,7 @@ from gpt2core.tokenizer.bpe import ENDOFTEXT
 from gpt2core.tokenizer.folder import encoder_from_directory
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, default_encoder, read_merges
 from tests.helpers.texts import CAPES, CAPES_IDS
+from tests.helpers.tokenizer_folders import added
 
 
 def write_vocabulary(folder, merges_name, ids_name, table):
@@ -76,7 +77,7 @@ def tokenizer_json(encoder, merges, **changes):
         "normalizer": None,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
         "decoder": {"type": "ByteLevel"},
-        "added_tokens": [{"id": 50256, "content": ENDOFTEXT, "special": True}],
+        "added_tokens": [added(ENDOFTEXT, 50256, special=True)],
         "model": {"type": "BPE", "vocab": vocabulary, "merges": merges},
     } | changes
 
@@ -102,7 +103,8 @@ def test_a_tokenizer_json_is_read(tmp_path, spelling, encoder):
         {"model": None},
         {"model": {"type": "BPE", "vocab": {}, "merges": ["a b c"]}},
         {"added_tokens": [{"id": 50256}]},
-        {"added_tokens": [{"id": 0, "content": "<pad>"}]},
+        {"added_tokens": [added("<pad>", 0)]},
+        {"added_tokens": [added("<pad>", 50257, lstrip=None)]},
     ],
     ids=str,
 )
