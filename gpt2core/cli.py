@@ -208,7 +208,7 @@ def generate_text(
     """Stream the continuation to standard output, or print all of it as JSON."""
     n_tokens, as_json = args.n_tokens_to_generate, args.json
     ids = model.encoder.encode(prompt, args.special_tokens)
-    tokens = stream(model.engine(), ids, n_tokens, sampling, model.encoder.endoftext)
+    tokens = stream(model.engine(), ids, n_tokens, sampling, model.encoder.rules.end_ids)
     continuation = Continuation(model.encoder, prompt, ids)
     for token in tokens:
         step = continuation.add(token)

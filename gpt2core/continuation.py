@@ -16,7 +16,7 @@ from typing import Any
 
 from gpt2core.engine.sequence import Candidate, FinishReason, GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder
-from gpt2core.tokenizer.decoding import StreamDecoder, is_utf8, token_spans
+from gpt2core.tokenizer.decoding import StreamDecoder, is_utf8, replace_surrogates, token_spans
 
 LOGPROB_DIGITS = 6  # decimals in JSON and files; float32 has about seven digits
 
@@ -112,9 +112,9 @@ class Continuation:
 
     def _append(self, token_id: int, generated: GeneratedToken | None) -> Step:
         index, data = self.n_tokens, self.encoder.token_bytes(token_id)
-        # 1. Decode. <|endoftext|> ends the text and is no part of it.
+        # 1. Decode. A token that ends the text, such as <|endoftext|>, is no part of it.
         text = ""
-        if token_id != self.encoder.endoftext:
+        if token_id not in self.encoder.rules.end_ids:
             text = self._decoder.feed(data)
         # 2. No token follows the last one: bytes of an incomplete character become U+FFFD.
         if generated and generated.finish_reason:
@@ -180,11 +180,29 @@ class Continuation:
 def text_tokens(encoder: Encoder, text: str, ids: Sequence[int]) -> list[TextToken]:
     """The tokens of ``text``, whose ids are ``ids``, each with its span."""
     data = [encoder.token_bytes(token_id) for token_id in ids]
-    spans = token_spans(text, data)
+    spans = find_spans(encoder, text, ids, data)
     return [
         TextToken(index, token_id, encoder.decoder[token_id], data[index], *spans[index])
         for index, token_id in enumerate(ids)
     ]
+
+
+def find_spans(
+    encoder: Encoder, text: str, ids: Sequence[int], data: Sequence[bytes]
+) -> list[tuple[int, int]]:
+    """For each token the characters of ``text`` that it stands for.
+
+    The bytes of tokens are mostly those of the text. They are not if the tokenizer puts a
+    token or a space first, or if a token takes the white space beside it: then the encoder
+    says which characters belong to which token.
+    """
+    if b"".join(data) == replace_surrogates(text).encode():
+        return token_spans(text, data)
+    for special_tokens in (True, False):
+        tokens = encoder.tokens(text, special_tokens)
+        if [token.id for token in tokens] == list(ids):
+            return [(token.start, token.end) for token in tokens]
+    return [(0, len(text))] * len(ids)  # a part of a text, which alone has other tokens
 
 
 def tokens_to_json(tokens: Sequence[TextToken]) -> dict[str, Any]:

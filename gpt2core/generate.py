@@ -8,10 +8,10 @@ Invariants: the prompt is read once, and no prefix is computed again. The caller
 ids is not changed. The last token of a stream, and no other, has a finish reason.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from gpt2core.engine.engine import Engine
-from gpt2core.engine.sequence import ENDOFTEXT_ID, GeneratedToken, Sequence
+from gpt2core.engine.sequence import GPT2_END_IDS, GeneratedToken, Sequence
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams, check_prompt
 from gpt2core.model import Params
@@ -23,20 +23,21 @@ def stream(
     ids: list[int],
     n_tokens: int,
     sampling: SamplingParams | None = None,
-    endoftext: int | None = ENDOFTEXT_ID,
+    end_ids: Collection[int] = GPT2_END_IDS,
 ) -> Iterator[GeneratedToken]:
     """Continue ``ids`` by up to ``n_tokens`` tokens and yield each when it is generated.
 
     Decoding is greedy without ``sampling``. The stream holds a slot of the engine from its
     first token to its last, or until the iterator is closed, which ends the generation.
-    Raises InputError at the call, before any computing, for an invalid prompt or number.
+    Each of ``end_ids`` ends it early; a folder's are ``encoder.rules.end_ids``. Raises
+    InputError at the call, before any computing, for an invalid prompt or number.
     """
-    check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx)
+    check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
     check_n_tokens(n_tokens)
     # Copy the list: a caller may append the new tokens to it while the stream runs.
     prompt = list(ids)
     sequence = Sequence(
-        prompt, n_tokens, engine.hparams.n_ctx, sampling or SamplingParams(), endoftext
+        prompt, n_tokens, engine.hparams.n_ctx, sampling or SamplingParams(), end_ids
     )
     return _decode(engine, sequence)
 

@@ -168,7 +168,7 @@ class ModelServer:
             if self._stopped:
                 progress.cancel()
         model, engine = prepare_engine(self.model_name, self.models_dir, self.max_batch, progress)
-        scheduler = Scheduler(engine, model.encoder.endoftext, self.max_queue)
+        scheduler = Scheduler(engine, model.encoder.rules.end_ids, self.max_queue)
         scheduler.start()
         with self._changed:
             self._scheduler, self.model = scheduler, model

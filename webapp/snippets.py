@@ -65,7 +65,7 @@ from gpt2core import SamplingParams, load_model, stream
 model = load_model({model!r})
 sampling = SamplingParams({arguments})
 ids = model.encoder.encode({prompt!r})
-{kept}tokens = stream(model.engine(), {new}, {n_tokens}, sampling, model.encoder.endoftext)
+{kept}tokens = stream(model.engine(), {new}, {n_tokens}, sampling, model.encoder.rules.end_ids)
 new = [token.id for token in tokens if token.finish_reason != "endoftext"]
 print(model.encoder.decode({written}))
 """

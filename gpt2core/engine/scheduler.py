@@ -15,6 +15,7 @@ clients read their lengths.
 import logging
 import sys
 import threading
+from collections.abc import Collection
 from time import monotonic, perf_counter
 
 from gpt2core.engine.engine import PREFILL_CHUNK, Engine
@@ -35,12 +36,12 @@ RESTARTING = "The server is being restarted; try again in a moment."
 class Scheduler:
     """Serves one engine, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, engine: Engine, endoftext: int | None, max_queue: int):
+    def __init__(self, engine: Engine, end_ids: Collection[int], max_queue: int):
         """As many sequences run as the engine has slots; ``max_queue`` more may wait.
 
-        ``endoftext`` is the id that ends a sequence early; None for no such id.
+        Each of ``end_ids`` ends a sequence early.
         """
-        self._engine, self._endoftext = engine, endoftext
+        self._engine, self._end_ids = engine, end_ids
         self._policy = Policy(engine.n_slots, max_queue, PREFILL_CHUNK)
         self._changed = threading.Condition()  # its lock guards the policy
         self._thread: threading.Thread | None = None  # created by start(), after any fork
@@ -88,7 +89,8 @@ class Scheduler:
 
         Raises InputError for an invalid prompt, Unavailable if it cannot be taken now.
         """
-        check_prompt(ids, self._engine.hparams.n_vocab, self._engine.hparams.n_ctx)
+        engine = self._engine
+        check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
         generation = Generation(ids, n_tokens, sampling)
         with self._changed:
             if self._stopped or self._deadline is not None:
@@ -138,7 +140,7 @@ class Scheduler:
                     generation.n_tokens,
                     self._engine.hparams.n_ctx,
                     generation.sampling,
-                    self._endoftext,
+                    self._end_ids,
                 )
                 slot, last_id = self._engine.open(), generation.ids[-1]
                 self._policy.running.append(Running(generation, sequence, slot, last_id))

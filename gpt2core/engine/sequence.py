@@ -8,11 +8,14 @@ Invariants: the last token of a sequence, and no other, has a ``finish_reason``.
 probabilities are the model's own, before temperature, top-k and top-p.
 """
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from gpt2core.errors import GPT2Error
 from gpt2core.sampling import (
     N_CANDIDATES,
     FloatArray,
@@ -25,6 +28,7 @@ from gpt2core.sampling import (
 )
 
 ENDOFTEXT_ID = 50256  # of GPT-2's own vocabulary
+GPT2_END_IDS = frozenset({ENDOFTEXT_ID})
 
 FinishReason = Literal["length", "context", "endoftext"]
 
@@ -50,7 +54,7 @@ class GeneratedToken:
     ``logprob`` (natural logarithm) and the ten likeliest ``candidates``, likeliest first,
     are those of the model, before temperature, top-k and top-p. ``finish_reason`` is None
     except for the last token: ``"length"`` (as many tokens as were requested),
-    ``"endoftext"`` (the token is ``<|endoftext|>``) or ``"context"`` (prompt and
+    ``"endoftext"`` (the token ends a text, as ``<|endoftext|>`` does) or ``"context"`` (prompt and
     continuation fill the context).
     """
 
@@ -69,20 +73,23 @@ class Sequence:
         n_tokens: int,
         n_ctx: int,
         sampling: SamplingParams,
-        endoftext: int | None = ENDOFTEXT_ID,
+        end_ids: Collection[int] = GPT2_END_IDS,
     ):
         """Continue the prompt ``ids`` by up to ``n_tokens`` tokens, to ``n_ctx`` in all.
 
-        ``endoftext`` is the id that ends the sequence early; None for no such id.
+        Each of ``end_ids`` ends the sequence early.
         """
         self.ids = ids
         self._length = len(ids)
         self._max_length, self._n_ctx = len(ids) + n_tokens, n_ctx
         self._sampling, self._rng = sampling, sampling.generator()
-        self._endoftext = endoftext
+        self._end_ids = end_ids
 
     def sample_next(self, logits: FloatArray) -> GeneratedToken:
-        """Draw the next token from ``logits [n_vocab]``."""
+        """Draw the next token from ``logits [n_vocab]``; GPT2Error if they are not finite."""
+        if not math.isfinite(logits.max()):
+            # The weights are finite, but too large to compute with in float32.
+            raise GPT2Error("the model computed a score that is not a finite number.")
         ids, probabilities = distribution(logits, self._sampling)  # [n_kept], [n_kept]
         id = draw(ids, probabilities, self._rng)
         self._length += 1
@@ -90,7 +97,7 @@ class Sequence:
 
     def _finish_reason(self, id: int) -> FinishReason | None:
         """Why the sequence ends with the token ``id``; None if it goes on."""
-        if id == self._endoftext:
+        if id in self._end_ids:
             return "endoftext"
         if self._length == self._max_length:  # also if the context is full at the same time
             return "length"

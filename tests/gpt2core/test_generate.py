@@ -171,7 +171,7 @@ def test_a_stream_ends_with_endoftext(small, at):
     prompt = small.ids()[:4]
     written = naive_greedy(small, prompt, 8)
     expected = written[: written.index(written[at]) + 1]
-    tokens = list(stream(CountingEngine(small), prompt, 8, endoftext=written[at]))
+    tokens = list(stream(CountingEngine(small), prompt, 8, end_ids={50256, written[at]}))
     assert [token.id for token in tokens] == expected
     assert_ends_once(tokens, "endoftext")
 
@@ -179,11 +179,11 @@ def test_a_stream_ends_with_endoftext(small, at):
 def test_endoftext_as_the_last_requested_token_ends_with_endoftext(small):
     prompt = small.ids()[:4]
     (first,) = naive_greedy(small, prompt, 1)
-    assert_ends_once(list(stream(CountingEngine(small), prompt, 1, endoftext=first)), "endoftext")
+    assert_ends_once(list(stream(CountingEngine(small), prompt, 1, end_ids={first})), "endoftext")
 
 
 def test_without_an_endoftext_only_length_and_context_end_a_stream(small):
-    tokens = list(stream(CountingEngine(small), small.ids()[:4], 8, endoftext=None))
+    tokens = list(stream(CountingEngine(small), small.ids()[:4], 8, end_ids=()))
     assert_ends_once(tokens, "length")
 
 

@@ -18,7 +18,7 @@ from itertools import chain, cycle, repeat
 
 import gpt2core.engine.scheduler
 import webapp
-from gpt2core.engine.sequence import ENDOFTEXT_ID, Sequence
+from gpt2core.engine.sequence import ENDOFTEXT_ID, GPT2_END_IDS, Sequence
 from gpt2core.tokenizer.vocabulary import default_encoder
 
 PACE = float(os.environ.get("TEST_PACE", "0"))
@@ -29,19 +29,19 @@ encode, decode = default_encoder().encode, default_encoder().decode
 class PacedSequence(Sequence):
     """A ``Sequence`` with a pace and, for some prompts, a set text."""
 
-    def __init__(self, ids, n_tokens, n_ctx, sampling, endoftext=ENDOFTEXT_ID):
+    def __init__(self, ids, n_tokens, n_ctx, sampling, end_ids=GPT2_END_IDS):
         command, _, rest = decode(ids).partition(":")
         # The ids to generate; None for the model's own.
         self.pace, self.script = PACE, repeat(None)
         if command in ("Echo", "Slow"):
-            self.script, endoftext = cycle(encode(rest)), None
+            self.script, end_ids = cycle(encode(rest)), ()
         elif command == "End":
-            self.script, endoftext = chain(encode(rest), [ENDOFTEXT_ID]), None
+            self.script, end_ids = chain(encode(rest), [ENDOFTEXT_ID]), ()
         elif command.startswith("Fail"):
             self.script = failing(encode("one two three"))
         if command == "Slow":
             self.pace = SLOW_PACE
-        super().__init__(ids, n_tokens, n_ctx, sampling, endoftext)
+        super().__init__(ids, n_tokens, n_ctx, sampling, end_ids)
 
     def sample_next(self, logits):
         time.sleep(self.pace)

@@ -35,8 +35,8 @@ def serve():
     """``serve(engine)``: a scheduler of that engine, started; stopped after the test."""
     started = []
 
-    def serve(engine, max_queue=8, endoftext=None):
-        started.append(Scheduler(engine, endoftext, max_queue))
+    def serve(engine, max_queue=8, end_ids=()):
+        started.append(Scheduler(engine, end_ids, max_queue))
         started[-1].start()
         return started[-1]
 
@@ -115,10 +115,10 @@ def test_a_full_context_ends_a_generation(start, demo):
     assert events[-1].finish_reason == "context"
 
 
-def test_the_endoftext_id_ends_a_generation(serve, demo):
+def test_each_of_the_end_ids_ends_a_generation(serve, demo):
     first = generated(serve(demo.engine()).submit(HEROES_IDS, 1, GREEDY))
-    with_endoftext = serve(demo.engine(), endoftext=first[0])
-    events = all_events(with_endoftext.submit(HEROES_IDS, 9, GREEDY))
+    ending = serve(demo.engine(), end_ids={50256, first[0]})
+    events = all_events(ending.submit(HEROES_IDS, 9, GREEDY))
     assert [event.finish_reason for event in events] == ["endoftext"]
 
 
