@@ -6,7 +6,7 @@ hyper-parameters can be used before its weights are there.
 
 Invariants: no thread runs before :meth:`ModelServer.start`, so a server may be created
 before a fork. A model that cannot be prepared is reported in ``failure`` and is tried again
-when its weights file changes or on :meth:`ModelServer.retry`; the thread goes on.
+when a file of its folder changes or on :meth:`ModelServer.retry`; the thread goes on.
 """
 
 import logging
@@ -19,20 +19,22 @@ from gpt2core.engine.scheduler import RESTARTING, Scheduler
 from gpt2core.errors import ModelFileError
 from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.sampling import SamplingParams
-from gpt2core.store.loader import Model, get_encoder, get_hparams
-from gpt2core.store.preparation import LoadProgress, prepare_engine, weights_fingerprint
+from gpt2core.store.inspection import Inspection, inspect_folder
+from gpt2core.store.loader import Model, get_encoder, get_hparams, model_directory
+from gpt2core.store.preparation import Fingerprint, LoadProgress, folder_fingerprint, prepare_engine
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.vocabulary import default_encoder
 
 log = logging.getLogger(__name__)
 
-RETRY_POLL_SECONDS = 5.0  # after a failure, between two looks at the weights file
+RETRY_POLL_SECONDS = 5.0  # after a failure, between two looks at the folder
 
 
 class ModelServer:
     """See the module. :meth:`start` may be called by every request; the first call counts.
 
-    ``model`` is None until it is ready; ``failure`` is why the last attempt failed, or None.
+    ``model`` is None until it is ready; ``failure`` is why the last attempt failed, or None;
+    ``inspection`` is what its folder held then.
     """
 
     def __init__(self, model_name: str, models_dir: str, max_batch: int, max_queue: int):
@@ -40,6 +42,7 @@ class ModelServer:
         self.max_batch, self.max_queue = max_batch, max_queue
         self.model: Model | None = None
         self.failure: str | None = None
+        self.inspection: Inspection | None = None
         self.load_progress = LoadProgress()
         self._scheduler: Scheduler | None = None  # there as soon as the model is
         self._changed = threading.Condition()
@@ -99,6 +102,23 @@ class ModelServer:
         except ModelFileError:  # reported as the failure; text can be tokenized all the same
             return default_encoder()
 
+    @property
+    def has_own_encoder(self) -> bool:
+        """Whether :attr:`encoder` is the model's own, and not GPT-2's in its place."""
+        try:
+            self.check_encoder()
+        except Unavailable:
+            return False
+        return True
+
+    def check_encoder(self) -> None:
+        """Raise Unavailable if :attr:`encoder` is not the model's own: its ids would be wrong."""
+        try:
+            if self.model is None:
+                _ = self._folder_encoder
+        except ModelFileError as error:
+            raise Unavailable(f"The model is not ready: {error}", retry_after=60) from error
+
     @cached_property
     def _folder_encoder(self) -> Encoder:
         return get_encoder(self.model_name, self.models_dir)
@@ -154,13 +174,21 @@ class ModelServer:
     def _prepare(self) -> None:
         """The thread's function: prepare the model, again after each failure; then serve it."""
         while not self._stopped and self.model is None:
-            fingerprint = weights_fingerprint(self.model_name, self.models_dir)
+            fingerprint = folder_fingerprint(self.model_name, self.models_dir)
             try:
                 self._prepare_once()
             except Exception as error:  # shown on the page, which goes on without a model
                 if not self._stopped:
                     log.exception("the model %s could not be prepared", self.model_name)
+                    self.inspection = self._inspect()
                     self._wait_to_retry(str(error) or type(error).__name__, fingerprint)
+
+    def _inspect(self) -> Inspection | None:
+        """What lies in the folder of a model that failed; None if there is no folder."""
+        try:
+            return inspect_folder(model_directory(self.model_name, self.models_dir))
+        except (ModelFileError, OSError):
+            return None
 
     def _prepare_once(self) -> None:
         with self._changed:
@@ -174,12 +202,12 @@ class ModelServer:
             self._scheduler, self.model = scheduler, model
             self._changed.notify_all()
 
-    def _wait_to_retry(self, failure: str, fingerprint: tuple[int, int] | None) -> None:
-        """Publish a failure; return on :meth:`retry` or when the weights file has changed."""
+    def _wait_to_retry(self, failure: str, fingerprint: Fingerprint | None) -> None:
+        """Publish a failure; return on :meth:`retry` or when the folder has changed."""
         with self._changed:
             self.failure = failure
             self._changed.notify_all()
             while self.failure and not self._stopped:
                 self._changed.wait(RETRY_POLL_SECONDS)
-                if weights_fingerprint(self.model_name, self.models_dir) not in (None, fingerprint):
+                if folder_fingerprint(self.model_name, self.models_dir) not in (None, fingerprint):
                     self.failure = None

@@ -189,8 +189,13 @@ def readable(data: bytes) -> str:
 
 
 def describe_token(encoder: Encoder, token: TextToken) -> str:
-    """:func:`describe_bytes`, and a name for the special token."""
-    return "end of text" if token.id == encoder.endoftext else describe_bytes(token.data)
+    """:func:`describe_bytes`, and a name for tokens that are no piece of BPE."""
+    if token.id in encoder.rules.end_ids:
+        return "end of text"
+    added = encoder.added_token(token.id)
+    if added:
+        return "special token" if added.special else "added token"
+    return describe_bytes(token.data)
 
 
 def describe_bytes(data: bytes) -> str:

@@ -16,7 +16,8 @@ from gpt2core.continuation import text_tokens
 from gpt2core.errors import InputError
 from gpt2core.tokenizer.alphabet import byte_alphabet
 from gpt2core.tokenizer.bpe import Encoder
-from gpt2core.tokenizer.explain import MergeStep, PreToken, explain_encoding
+from gpt2core.tokenizer.decoding import replace_surrogates
+from gpt2core.tokenizer.explain import ADDED_TOKEN, MergeStep, PreToken, explain_encoding
 from gpt2core.tokenizer.pattern import SPLIT_ALTERNATIVES, SPLIT_PATTERN, PatternAlternative
 from webapp.chips import CHARACTER_NAMES, VISIBLE_CHARACTERS, TokenChip, make_chip
 
@@ -69,7 +70,13 @@ class UniqueWord:
 
     @property
     def shown(self) -> str:
-        return shortened(visible(self.word.text), MAX_LABEL_CHARS)
+        text = self.word.text or self.word.pieces[0]  # a token that precedes every text
+        return shortened(visible(text), MAX_LABEL_CHARS)
+
+    @property
+    def is_added(self) -> bool:
+        """Whether it is a token that the model adds to the pieces of BPE."""
+        return self.word.alternative is ADDED_TOKEN
 
     @cached_property
     def characters(self) -> list[CharacterRow]:
@@ -120,6 +127,7 @@ class Explanation:
     the text, each as the unique word that explains it.
     """
 
+    text: str
     words: list[PreToken]
     unique_words: list[UniqueWord]
     occurrences: list[UniqueWord]
@@ -148,7 +156,7 @@ class Explanation:
 
     @property
     def n_bytes(self) -> int:
-        return sum(len(word.symbols) for word in self.words)
+        return len(self.text.encode())
 
     @property
     def n_merges(self) -> int:
@@ -160,7 +168,7 @@ class Explanation:
 
     @property
     def n_chars(self) -> int:
-        return sum(len(word.text) for word in self.words)
+        return len(self.text)
 
     @property
     def alternatives(self) -> list[AlternativeUse]:
@@ -170,8 +178,13 @@ class Explanation:
                 alternative,
                 [word.text for word in self.words if word.alternative == alternative],
             )
-            for alternative in SPLIT_ALTERNATIVES
+            for alternative in (*SPLIT_ALTERNATIVES, ADDED_TOKEN)
+            if alternative is not ADDED_TOKEN or self.has_added_tokens
         ]
+
+    @property
+    def has_added_tokens(self) -> bool:
+        return any(word.alternative is ADDED_TOKEN for word in self.words)
 
     @property
     def alphabet(self) -> list[list[tuple[str, bool]]]:
@@ -182,7 +195,7 @@ class Explanation:
         return [cells[row : row + 16] for row in range(0, 256, 16)]
 
 
-def explain(encoder: Encoder, text: str) -> Explanation:
+def explain(encoder: Encoder, text: str, special_tokens: bool | None = None) -> Explanation:
     """What the page shows for ``text``. Raises InputError if it is too long."""
     if len(text) > MAX_CHARS:
         raise InputError(
@@ -191,25 +204,26 @@ def explain(encoder: Encoder, text: str) -> Explanation:
             n_chars=len(text),
             max_chars=MAX_CHARS,
         )
-    words = explain_encoding(encoder, text, MAX_SYMBOLS)
+    words = explain_encoding(encoder, text, MAX_SYMBOLS, special_tokens)
     drawn = words[:MAX_WORDS]
-    occurrences = Counter(word.text for word in drawn)
+    # The same characters may be an added token here and a part of a word there.
+    occurrences = Counter((word.text, word.ids) for word in drawn)
     # Each word is explained where it first occurs. Words use up the room for merges in the
     # order of the text; one whose merges do not fit has none drawn, and uses up nothing.
-    unique: dict[str, UniqueWord] = {}
+    unique: dict[tuple[str, tuple[int, ...]], UniqueWord] = {}
     room = MAX_STEP_SYMBOLS
     for word in drawn:
-        if word.text in unique:
+        key = (word.text, word.ids)
+        if key in unique:
             continue
         n_symbols = sum(len(step.symbols) for step in word.steps or ())
         draws_steps = word.steps is not None and n_symbols <= room
         if draws_steps:
             room -= n_symbols
         chips = [make_chip(encoder, token) for token in text_tokens(encoder, word.text, word.ids)]
-        unique[word.text] = UniqueWord(
-            len(unique) + 1, word, chips, draws_steps, occurrences[word.text]
-        )
-    return Explanation(words, list(unique.values()), [unique[word.text] for word in drawn])
+        unique[key] = UniqueWord(len(unique) + 1, word, chips, draws_steps, occurrences[key])
+    in_order = [unique[word.text, word.ids] for word in drawn]
+    return Explanation(replace_surrogates(text), words, list(unique.values()), in_order)
 
 
 def character_row(char: str) -> CharacterRow:

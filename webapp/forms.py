@@ -26,6 +26,7 @@ DEFAULTS = {
     "top_p": "1",
     "seed": "",
     "kept": "",
+    "special_tokens": "",  # empty: as the model's folder has it
 }
 # The fields that hold a number, with their labels on the page.
 LABELS = {
@@ -63,7 +64,8 @@ class GenerationRequest:
 
     ``ids`` are the prompt's tokens. ``kept`` are tokens of an earlier run after which this one
     goes on, so that a text can be continued, cut back or branched off. They are ids because
-    their text, encoded again, might give other tokens.
+    their text, encoded again, might give other tokens. ``special_tokens`` says whether names
+    of special tokens in the prompt are these tokens; None: as the model's folder has it.
     """
 
     prompt: str
@@ -71,6 +73,7 @@ class GenerationRequest:
     kept: list[int]
     n_tokens: int
     sampling: SamplingParams
+    special_tokens: bool | None = None
 
 
 def parse_request(
@@ -89,8 +92,9 @@ def parse_request(
     if attempt(parse_flag, values, "regenerate"):
         values = {**values, "seed": ""}  # another try at the same place needs another seed
     prompt = attempt(parse_prompt, values, max_chars)
-    kept = attempt(parse_kept, values, hparams) or []
-    ids = encoder.encode(prompt) if prompt else []
+    kept = attempt(parse_kept, values, hparams, encoder) or []
+    special_tokens = attempt(parse_special_tokens, values)
+    ids = encoder.encode(prompt, special_tokens) if prompt else []
     if prompt == "":
         errors.append(InputError("The prompt is empty: type at least one character.", "prompt"))
     elif prompt is not None:
@@ -105,7 +109,8 @@ def parse_request(
     if errors or prompt is None or n_tokens is None:
         raise FormErrors(errors, values)
     numbers.setdefault("seed", fresh_seed())
-    return GenerationRequest(prompt, ids, kept, n_tokens, SamplingParams(**numbers))
+    sampling = SamplingParams(**numbers)
+    return GenerationRequest(prompt, ids, kept, n_tokens, sampling, special_tokens)
 
 
 def parse_prompt(values: Fields, max_chars: int) -> str:
@@ -133,7 +138,16 @@ def parse_flag(values: Fields, name: str) -> bool:
     raise InputError(f"The field {name} is {str(value)[:40]!r}; it must be 1, or absent.", name)
 
 
-def parse_kept(values: Fields, hparams: HParams, n_new: int = 1) -> list[int]:
+def parse_special_tokens(values: Fields) -> bool | None:
+    """The field of that name: yes, no, or None if it is empty or absent. Raises InputError."""
+    if values.get("special_tokens") in (None, ""):
+        return None
+    return parse_flag(values, "special_tokens")
+
+
+def parse_kept(
+    values: Fields, hparams: HParams, encoder: Encoder, n_new: int = 1
+) -> list[int]:
     """Ids of generated tokens that stay: ``"262,749"``, or a list in JSON. Raises InputError.
 
     They must leave room for ``n_new`` more tokens in the context.
@@ -152,6 +166,10 @@ def parse_kept(values: Fields, hparams: HParams, n_new: int = 1) -> list[int]:
         )
     if max(kept, default=0) >= hparams.n_vocab:
         raise InputError(f"Kept tokens must be ids from 0 to {hparams.n_vocab - 1}.", "kept")
+    # Ids between added tokens may be no token's.
+    unused = next((token_id for token_id in kept if token_id not in encoder.decoder), None)
+    if unused is not None:
+        raise InputError(f"Kept tokens have the id {unused}, which is no token's.", "kept")
     return kept
 
 

@@ -11,7 +11,7 @@ from flask import render_template
 from gpt2core.continuation import Continuation
 from gpt2core.errors import InputError
 from gpt2core.hparams import check_prompt
-from webapp.forms import DEFAULTS, parse_kept, parse_prompt
+from webapp.forms import DEFAULTS, parse_kept, parse_prompt, parse_special_tokens
 from webapp.request import unix_line_ends
 from webapp.services import get_model_server, get_settings
 from webapp.views import ContinuationView, GenerationView, TokenView, token_view
@@ -43,7 +43,7 @@ def render_page(
         messages=messages or {},
         problem=problem,
         examples=EXAMPLES,
-        view=prompt_view(form["prompt"]),
+        view=prompt_view(form["prompt"], special_tokens_of(form)),
         generation=generation,
         preview=None if generation else preview_of_kept(form),
         n_kept=len(form["kept"].split(",")) if form["kept"] else 0,
@@ -57,17 +57,25 @@ def form_texts(values: Mapping[str, Any]) -> dict[str, str]:
         name: str(values[name]) if isinstance(values.get(name), str | int | float) else default
         for name, default in DEFAULTS.items()
     }
+    if isinstance(values.get("special_tokens"), bool):  # of JSON; a form has 0 and 1
+        form["special_tokens"] = str(int(values["special_tokens"]))
     # The strip shows what the text area sends.
     form["prompt"] = unix_line_ends(form["prompt"])
     return form
 
 
-def prompt_view(text: str) -> TokenView:
+def prompt_view(text: str, special_tokens: bool | None = None) -> TokenView:
     """``text`` cut into tokens by this model's tokenizer."""
-    model_server = get_model_server()
-    return token_view(
-        model_server.encoder, text, model_server.hparams.n_ctx, get_settings().max_chars
-    )
+    encoder, n_ctx = get_model_server().encoder, get_model_server().hparams.n_ctx
+    return token_view(encoder, text, n_ctx, get_settings().max_chars, special_tokens)
+
+
+def special_tokens_of(form: Mapping[str, Any]) -> bool | None:
+    """The field ``special_tokens``; None if it is invalid, which Generate reports."""
+    try:
+        return parse_special_tokens(form)
+    except InputError:
+        return None
 
 
 def preview_of_kept(form: Mapping[str, str]) -> ContinuationView | None:
@@ -80,8 +88,8 @@ def preview_of_kept(form: Mapping[str, str]) -> ContinuationView | None:
     encoder, hparams = get_model_server().encoder, get_model_server().hparams
     try:
         prompt = parse_prompt(form, get_settings().max_chars)
-        kept = parse_kept(form, hparams)
-        ids = encoder.encode(prompt)
+        kept = parse_kept(form, hparams, encoder)
+        ids = encoder.encode(prompt, parse_special_tokens(form))
         check_prompt(ids + kept, hparams.n_vocab, hparams.n_ctx)
     except InputError:
         return None

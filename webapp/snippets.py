@@ -22,6 +22,8 @@ def as_curl(fields: Fields, url: str) -> str:
     body = {"prompt": fields["prompt"], "n_tokens": int(fields["n_tokens"]), **sampling(fields)}
     if fields.get("kept"):
         body["kept"] = kept_ids(fields)
+    if "special_tokens" in fields:
+        body["special_tokens"] = bool(int(fields["special_tokens"]))
     return " \\\n  ".join(
         [
             f"curl -sS {shlex.quote(url)}",
@@ -37,6 +39,8 @@ def as_command(fields: Fields, model: str) -> str | None:
     if fields.get("kept"):
         return None
     options = " ".join(f"--{name} {value}" for name, value in sampling(fields).items())
+    if "special_tokens" in fields:
+        options += f" --{'' if int(fields['special_tokens']) else 'no-'}special_tokens"
     command = (
         f"python -m gpt2core --n_tokens_to_generate {fields['n_tokens']} \\\n"
         f"  {options} \\\n  --model_size {shlex.quote(model)}"
@@ -58,13 +62,15 @@ def as_python(fields: Fields, model: str) -> str:
         kept = f"kept = {kept_ids(fields)}  # tokens that were there before\n"
         new = "ids + kept"
     written = "kept + new" if kept else "new"
-    prompt, n_tokens = fields["prompt"], fields["n_tokens"]
+    prompt, n_tokens = repr(fields["prompt"]), fields["n_tokens"]
+    if "special_tokens" in fields:
+        prompt += f", special_tokens={bool(int(fields['special_tokens']))}"
     return f"""\
 from gpt2core import SamplingParams, load_model, stream
 
 model = load_model({model!r})
 sampling = SamplingParams({arguments})
-ids = model.encoder.encode({prompt!r})
+ids = model.encoder.encode({prompt})
 {kept}tokens = stream(model.engine(), {new}, {n_tokens}, sampling, model.encoder.rules.end_ids)
 new = [token.id for token in tokens if token.finish_reason != "endoftext"]
 print(model.encoder.decode({written}))

@@ -19,7 +19,6 @@ from webapp.forms import GenerationRequest
 MAX_STRIP_CHIPS = 2_000  # with more chips, typing in a browser becomes slow
 FINISH_SENTENCES: dict[FinishReason, str] = {
     "length": "as many as asked for",
-    "endoftext": "the last of them ends the text",
     "context": "then the context was full",
 }
 
@@ -37,6 +36,7 @@ class TokenView:
     n_bytes: int
     n_ctx: int
     n_left_out: int = 0
+    special_tokens: int | None = None  # as a field of a form: 1, 0, or the folder's default
 
     @property
     def n_chars(self) -> int:
@@ -55,14 +55,18 @@ class TokenView:
         return sum(len(group.chips) for group in self.groups[MAX_STRIP_CHIPS:])
 
 
-def token_view(encoder: Encoder, text: str, n_ctx: int, max_chars: int) -> TokenView:
+def token_view(
+    encoder: Encoder, text: str, n_ctx: int, max_chars: int, special_tokens: bool | None = None
+) -> TokenView:
     """``text`` cut into tokens; only its first ``max_chars`` characters."""
     n_left_out = max(0, len(text) - max_chars)
     text = replace_surrogates(text[:max_chars])
-    ids = encoder.encode(text)
+    ids = encoder.encode(text, special_tokens)
     chips = [make_chip(encoder, token) for token in text_tokens(encoder, text, ids)]
     groups = group_chips(chips, text)
-    return TokenView(text, groups, len(ids), len(text.encode()), n_ctx, n_left_out)
+    is_default = special_tokens in (None, encoder.rules.reads_special_tokens)
+    field = None if is_default else int(bool(special_tokens))
+    return TokenView(text, groups, len(ids), len(text.encode()), n_ctx, n_left_out, field)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,8 @@ class GenerationView(ContinuationView):
     @property
     def finish_sentence(self) -> str:
         """The finish reason in words; empty while the run goes on."""
+        if self.finish_reason == "endoftext":
+            return f"the last of them, {self.continuation.steps[-1].token.piece}, ends the text"
         return FINISH_SENTENCES[self.finish_reason] if self.finish_reason else ""
 
     @property
@@ -173,7 +179,12 @@ class GenerationView(ContinuationView):
             "top_p": shortest_repr(sampling.top_p),
             "seed": sampling.seed,
         }
-        return {**fields, "kept": self.kept} if self.kept else fields
+        if self.kept:
+            fields["kept"] = self.kept
+        special_tokens = self.request.special_tokens
+        if special_tokens not in (None, self.continuation.encoder.rules.reads_special_tokens):
+            fields["special_tokens"] = int(bool(special_tokens))
+        return fields
 
     def to_json(self, model_name: str) -> dict[str, Any]:
         """The finished run, as ``POST /generate`` answers it."""

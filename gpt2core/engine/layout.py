@@ -257,13 +257,15 @@ def map_layout(path: Path) -> Array:
 
 def file_header(source: Path, hparams: HParams) -> bytes:
     """The header that a current layout of ``source`` begins with."""
-    stat = source.stat()
+    # An index of shards stays as it is if a shard is replaced.
+    shards = source.parent.glob("*.safetensors") if source.suffix == ".json" else []
+    stats = [path.stat() for path in (source, *shards)]
     facts = {
         "gpt2core layout": VERSION,
         "width": WIDTH,
         "n_shards": count_shards(hparams),
         **hparams.to_dict(),
-        "source": [stat.st_size, stat.st_mtime_ns],
+        "source": [sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)],
     }
     return json.dumps(facts).encode().ljust(HEADER)
 

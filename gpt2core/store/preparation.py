@@ -13,11 +13,14 @@ from time import monotonic
 from gpt2core.engine.engine import Engine
 from gpt2core.errors import ModelFileError
 from gpt2core.files import format_bytes
-from gpt2core.store.folder import WEIGHTS_FILE, Progress
+from gpt2core.store.folder import Progress
 from gpt2core.store.loader import Model, load_model, model_directory, prepare_model
+from gpt2core.store.shards import find_weights
 
 CONVERSION_SECONDS = 15  # roughly, after a download; for the message only
 MIN_RATE_SECONDS = 0.5  # a rate over less time than this is not reported
+READ_SUFFIXES = (".safetensors", ".json", ".txt", ".bpe")  # of files that a model is read from
+Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 class LoadCancelled(Exception):
@@ -110,10 +113,14 @@ def prepare_engine(
     return model, model.engine(n_slots)
 
 
-def weights_fingerprint(name: str, models_dir: str | Path) -> tuple[int, int] | None:
-    """Size and time of change of the model's weights file; None if there is none."""
+def folder_fingerprint(name: str, models_dir: str | Path) -> Fingerprint | None:
+    """Name, size and time of change of the files a model is read from; None without weights."""
     try:
-        stat = (model_directory(name, models_dir) / WEIGHTS_FILE).stat()
+        directory = model_directory(name, models_dir)
+        if find_weights(directory) is None:
+            return None
+        files = sorted(path for path in directory.iterdir() if path.suffix in READ_SUFFIXES)
+        stats = [(path.name, path.stat()) for path in files]
     except (OSError, ModelFileError):
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)

@@ -134,6 +134,7 @@ class Encoder:
             token.content: token.id for token in rules.added_tokens if token.special
         }
         self._added = AddedTokens(rules.added_tokens)
+        self._added_by_id = {token.id: token for token in rules.added_tokens}
         # Pre-tokens that become one token without merging.
         self._unmerged = vocabulary if rules.ignore_merges else {}
         # Trap: a pre-token that is a piece must be merged all the same. Of the merges (a b),
@@ -218,6 +219,10 @@ class Encoder:
                 f"Token id {token_id} is not in the vocabulary of {self.n_vocab:,} tokens.",
                 n_vocab=self.n_vocab,
             ) from None
+
+    def added_token(self, token_id: int) -> AddedToken | None:
+        """The added token of this id, or None if there is none."""
+        return self._added_by_id.get(token_id)
 
     def merge_rank(self, token_id: int) -> int | None:
         """Rank of the merge that makes a token; None for single bytes and special tokens."""

@@ -186,9 +186,9 @@ def test_a_model_that_another_process_prepares_ends_the_failure(server, tmp_path
 def looks(monkeypatch):
     """How often a failed server has looked at the weights file; it looks every 20 ms."""
     looks = []
-    real = serving.weights_fingerprint
+    real = serving.folder_fingerprint
     monkeypatch.setattr(serving, "RETRY_POLL_SECONDS", 0.02)
-    monkeypatch.setattr(serving, "weights_fingerprint", lambda *a: looks.append(a) or real(*a))
+    monkeypatch.setattr(serving, "folder_fingerprint", lambda *a: looks.append(a) or real(*a))
     return looks
 
 

@@ -108,7 +108,7 @@ class TestGenerationView:
         assert [step.text for step in view.steps] == [" all", ""]
         assert view.steps[-1].chip.description == "end of text"
         assert not view.can_continue
-        assert view.finish_sentence == "the last of them ends the text"
+        assert view.finish_sentence == "the last of them, <|endoftext|>, ends the text"
 
     def test_a_run_that_goes_on_has_no_finish_sentence(self):
         view = view_of([13], reason=None)

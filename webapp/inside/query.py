@@ -79,7 +79,7 @@ def parse_query(
             return None
 
     prompt = checked(read_prompt, values, max_chars) or ""
-    kept = tuple(checked(parse_kept, values, hparams, 0) or ())
+    kept = tuple(checked(parse_kept, values, hparams, encoder, 0) or ())
     numbers = {name: checked(whole, values, name) for name in LABELS}
     if values.get("cell"):
         cell = checked(parse_cell, values["cell"])

@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from gpt2core.errors import InputError
 from webapp.explanation import explain
+from webapp.forms import parse_special_tokens
 from webapp.links import short_link
 from webapp.request import response_kind, unix_line_ends
 from webapp.services import get_model_server
@@ -25,28 +26,33 @@ EXAMPLES = (
 @blueprint.get("/bpe")
 def page() -> ResponseReturnValue:
     """The explanation of ``?text=…``, with a form for another text."""
-    return explanation_page(request.args.get("text", ""))
+    return explanation_page(request.args.get("text", ""), parse_special_tokens(request.args))
 
 
 @blueprint.post("/bpe")
 def submitted() -> ResponseReturnValue:
     """The text of the form: a redirect to its link, or the page itself if that is too long."""
     text = unix_line_ends(request.form.get("text", ""))
-    link = short_link("bpe.page", text=text)
-    return redirect(link, 303) if link else explanation_page(text)
+    special_tokens = parse_special_tokens(request.form)
+    field = None if special_tokens is None else int(special_tokens)
+    link = short_link("bpe.page", text=text, special_tokens=field)
+    return redirect(link, 303) if link else explanation_page(text, special_tokens)
 
 
-def explanation_page(text: str) -> ResponseReturnValue:
+def explanation_page(text: str, special_tokens: bool | None) -> ResponseReturnValue:
     """The page that explains ``text``; 422 if it is too long."""
     try:
-        explanation = explain(get_model_server().encoder, text)
+        explanation = explain(get_model_server().encoder, text, special_tokens)
     except InputError as error:
         if response_kind() != "page":
             raise
-        return render_template("bpe/page.html", text=text, message=str(error)), 422
+        return render_template(
+            "bpe/page.html", text=text, special_tokens=special_tokens, message=str(error)
+        ), 422
     return render_template(
         "bpe/page.html",
         text=text,
+        special_tokens=special_tokens,
         explanation=explanation,
         examples=EXAMPLES,
         generate_link=short_link("pages.index", prompt=text),

@@ -25,7 +25,7 @@ from gpt2core.continuation import Continuation, TextToken
 from gpt2core.errors import InputError
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
-from webapp.forms import Fields, parse_kept, parse_prompt
+from webapp.forms import Fields, parse_kept, parse_prompt, parse_special_tokens
 from webapp.request import submitted_fields
 from webapp.services import get_model_server, get_settings
 
@@ -39,9 +39,11 @@ def tokens(kind: str) -> Response:
     """The tokens of ``prompt`` and ``kept`` as a file."""
     values = request.args if request.method == "GET" else submitted_fields()
     model_server = get_model_server()
+    model_server.check_encoder()
     prompt = replace_surrogates(parse_prompt(with_prompt(values), get_settings().max_chars))
-    kept = parse_kept(values, model_server.hparams)
-    rows = token_rows(model_server.encoder, prompt, kept, parse_logprobs(values, len(kept)))
+    kept = parse_kept(values, model_server.hparams, model_server.encoder)
+    logprobs, special_tokens = parse_logprobs(values, len(kept)), parse_special_tokens(values)
+    rows = token_rows(model_server.encoder, prompt, kept, logprobs, special_tokens)
     if kind == "csv":
         body, mimetype = to_csv(rows), "text/csv"
     else:
@@ -85,10 +87,14 @@ def parse_logprobs(values: Fields, n_kept: int) -> list[float | None]:
 
 
 def token_rows(
-    encoder: Encoder, prompt: str, kept: Sequence[int], logprobs: Sequence[float | None]
+    encoder: Encoder,
+    prompt: str,
+    kept: Sequence[int],
+    logprobs: Sequence[float | None],
+    special_tokens: bool | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each token of the prompt, then of ``kept``, whose ``logprobs`` are given."""
-    continuation = Continuation(encoder, prompt, encoder.encode(prompt), kept)
+    continuation = Continuation(encoder, prompt, encoder.encode(prompt, special_tokens), kept)
     unknown: list[float | None] = [None] * len(continuation.prompt_tokens)
     tokens = continuation.prompt_tokens + [step.token for step in continuation.steps]
     return [

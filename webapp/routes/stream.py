@@ -17,7 +17,14 @@ from gpt2core.continuation import tokens_to_json
 from gpt2core.engine.events import Failed, Generation, Prefilling, Queued, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
 from webapp import sse
-from webapp.forms import Fields, FormErrors, GenerationRequest, parse_prompt, parse_request
+from webapp.forms import (
+    Fields,
+    FormErrors,
+    GenerationRequest,
+    parse_prompt,
+    parse_request,
+    parse_special_tokens,
+)
 from webapp.page import prompt_view, render_page
 from webapp.request import client_left, response_kind, submitted_fields
 from webapp.services import get_model_server, get_settings
@@ -34,9 +41,11 @@ def tokenize() -> ResponseReturnValue:
     """The text cut into tokens: the strip for the page, JSON, or the whole page."""
     values, kind = submitted_fields(), response_kind()
     prompt = parse_prompt(values, get_settings().max_chars)
+    if kind == "json":  # a program takes ids for the model's own
+        get_model_server().check_encoder()
     if kind == "page":  # the button for browsers without JavaScript
         return render_page(values)
-    view = prompt_view(prompt)
+    view = prompt_view(prompt, parse_special_tokens(values))
     if kind == "json":
         return jsonify(tokens_to_json([chip.token for chip in view.chips]))
     return render_template("parts/tokens.html", view=view)
@@ -83,6 +92,7 @@ def generate() -> ResponseReturnValue:
 def check(values: Fields) -> GenerationRequest:
     """The fields as a request the model can take. Raises FormErrors."""
     model_server, max_chars = get_model_server(), get_settings().max_chars
+    model_server.check_encoder()
     return parse_request(values, model_server.encoder, model_server.hparams, max_chars)
 
 

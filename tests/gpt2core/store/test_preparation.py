@@ -7,8 +7,8 @@ from gpt2core.store.folder import Progress
 from gpt2core.store.preparation import (
     LoadCancelled,
     LoadProgress,
+    folder_fingerprint,
     prepare_engine,
-    weights_fingerprint,
 )
 
 
@@ -89,11 +89,11 @@ def test_an_engine_is_prepared_with_as_many_slots_as_requested(tmp_path):
 
 
 def test_the_fingerprint_changes_with_the_weights_file(tmp_path):
-    assert weights_fingerprint("mine", tmp_path) is None
-    assert weights_fingerprint("n" * 300, tmp_path) is None
+    assert folder_fingerprint("mine", tmp_path) is None
+    assert folder_fingerprint("n" * 300, tmp_path) is None
     (tmp_path / "mine").mkdir()
     path = tmp_path / "mine" / "model.safetensors"
     path.write_bytes(b"123")
-    first = weights_fingerprint("mine", tmp_path)
+    first = folder_fingerprint("mine", tmp_path)
     path.write_bytes(b"1234")
-    assert first != weights_fingerprint("mine", tmp_path) is not None
+    assert first != folder_fingerprint("mine", tmp_path) is not None

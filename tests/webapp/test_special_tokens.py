@@ -1,0 +1,169 @@
+"""Special tokens in a prompt: asked for by form, JSON and link, or by the model's folder."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gpt2core.settings import Settings
+from tests.helpers.model_folders import SHAPE, change, write_model
+from tests.helpers.tokenizer_folders import END, N
+from tests.helpers.web import HTMX, JSON, parse
+from webapp import create_app
+
+TEXT = "Hi there<|endoftext|>"
+IDS, AS_CHARACTERS = [17250, 612, 50256], 9
+CHAT = "<|user|>Hello<|bot|>"
+
+
+def app_of(directory):
+    """The app with the model in ``directory``, loaded or failed."""
+    app = create_app(Settings(model=str(directory)))
+    model_server = app.extensions["model_server"]
+    model_server.start()
+    model_server.wait_until_loaded(timeout=60)
+    return app
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory):
+    """A client of the page with a model that adds ``<|user|>``, ``<|bot|>`` and ``für``."""
+    directory = tmp_path_factory.mktemp("models") / "chat"
+    return app_of(write_model(directory, "added_json", replace(SHAPE, n_vocab=N + 3))).test_client()
+
+
+def tokenized(client, **fields) -> list[int]:
+    answer = client.post("/tokenize", json=fields, headers=JSON).get_json()
+    return [token["id"] for token in answer["tokens"]]
+
+
+def checkbox(client, address="/"):
+    """The control on the page."""
+    page = parse(client.get(address).text)
+    return next(e for e in page if e.attributes.get("type") == "checkbox")
+
+
+def test_a5_json_asks_for_special_tokens(client):
+    assert len(tokenized(client, prompt=TEXT)) == AS_CHARACTERS
+    assert tokenized(client, prompt=TEXT, special_tokens=True) == IDS
+    fields = {"prompt": TEXT, "n_tokens": 1, "special_tokens": True}
+    answer = client.post("/generate", json=fields, headers=JSON).get_json()
+    assert answer["prompt_tokens"] == 3
+
+
+def test_a5_the_forms_checkbox_asks_for_special_tokens(client):
+    for values, n in ((["0"], AS_CHARACTERS), (["0", "1"], 3)):
+        form = {"prompt": TEXT, "special_tokens": values}
+        answer = client.post("/tokenize", data=form, headers=HTMX)
+        chips = [e for e in parse(answer.text) if "data-id" in e.attributes]
+        assert len(chips) == n
+    assert chips[-1].attributes["data-id"] == "50256" and "end of text" in chips[-1].words
+
+
+@pytest.mark.parametrize(("query", "checked"), [("", False), ("1", True), ("0", False)])
+def test_a_link_has_the_checkbox_as_its_sender_had_it(client, query, checked):
+    assert ("checked" in checkbox(client, f"/?special_tokens={query}").attributes) == checked
+
+
+def test_a4_a_folder_that_adds_tokens_has_them_read_unless_a_request_says_otherwise(chat):
+    assert tokenized(chat, prompt=CHAT)[0::4] == [N, N + 1]
+    assert len(tokenized(chat, prompt=CHAT, special_tokens=False)) == 10
+    assert "checked" in checkbox(chat).attributes
+    assert "checked" not in checkbox(chat, "/?special_tokens=0").attributes
+    assert "adds tokens of its own" in chat.get("/").text
+
+
+def test_an_added_token_is_a_chip_that_says_what_it_is(chat):
+    answer = chat.post("/tokenize", data={"prompt": f"{CHAT} für"}, headers=HTMX)
+    chips = [e for e in parse(answer.text) if "data-id" in e.attributes]
+    notes = {chip.attributes["data-id"]: chip.words for chip in chips}
+    assert "special token" in notes[str(N)] and "added token" in notes[str(N + 2)]
+    assert "für" in notes[str(N + 2)] and "Ã" not in notes[str(N + 2)]
+
+
+def test_the_explanation_of_bpe_shows_added_tokens_as_they_are(chat):
+    page = chat.get("/bpe", query_string={"text": f"{CHAT} für owl"})
+    assert page.status_code == 200 and "A token of its own" in page.text
+    figures = {e.words for e in parse(page.text) if e.tag == "li" and "characters" in e.words}
+    assert "28 characters" in figures
+
+
+def test_files_hold_the_same_tokens_as_the_page(chat, client):
+    for asked, n in ((None, 5), ("0", 10)):
+        fields = {"prompt": CHAT} | ({} if asked is None else {"special_tokens": asked})
+        rows = json.loads(chat.get("/tokens.json", query_string=fields).text)["tokens"]
+        assert len(rows) == n
+        assert [row["text"] for row in rows if row["text"]] and rows[0]["start"] == 0
+    rows = client.get("/tokens.json", query_string={"prompt": TEXT, "special_tokens": "1"})
+    assert [row["id"] for row in json.loads(rows.text)["tokens"]] == IDS
+
+
+def test_links_and_snippets_repeat_what_was_asked_for_and_leave_out_the_default(client, chat):
+    for who, asked, expected in (
+        (client, "1", ["special_tokens=1", "--special_tokens", "special_tokens=True"]),
+        (chat, "0", ["special_tokens=0", "--no-special_tokens", "special_tokens=False"]),
+        (client, "0", []),
+        (chat, "1", []),
+    ):
+        form = {"prompt": "Hello there", "n_tokens": "1", "special_tokens": asked}
+        page = who.post("/generate", data=form).text
+        for word in expected:
+            assert word in page
+        assert expected or ("special_tokens=" not in page and "special_tokens " not in page)
+
+
+@pytest.mark.parametrize("value", ["2", "yes", 7, [1]])
+def test_another_value_is_a_422_that_names_the_field(client, value):
+    answer = client.post("/generate", json={"prompt": "a", "special_tokens": value}, headers=JSON)
+    assert answer.status_code == 422
+    assert answer.get_json()["error"]["field"] == "special_tokens"
+
+
+def test_a13_a_token_without_a_row_is_refused_in_a_prompt(tmp_path):
+    client = app_of(write_model(tmp_path, "pad_config")).test_client()
+    answer = client.post("/generate", json={"prompt": "Hi[PAD]", "n_tokens": 1}, headers=JSON)
+    assert answer.status_code == 422
+    assert f"Token id {N} is not" in answer.get_json()["error"]["message"]
+    fields = {"prompt": "Hi[PAD]", "n_tokens": 1, "special_tokens": False}
+    assert client.post("/generate", json=fields, headers=JSON).status_code == 200
+
+
+@pytest.mark.parametrize("kept", [N, N + 4])
+def test_a13_an_id_that_is_no_token_cannot_be_kept(tmp_path, kept):
+    shape = replace(SHAPE, n_vocab=N + 7)
+    client = app_of(write_model(tmp_path, "gap_json", shape)).test_client()
+    answer = client.post("/generate", json={"prompt": "Hi", "kept": [kept]}, headers=JSON)
+    assert answer.status_code == 422 and "no token's" in answer.get_json()["error"]["message"]
+
+
+def test_a7_the_page_names_the_token_that_ended_a_text(tmp_path):
+    write_model(tmp_path, "added_json", replace(SHAPE, n_vocab=N + 3))
+    # Whatever this model says first ends its text.
+    first = app_of(tmp_path).test_client().post(
+        "/generate", json={"prompt": "Hi", "n_tokens": 1, "temperature": 0}, headers=JSON
+    )
+    token = first.get_json()["tokens"][0]
+    change(tmp_path, "generation_config.json", eos_token_id=[END, token["id"]])
+    client = app_of(tmp_path).test_client()
+    fields = {"prompt": "Hi", "n_tokens": 9, "temperature": 0}
+    answer = client.post("/generate", json=fields, headers=JSON).get_json()
+    assert answer["finish_reason"] == "endoftext" and answer["text"] == ""
+    assert [one["id"] for one in answer["tokens"]] == [token["id"]]
+    page = parse(client.post("/generate", data=fields).text)
+    (done,) = (e for e in page if "data-finish-reason" in e.attributes)
+    assert f"the last of them, {token['piece']}, ends the text" in done.words
+
+
+def test_a_refused_folder_is_described_on_the_page(tmp_path):
+    client = app_of(write_model(tmp_path, "lowercase")).test_client()
+    page = parse(client.get("/").text)
+    (model,) = (e for e in page if e.attributes.get("id") == "model")
+    assert "normalizer is 'Lowercase'" in model.words
+    assert "n_vocab 3,257" in model.words and "the folder is refused" in model.words
+    assert "cut as GPT-2 cuts them" in model.words
+    answer = client.post("/generate", json={"prompt": "Hi"}, headers=JSON)
+    assert answer.status_code == 503 and "normalizer" in answer.get_json()["error"]["message"]
+    # Ids of another tokenizer would be silently wrong.
+    for address in ("/tokenize", "/tokens.json"):
+        answer = client.post(address, json={"prompt": "Not"}, headers=JSON)
+        assert answer.status_code == 503, address
