@@ -336,6 +336,24 @@ def test_a4_a_folder_that_adds_tokens_has_them_read_by_default(capfd, tmp_path):
         assert tokenized["tokens"][-1]["piece"] == "für"
 
 
+def test_a5_a_folder_as_dialogpts_holds_a_dialogue(capfd, tmp_path):
+    """Each turn ends with ``<|endoftext|>``, the user's and the model's."""
+    write_model(tmp_path, "dialogue_config")
+    model = load_model(str(tmp_path))
+    prompt, ids = "", []
+    for line in ("Hi there", "Not all, owls"):
+        prompt += f"{line}<|endoftext|>"
+        ids += [*model.encoder.encode(line), N - 1]
+        options = ["--special_tokens", "--model_size", str(tmp_path), "--json"]
+        assert main([prompt, *options, "--n_tokens_to_generate", "5"]) == 0
+        answer = json.loads(capfd.readouterr().out)
+        assert answer["prompt_tokens"] == len(ids)
+        new = gpt2core.generate(ids, model.params, model.hparams.n_head, 5)
+        assert [token["id"] for token in answer["tokens"]] == new
+        prompt += f"{answer['text']}<|endoftext|>"
+        ids += [*model.encoder.encode(answer["text"]), N - 1]
+
+
 def test_tokens_of_standard_input_even_if_it_is_not_utf_8():
     status, out, err = run("tokenize", input=b"caf\xe9\n")
     assert (status, err) == (0, "")

@@ -139,8 +139,10 @@ def test_a13_an_id_that_is_no_token_cannot_be_kept(tmp_path, kept):
 def test_a7_the_page_names_the_token_that_ended_a_text(tmp_path):
     write_model(tmp_path, "added_json", replace(SHAPE, n_vocab=N + 3))
     # Whatever this model says first ends its text.
-    first = app_of(tmp_path).test_client().post(
-        "/generate", json={"prompt": "Hi", "n_tokens": 1, "temperature": 0}, headers=JSON
+    first = (
+        app_of(tmp_path)
+        .test_client()
+        .post("/generate", json={"prompt": "Hi", "n_tokens": 1, "temperature": 0}, headers=JSON)
     )
     token = first.get_json()["tokens"][0]
     change(tmp_path, "generation_config.json", eos_token_id=[END, token["id"]])
@@ -167,3 +169,20 @@ def test_a_refused_folder_is_described_on_the_page(tmp_path):
     for address in ("/tokenize", "/tokens.json"):
         answer = client.post(address, json={"prompt": "Not"}, headers=JSON)
         assert answer.status_code == 503, address
+
+
+def test_a5_a_folder_as_dialogpts_holds_a_dialogue_on_the_page(tmp_path):
+    write_model(tmp_path, "dialogue_config")
+    client, prompt = app_of(tmp_path).test_client(), ""
+    for line in ("Hi there", "Not all, owls"):
+        prompt += f"{line}<|endoftext|>"
+        form = {"prompt": prompt, "n_tokens": "5", "seed": "1", "special_tokens": ["0", "1"]}
+        page = parse(client.post("/generate", data=form).text)
+        ids = page.id("strip").ids()
+        assert ids.count(END) >= prompt.count("<|endoftext|>")
+        prompt_ids = tokenized(client, prompt=prompt, special_tokens=True)
+        assert ids[: len(prompt_ids)] == prompt_ids and len(ids) == len(prompt_ids) + 5
+        fields = {**form, "special_tokens": True}
+        answer = client.post("/generate", json=fields, headers=JSON).get_json()
+        assert ids[len(prompt_ids) :] == [token["id"] for token in answer["tokens"]]
+        prompt += f"{answer['text']}<|endoftext|>"
