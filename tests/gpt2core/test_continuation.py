@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from gpt2core import continuation as continuation_module
 from gpt2core.continuation import Continuation, text_tokens, tokens_to_json
 from gpt2core.engine.sequence import ENDOFTEXT_ID, GeneratedToken
+from gpt2core.tokenizer.folder import encoder_from_directory
 from gpt2core.tokenizer.vocabulary import default_encoder
+from tests.helpers.tokenizer_folders import FOLDERS
 from tests.helpers.web import HEROES, HEROES_IDS, ROBOT
 
 ENCODER = default_encoder()
@@ -104,6 +106,21 @@ class TestSpans:
         tokens = continued(ROBOT_IDS, prompt="a").steps
         assert {(step.token.start, step.token.end) for step in tokens} == {(1, 2)}
         assert {step.token.text for step in tokens} == {None}
+
+    @pytest.mark.parametrize(
+        ("kind", "text", "spans"),
+        [
+            ("prefix_two", "Not all", [(0, 3), (3, 7)]),
+            ("bos_config", "Not all", [(0, 0), (0, 1), (1, 3), (3, 7)]),
+            ("strips", "all <mask> all", [(0, 3), (3, 10), (10, 14)]),
+        ],
+    )
+    def test_tokens_that_are_not_the_text_have_the_characters_they_stand_for(
+        self, kind, text, spans, tmp_path
+    ):
+        encoder = encoder_from_directory(FOLDERS[kind].write(tmp_path))
+        tokens = text_tokens(encoder, text, encoder.encode(text, special_tokens=True))
+        assert [(token.start, token.end) for token in tokens] == spans
 
     def test_spans_go_on_after_the_prompt(self):
         (step,) = continued([477]).steps

@@ -325,3 +325,13 @@ def test_the_bundled_model_writes_words(demo):
     assert new == generate(prompt, demo.params, demo.hparams.n_head, 24)
     words = demo.encoder.decode(new).split()
     assert len(words) >= 8 and sum(word.strip(".,;:!?\"'").isalpha() for word in words) >= 6
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a9_a_score_that_is_not_finite_is_an_error_and_never_a_token(small):
+    params = small.params()
+    params["ln_f"]["b"][:] = 3e38  # finite, and too large to multiply
+    params["wte"][:] = 2
+    tokens = stream(Engine(params, small.hparams), small.ids()[:3], 4)
+    with pytest.raises(GPT2Error, match="not a finite number"):
+        next(tokens)

@@ -82,6 +82,17 @@ def test_other_weights_of_the_same_shape_are_packed_again(source):
     assert_same(layout, layout_in_memory(params, SMALL.hparams))
 
 
+def test_a10_another_shard_behind_the_same_index_is_packed_again(source):
+    index = source.with_name("model.safetensors.index.json")
+    index.write_text('{"weight_map": {"wte.weight": "model.safetensors"}}')
+    open_layout(index, SMALL.hparams, lambda path, hparams: load_params(source, hparams))
+    params = SMALL.params()
+    params["wte"] += 1
+    save_params(source, params)
+    again = open_layout(index, SMALL.hparams, lambda path, hparams: load_params(source, hparams))
+    assert_same(again, layout_in_memory(params, SMALL.hparams))
+
+
 def test_another_model_in_the_same_place_is_packed_again(source):
     open_layout(source, SMALL.hparams, load_params)
     save_params(source, OTHER.params())

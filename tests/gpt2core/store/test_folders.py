@@ -173,6 +173,21 @@ def test_a10_a_folder_with_shards_is_a_model(tmp_path):
     assert np.array_equal(*logits)
 
 
+def test_a9_weights_that_a_layout_was_made_of_are_not_looked_at_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpt2core.engine.layout.SHARED_FROM", 0)
+    write_model(tmp_path)
+    model = load_model(str(tmp_path))
+    model.engine()
+    assert (tmp_path / "model.layout").exists()
+    looks = []
+    monkeypatch.setattr("gpt2core.store.loader.check_finite", lambda *_: looks.append(1))
+    load_model(str(tmp_path))
+    assert not looks
+    save_params(tmp_path / "model.safetensors", seeded_params(SHAPE, seed=5))
+    load_model(str(tmp_path))
+    assert looks
+
+
 # --- A13: what works elsewhere ----------------------------------------------------
 
 

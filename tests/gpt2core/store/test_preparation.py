@@ -88,6 +88,17 @@ def test_an_engine_is_prepared_with_as_many_slots_as_requested(tmp_path):
     assert engine.n_slots == 3 and engine.hparams == model.hparams
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "merges.txt", "model-1.safetensors"])
+def test_the_fingerprint_changes_with_every_file_that_a_model_is_read_from(tmp_path, name):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.safetensors").write_bytes(b"123")
+    first = folder_fingerprint("mine", tmp_path)
+    (tmp_path / "mine" / "model.layout").write_bytes(b"123")
+    assert folder_fingerprint("mine", tmp_path) == first
+    (tmp_path / "mine" / name).write_bytes(b"{}")
+    assert folder_fingerprint("mine", tmp_path) != first
+
+
 def test_the_fingerprint_changes_with_the_weights_file(tmp_path):
     assert folder_fingerprint("mine", tmp_path) is None
     assert folder_fingerprint("n" * 300, tmp_path) is None
