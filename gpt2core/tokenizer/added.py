@@ -105,6 +105,8 @@ class Matcher:
                 start -= 1
             while token.rstrip and SPACE.match(sentence, end):
                 end += 1
+            if token.lstrip and done >= end:
+                continue  # white space that belongs to the token before it
             if done < start:
                 yield Part(part.start + done, part.start + start, None)
             yield Part(part.start + start, part.start + end, token)

@@ -63,6 +63,11 @@ def test_flags_say_what_around_a_token_belongs_to_it(flags, text, parts):
     assert [text[part.start : part.end] for part in found] == parts
 
 
+def test_white_space_that_belongs_to_a_token_is_not_another_one():
+    tokens = AddedTokens([AddedToken("x ", 1, rstrip=True), AddedToken(" ", 2, lstrip=True)])
+    assert [(part.start, part.end) for part in tokens.split("x  ", False)] == [(0, 3)]
+
+
 def test_of_two_tokens_at_a_place_the_longest_is_found():
     tokens = AddedTokens([AddedToken("ab", 1), AddedToken("abc", 2), AddedToken("b", 3)])
     found = [part.token.id for part in tokens.split("abcabb", False) if part.token]
