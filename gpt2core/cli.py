@@ -269,6 +269,7 @@ def inside_command(parser: argparse.ArgumentParser) -> Command:
     parser.description = DESCRIPTION
     parser.add_argument("text", nargs="?", metavar="TEXT")
     add_options(parser)
+    add_special_tokens(parser)
     add_model_options(parser)
 
     def run(args: argparse.Namespace) -> None:

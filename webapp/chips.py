@@ -142,14 +142,14 @@ def colour(index: int) -> int:
 
 def make_chip(encoder: Encoder, token: TextToken) -> TokenChip:
     """The chip of a token of a prompt."""
-    return TokenChip(token, describe_token(encoder, token), encoder.merge_rank(token.id))
+    return TokenChip(token, describe_token(encoder, token.id), encoder.merge_rank(token.id))
 
 
 def generated_chip(encoder: Encoder, step: Step) -> TokenChip:
     """The chip of a generated or kept token."""
     return TokenChip(
         step.token,
-        describe_token(encoder, step.token),
+        describe_token(encoder, step.token.id),
         encoder.merge_rank(step.token.id),
         is_generated=True,
         probability=math.exp(step.generated.logprob) if step.generated else None,
@@ -188,14 +188,14 @@ def readable(data: bytes) -> str:
     return data.decode().translate(VISIBLE_CHARACTERS) if is_utf8(data) else data.hex(" ")
 
 
-def describe_token(encoder: Encoder, token: TextToken) -> str:
+def describe_token(encoder: Encoder, token_id: int) -> str:
     """:func:`describe_bytes`, and a name for tokens that are no piece of BPE."""
-    if token.id in encoder.rules.end_ids:
+    if token_id in encoder.rules.end_ids:
         return "end of text"
-    added = encoder.added_token(token.id)
+    added = encoder.added_token(token_id)
     if added:
         return "special token" if added.special else "added token"
-    return describe_bytes(token.data)
+    return describe_bytes(encoder.token_bytes(token_id))
 
 
 def describe_bytes(data: bytes) -> str:

@@ -145,9 +145,7 @@ def parse_special_tokens(values: Fields) -> bool | None:
     return parse_flag(values, "special_tokens")
 
 
-def parse_kept(
-    values: Fields, hparams: HParams, encoder: Encoder, n_new: int = 1
-) -> list[int]:
+def parse_kept(values: Fields, hparams: HParams, encoder: Encoder, n_new: int = 1) -> list[int]:
     """Ids of generated tokens that stay: ``"262,749"``, or a list in JSON. Raises InputError.
 
     They must leave room for ``n_new`` more tokens in the context.

@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def look_inside(model: Model, text: str, args: argparse.Namespace) -> str:
     """The output of the command. Raises InputError."""
     encoder = model.encoder
-    ids = encoder.encode(text)
+    ids = encoder.encode(text, args.special_tokens)
     recording = record_pass(ids, model.params, model.hparams.n_head)
     selection = select(recording, args.at, args.layer, args.head, args.token)
     tokens = [token.to_json_with_span() for token in text_tokens(encoder, text, ids)]

@@ -186,3 +186,28 @@ def test_a5_a_folder_as_dialogpts_holds_a_dialogue_on_the_page(tmp_path):
         answer = client.post("/generate", json=fields, headers=JSON).get_json()
         assert ids[len(prompt_ids) :] == [token["id"] for token in answer["tokens"]]
         prompt += f"{answer['text']}<|endoftext|>"
+
+
+def test_the_link_to_the_inside_views_has_the_tokens_that_were_asked_for(client):
+    def inside(**form):
+        page = parse(client.post("/tokenize", data={"prompt": TEXT, **form}, headers=HTMX).text)
+        (link,) = (e for e in page.all("a") if e.attributes["href"].startswith("/inside"))
+        return link.attributes["href"]
+
+    asked, default = inside(special_tokens="1"), inside(special_tokens="0")
+    assert "50256" in asked and "prompt=" in default
+    for address, n in ((asked, len(IDS)), (default, AS_CHARACTERS)):
+        answer = client.get(address.replace("/inside?", "/inside.json?"))
+        assert answer.status_code == 200 and len(answer.get_json()["tokens"]) == n
+
+
+@pytest.mark.parametrize("kind", ["prefix_two", "bos_config", "strips"])
+def test_the_inside_views_take_a_text_whose_tokens_are_not_its_bytes(tmp_path, kind):
+    n_added = 3 if kind == "strips" else 0
+    client = app_of(write_model(tmp_path, kind, replace(SHAPE, n_vocab=N + n_added))).test_client()
+    for address in ("/", "/inside", "/bpe"):
+        answer = client.get(address, query_string={"prompt": "Not <mask> all", "text": "a [X] b"})
+        assert answer.status_code == 200
+    for number in range(1, 14):
+        answer = client.get(f"/inside/{number}", query_string={"prompt": "Not <mask> all"})
+        assert answer.status_code == 200

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gpt2core.continuation import Continuation, TextToken
 from gpt2core.tokenizer.bpe import Encoder
-from webapp.chips import VISIBLE_CHARACTERS, colour, describe_bytes
+from webapp.chips import VISIBLE_CHARACTERS, colour, describe_token
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def label_of(token: TextToken, encoder: Encoder, generated: bool) -> Label:
         token.index + 1,
         token.id,
         token.piece,
-        note_of_id(encoder, token.id),
+        describe_token(encoder, token.id),
         token.data.hex(),
         token.start,
         token.end,
@@ -75,13 +75,8 @@ def label_of(token: TextToken, encoder: Encoder, generated: bool) -> Label:
     )
 
 
-def note_of_id(encoder: Encoder, id: int) -> str:
-    """In words, what the eye cannot tell of a token; else ``""``."""
-    return "end of text" if id == encoder.endoftext else describe_bytes(encoder.token_bytes(id))
-
-
 def piece_of(encoder: Encoder, id: int) -> Piece:
-    return Piece(id, encoder.decoder[id], note_of_id(encoder, id))
+    return Piece(id, encoder.decoder[id], describe_token(encoder, id))
 
 
 def group_labels(labels: Sequence[Label], text: str) -> list[LabelGroup]:

@@ -83,12 +83,15 @@ def text_values() -> dict[str, str]:
     return values if has_text else {"prompt": EXAMPLE} | values
 
 
-def inside_link(text: str, n_tokens: int) -> str | None:
-    """The address of the inside views of a text; None where it cannot be looked into."""
+def inside_link(text: str, n_tokens: int, ids: str = "") -> str | None:
+    """The address of the inside views of a text; None where it cannot be looked into.
+
+    ``ids`` with commas between are its tokens, if they are not those that it has by default.
+    """
     takes = min(MAX_TOKENS, get_model_server().hparams.n_ctx)
     if not (get_settings().inside and 1 <= n_tokens <= takes):
         return None
-    return short_link("inside.overview", prompt=text)
+    return short_link("inside.overview", **({"kept": ids} if ids else {"prompt": text}))
 
 
 def show(template: str, view: View, **context: Any) -> str:
