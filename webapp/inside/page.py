@@ -34,7 +34,9 @@ EXAMPLES = (
 )
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "seed")
 # The instruments in the order of the navigation: endpoint, name, what it shows.
-INSTRUMENTS: tuple[tuple[str, str, str], ...] = ()
+INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
+    ("instruments.heads_page", "Heads", "All attention heads, by what they do"),
+)
 
 
 def inside_blueprint(name: str) -> Blueprint:
