@@ -1,4 +1,4 @@
-"""GET /inside/heads: an instrument of the inside views, its table as CSV.
+"""GET /inside/heads and /attribution: the instruments, their tables as CSV.
 
 Each is a page of the inside views with fields of its own, beside those that choose text,
 token, layer and head.
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from flask import Response
 
+from webapp.inside.instruments import attribution
 from webapp.inside.instruments.heads import SHOWS, heads
 from webapp.inside.instruments.measures import BY_NAME, MEASURES
 from webapp.inside.instruments.options import choice, with_options
@@ -57,6 +58,28 @@ def heads_csv() -> Response:
     )
     header = ["layer", "head", *(measure.name for measure in MEASURES)]
     return csv_file(view, "heads", header, rows)
+
+
+# Attribution
+
+
+@blueprint.get("/inside/attribution")
+def attribution_page() -> str:
+    """One logit as a sum, opened down to source tokens or neurons."""
+    view = opened_view()
+    opened = attribution.parse_part(query_fields().get("part"), view)
+    view = with_options(view, {"part": opened.name if opened else None})
+    found = attribution.page_of(view, opened)
+    return show("inside/instruments/attribution.html", view, found=found, **WITHOUT_HEAD)
+
+
+@blueprint.get("/inside/attribution.csv")
+def attribution_csv() -> Response:
+    """The shares of all parts and all heads, and what is opened, whole."""
+    view = opened_view()
+    opened = attribution.parse_part(query_fields().get("part"), view)
+    rows = ([name, number(value)] for name, value in attribution.all_shares(view, opened))
+    return csv_file(view, "attribution", ["part", "share"], rows)
 
 
 # Files
