@@ -47,7 +47,7 @@ WEB_ORDER = [
     {"views", "explanation", "request", "inside.view"},
     {"page", "inside.pattern", "inside.steps.step", "inside.steps.common"},
     {"inside.instruments.options", "inside.instruments.measures"},
-    {"inside.instruments.heads", "inside.instruments.attribution"},
+    {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},
     {
         *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
         *("inside.steps.attention", "inside.steps.layers", "inside.steps.output"),

@@ -1,4 +1,4 @@
-"""GET /inside/heads and /attribution: the instruments, their tables as CSV.
+"""GET /inside/heads, /lens and /attribution: the instruments, their tables as CSV.
 
 Each is a page of the inside views with fields of its own, beside those that choose text,
 token, layer and head.
@@ -6,19 +6,20 @@ token, layer and head.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from flask import Response
+from flask import Response, render_template, stream_with_context
 
-from webapp.inside.instruments import attribution
+from webapp import sse
+from webapp.inside.instruments import attribution, lens
 from webapp.inside.instruments.heads import SHOWS, heads
 from webapp.inside.instruments.measures import BY_NAME, MEASURES
 from webapp.inside.instruments.options import choice, with_options
 from webapp.inside.page import inside_blueprint, opened_view, show
 from webapp.inside.view import View
-from webapp.request import query_fields
+from webapp.request import query_fields, response_kind
 
 blueprint = inside_blueprint("instruments")
 WITHOUT_HEAD = {"chooses_layer": False, "chooses_head": False}  # layer and head make no difference
@@ -80,6 +81,70 @@ def attribution_csv() -> Response:
     opened = attribution.parse_part(query_fields().get("part"), view)
     rows = ([name, number(value)] for name, value in attribution.all_shares(view, opened))
     return csv_file(view, "attribution", ["part", "share"], rows)
+
+
+# Logit lens
+
+
+@blueprint.get("/inside/lens")
+def lens_page() -> str:
+    """The likeliest token by layer and token. For htmx the rows follow as a stream."""
+    view, half = lens_view()
+    rows = None if response_kind() == "htmx" else list(lens.grid_rows(view, half))
+    found = lens.page_of(view, half)
+    template = "inside/instruments/lens.html"
+    return show(template, view, found=found, rows=rows, half=half, **WITHOUT_HEAD)
+
+
+@blueprint.get("/inside/lens/rows")
+def lens_rows() -> Response:
+    """The rows of the grid, each sent when it is computed."""
+    view, half = lens_view()
+
+    def messages() -> Iterator[bytes]:
+        for row in lens.grid_rows(view, half, at_once=1):
+            yield sse.message(render_template("inside/instruments/lens_message.html", row=row))
+
+    return Response(
+        stream_with_context(messages()), mimetype="text/event-stream", headers=sse.HEADERS
+    )
+
+
+def lens_view() -> tuple[View, bool]:
+    """The view, and whether rows between attention and MLP are drawn."""
+    half = choice(query_fields(), "half", ("0", "1")) == "1"
+    return with_options(opened_view(), {"half": "1" if half else None}), half
+
+
+@blueprint.get("/inside/lens.csv")
+def lens_csv() -> Response:
+    """The grid with half steps, one row a state and token."""
+    view = opened_view()
+    rows = (
+        [
+            row.state.label,
+            cell.label.at,
+            cell.label.piece,
+            cell.piece.id,
+            cell.piece.piece,
+            number(cell.probability),
+        ]
+        for row in lens.grid_rows(view, half=True, every=True)
+        for cell in row.cells
+    )
+    header = ["state", "at", "piece", "next_id", "next_piece", "probability"]
+    return csv_file(view, "lens", header, rows)
+
+
+@blueprint.get("/inside/lens/ranks.csv")
+def ranks_csv() -> Response:
+    """Ranks of every token that is likeliest in some state, after the chosen token."""
+    view = opened_view()
+    rows = (
+        [state.label, piece.id, piece.piece, rank, number(probability)]
+        for state, piece, rank, probability in lens.every_rank(view)
+    )
+    return csv_file(view, "ranks", ["state", "id", "piece", "rank", "probability"], rows)
 
 
 # Files
