@@ -52,7 +52,7 @@ WEB_ORDER = [
         *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
         *("inside.steps.attention", "inside.steps.layers", "inside.steps.output"),
     },
-    {"inside.steps.mixing"},
+    {"inside.steps.mixing", "inside.instruments.sampling"},
     {"inside.steps.registry"},
     {"inside.page"},
     {"routes.inside_pages", "routes.inside_files", "routes.instruments"},

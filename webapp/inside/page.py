@@ -38,6 +38,7 @@ INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
     ("instruments.heads_page", "Heads", "All attention heads, by what they do"),
     ("instruments.lens_page", "Logit lens", "The likeliest next token after every layer"),
     ("instruments.attribution_page", "Attribution", "One logit as a sum of shares"),
+    ("instruments.sampling_page", "The draw", "From all tokens to one"),
 )
 
 

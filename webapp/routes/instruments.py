@@ -1,4 +1,4 @@
-"""GET /inside/heads, /lens and /attribution: the instruments, their tables as CSV.
+"""GET /inside/heads, /lens, /attribution and /sampling: the instruments, their tables as CSV.
 
 Each is a page of the inside views with fields of its own, beside those that choose text,
 token, layer and head.
@@ -10,10 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from flask import Response, render_template, stream_with_context
+from flask import Response, render_template, stream_with_context, url_for
 
+from gpt2core.sampling import MAX_SEED
 from webapp import sse
+from webapp.formatting import shortest_repr
 from webapp.inside.instruments import attribution, lens
+from webapp.inside.instruments import sampling as draw
 from webapp.inside.instruments.heads import SHOWS, heads
 from webapp.inside.instruments.measures import BY_NAME, MEASURES
 from webapp.inside.instruments.options import choice, with_options
@@ -145,6 +148,50 @@ def ranks_csv() -> Response:
         for state, piece, rank, probability in lens.every_rank(view)
     )
     return csv_file(view, "ranks", ["state", "id", "piece", "rank", "probability"], rows)
+
+
+# Sampling
+
+
+@blueprint.get("/inside/sampling")
+def sampling_page() -> str:
+    """One draw, from all tokens to one."""
+    view = opened_view()
+    sampling, n_drawn = view.query.sampling, view.query.draw
+    is_last = view.position == view.recording.n_tokens - 1
+    return show(
+        "inside/instruments/sampling.html",
+        view,
+        found=draw.page_of(view),
+        sampling=sampling,
+        temperature=shortest_repr(sampling.temperature),
+        top_p=shortest_repr(sampling.top_p),
+        n_drawn=n_drawn,
+        next_seed=((sampling.seed or 0) + 1) % (MAX_SEED + 1),
+        is_last=is_last,
+        # A generation from here begins with the first number of its seed.
+        follows=link_to_generation(view) if is_last and not n_drawn else None,
+        **WITHOUT_HEAD,
+    )
+
+
+def link_to_generation(view: View) -> str:
+    """The main page with this text and these fields, ready to generate."""
+    fields = {"temperature", "top_k", "top_p", "seed", "prompt", "prompt_json", "kept"}
+    given: dict[str, Any] = {name: value for name, value in view.fields.items() if name in fields}
+    return url_for("pages.index", **{"seed": view.query.sampling.seed} | given)
+
+
+@blueprint.get("/inside/sampling.csv")
+def sampling_csv() -> Response:
+    """Every token that could be drawn, with its place on the line."""
+    view = opened_view()
+    rows = (
+        [piece.id, piece.piece, *map(number, figures), int(is_drawn)]
+        for piece, *figures, is_drawn in draw.every_token(view)
+    )
+    header = ["id", "piece", "own_probability", "probability", "start", "end", "drawn"]
+    return csv_file(view, "sampling", header, rows)
 
 
 # Files
