@@ -45,21 +45,23 @@ CORE_ORDER = [
 ]
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
-    {"routes", "inside", "inside.steps"},
+    {"routes", "inside", "inside.steps", "inside.instruments"},
     {"assets", "sse", "snippets", "formatting", "links", "drawing", "inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source"},
     {"forms", "chips", "services"},
     {"inside.query", "inside.labels"},
     {"views", "explanation", "request", "inside.view"},
     {"page", "inside.pattern", "inside.steps.step", "inside.steps.common"},
+    {"inside.instruments.options", "inside.instruments.measures"},
+    {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},
     {
         *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
         *("inside.steps.attention", "inside.steps.layers", "inside.steps.output"),
     },
-    {"inside.steps.mixing"},
+    {"inside.steps.mixing", "inside.instruments.sampling"},
     {"inside.steps.registry"},
     {"inside.page"},
-    {"routes.inside_pages", "routes.inside_files"},
+    {"routes.inside_pages", "routes.inside_files", "routes.instruments"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"},
     {"__init__"},
     {"command"},

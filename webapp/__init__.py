@@ -15,7 +15,7 @@ from gpt2core.serving import ModelServer
 from gpt2core.settings import Settings
 from webapp import chips, error_handlers, formatting, forms, links, services, snippets
 from webapp.assets import asset
-from webapp.routes import bpe, export, inside_files, inside_pages, ops, pages, stream
+from webapp.routes import bpe, export, inside_files, inside_pages, instruments, ops, pages, stream
 
 # Scripts and styles are files of this server; browsers run nothing inline.
 SECURITY_HEADERS = {
@@ -45,7 +45,7 @@ def create_app(config: Settings | None = None) -> Flask:
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
     )
     services.attach(app, model_server, settings)
-    for module in (pages, stream, bpe, inside_pages, inside_files, export, ops):
+    for module in (pages, stream, bpe, inside_pages, inside_files, instruments, export, ops):
         app.register_blueprint(module.blueprint)
     error_handlers.register(app)
     add_template_names(app, model_server)

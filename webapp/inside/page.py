@@ -34,7 +34,12 @@ EXAMPLES = (
 )
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "seed")
 # The instruments in the order of the navigation: endpoint, name, what it shows.
-INSTRUMENTS: tuple[tuple[str, str, str], ...] = ()
+INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
+    ("instruments.heads_page", "Heads", "All attention heads, by what they do"),
+    ("instruments.lens_page", "Logit lens", "The likeliest next token after every layer"),
+    ("instruments.attribution_page", "Attribution", "One logit as a sum of shares"),
+    ("instruments.sampling_page", "The draw", "From all tokens to one"),
+)
 
 
 def inside_blueprint(name: str) -> Blueprint:

@@ -1,0 +1,202 @@
+"""The instruments in a real Chromium: with scripts and without, by keyboard, at any width."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.helpers.inside import ODD_TEXTS, STORY, TEXT, address
+
+INSTRUMENTS = ("heads", "lens", "attribution", "sampling")
+each_instrument = pytest.mark.parametrize("name", INSTRUMENTS)
+VARIANTS = {
+    "heads": ({}, {"measure": "copies", "show": "moves"}, {"measure": "norm", "at": 1}),
+    "lens": ({}, {"half": 1}),
+    "attribution": ({"part": "1.attn"}, {"part": "2.mlp", "against": 262}),
+    "sampling": ({}, {"temperature": 1, "top_k": 0}),
+}
+LONG = STORY[:600]  # more than 64 tokens, fewer than 256
+
+
+def open_at(visit, server, name, text=TEXT, fields=None, **options):
+    path = address(f"/inside/{name}", prompt=text, **(fields or {}))
+    return visit(f"{server.url}{path}", **options)
+
+
+def go_to(page, server, name, text, fields):
+    """Another view in the same page; it must be a view, not a refusal."""
+    page.goto(f"{server.url}{address(f'/inside/{name}', prompt=text, **fields)}")
+    expect(page.locator(".inside-strip")).to_be_visible()
+
+
+def said(page):
+    return page.locator("#inside-said")
+
+
+@each_instrument
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_the_way_of_anyone(visit, server, name, scheme):
+    options = {"color_scheme": scheme, "reduced_motion": "reduce"}
+    page = open_at(visit, server, name, **options)
+    for text in (LONG, ODD_TEXTS[0]):
+        for fields in VARIANTS[name]:
+            go_to(page, server, name, text, fields)
+            results = Axe().run(page)
+            assert results.violations_count == 0, f"{fields}: {results.generate_report()}"
+
+
+@each_instrument
+@pytest.mark.parametrize("width", [320, 390, 768, 1440, 3840])
+def test_nothing_scrolls_sideways(visit, server, name, width):
+    page = open_at(visit, server, name, viewport={"width": width, "height": 900})
+    for text in (LONG, ODD_TEXTS[0], "=" * 64):
+        for fields in VARIANTS[name]:
+            go_to(page, server, name, text, fields)
+            inside, outside = page.evaluate(
+                "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+            )
+            assert inside <= outside, (text, fields)
+
+
+@each_instrument
+@pytest.mark.parametrize("media", ["print", "forced"])
+def test_every_number_is_there_in_print_and_in_forced_colours(visit, server, name, media):
+    page = open_at(visit, server, name)
+    numbers = page.locator("#inside td:visible, #inside .number:visible").all_inner_texts()
+    if media == "print":
+        page.emulate_media(media="print")
+    else:
+        page.emulate_media(forced_colors="active")
+    again = page.locator("#inside td:visible, #inside .number:visible").all_inner_texts()
+    assert again == numbers and len(numbers) > 10
+
+
+# Without scripts
+
+
+def test_without_scripts_a_head_is_chosen_from_table_thumbnail_and_row(visit, server):
+    page = open_at(visit, server, "heads", java_script_enabled=False)
+    page.get_by_role("button", name="moves most").click()
+    page.locator(".inside-heads button").nth(4).click()
+    expect(page.locator("#inside-one")).to_contain_text("Layer 1, head 1:")
+    expect(page.get_by_role("button", name="moves most")).to_have_attribute("aria-current", "true")
+    page.locator(".inside-thumbnails button").nth(2).click()
+    expect(page.locator("#inside-one")).to_contain_text("Layer 1, head 2:")
+    page.get_by_role("button", name="what moves it").click()
+    expect(page.locator("#inside-one")).to_contain_text("Layer 1, head 2: what moves")
+    page.locator(".inside-row button").nth(1).click()
+    expect(page.locator(".inside-row [aria-current] .piece")).to_have_text("Ġcat")
+    expect(page.locator("#inside-one")).to_contain_text("Layer 1, head 2: what moves")
+
+
+def test_choosing_another_token_drops_the_key_that_it_may_not_see(visit, server):
+    page = open_at(visit, server, "heads", fields={"key": 7}, java_script_enabled=False)
+    page.locator(".inside-chip").nth(2).click()
+    expect(page.locator("#inside-one")).to_contain_text("where “Ġsat” looks")
+    assert "key=" not in page.url
+
+
+def test_without_scripts_the_lens_is_whole(visit, server):
+    page = open_at(visit, server, "lens", java_script_enabled=False)
+    expect(page.locator("#lens-rows tr")).to_have_count(5)
+    page.get_by_role("button", name="half steps too").click()
+    expect(page.locator("#lens-rows tr")).to_have_count(9)
+    page.locator(".inside-chip").nth(2).click()
+    expect(page.locator(".inside-lens thead th")).to_have_count(3)
+    expect(page.locator("#lens-rows tr")).to_have_count(9)
+
+
+def test_without_scripts_a_sum_is_opened_and_compared(visit, server):
+    page = open_at(visit, server, "attribution", java_script_enabled=False)
+    page.get_by_role("button", name="layer 2, MLP").click()
+    expect(page.locator(".inside-ledger").nth(1)).to_contain_text("758 others together")
+    page.get_by_label("rather than").select_option(index=2)
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator(".inside-lead")).to_contain_text("rather than")
+    expect(page.locator(".inside-ledger").nth(1)).to_contain_text("758 others together")
+    page.get_by_role("button", name="layer 0, attention").click()
+    page.get_by_role("button", name="head 2", exact=True).click()
+    expect(page.get_by_role("heading", name="Head 2: by the token it looks at")).to_be_visible()
+
+
+def test_without_scripts_seed_after_seed_is_drawn(visit, server):
+    page = open_at(visit, server, "sampling", java_script_enabled=False)
+    page.get_by_label("Temperature").fill("2")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    first = page.locator("#inside-random").text_content()
+    page.get_by_role("button", name="Next seed").click()
+    expect(page.get_by_label("Seed")).to_have_value("1")
+    expect(page.get_by_label("Temperature")).to_have_value("2")
+    assert page.locator("#inside-random").text_content() != first
+
+
+# With scripts
+
+
+def test_arrow_keys_walk_the_table_and_enter_opens_a_head(visit, server):
+    page = open_at(visit, server, "heads", fields={"cell": "1.1"})
+    chosen = page.locator(".inside-heads [aria-current]")
+    chosen.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator("#inside-one")).to_contain_text("Layer 2, head 2:")
+    expect(page.locator(".inside-heads [value='2.2']")).to_be_focused()
+    expect(said(page)).to_contain_text("Layer 2, head 2: “Ġit” looks most at")
+    assert "layer=2&head=2" in page.url
+    page.keyboard.press("Tab")  # one stop a table
+    expect(page.locator(".inside-heads button:focus")).to_have_count(0)
+
+
+@each_instrument
+def test_choosing_a_token_swaps_the_view_and_keeps_focus_and_address(visit, server, name):
+    page = open_at(visit, server, name)
+    page.evaluate("window.same = true")
+    page.locator(".inside-chip").nth(3).click()
+    expect(page.locator(".inside-chip").nth(3)).to_have_attribute("aria-current", "true")
+    expect(page.locator(".inside-chip").nth(3)).to_be_focused()
+    expect(page).to_have_url(re.compile("at=4"))
+    assert page.evaluate("window.same") is True  # the page was not loaded again
+    expect(said(page)).not_to_be_empty()
+
+
+def test_the_rows_of_the_lens_arrive_after_a_swap_and_leave_the_focus_alone(visit, server):
+    page = open_at(visit, server, "lens")
+    expect(page.locator("#lens-rows tr")).to_have_count(5)
+    whole = page.locator("#lens-rows").inner_text()
+    page.get_by_role("button", name="half steps too").click()
+    expect(page.locator("#lens-rows tr")).to_have_count(9)
+    expect(page.locator("#lens-rows tr").last).to_contain_text("= the answer")
+    expect(page.get_by_role("button", name="half steps too")).to_be_focused()
+    page.get_by_role("button", name="whole layers").click()
+    expect(page.locator("#lens-rows tr")).to_have_count(5)
+    assert page.locator("#lens-rows").inner_text() == whole
+
+
+def test_another_choice_while_rows_arrive_shows_only_its_own(visit, server):
+    page = open_at(visit, server, "lens", text=LONG)
+    for at in (30, 12, 3):
+        page.locator(f".inside-chip[data-at='{at}']").click()
+        expect(page.locator(".inside-lens thead th").last).to_have_attribute("data-at", str(at))
+    expect(page.locator("#lens-rows tr")).to_have_count(5)
+    assert page.locator("#lens-rows td").count() == 15
+
+
+def test_a_sum_is_compared_as_soon_as_a_token_is_chosen(visit, server):
+    page = open_at(visit, server, "attribution")
+    page.get_by_label("rather than").select_option(index=1)
+    expect(page.locator(".inside-equation")).to_contain_text("− logit of")
+    expect(said(page)).to_contain_text("attention adds")
+    expect(page).to_have_url(re.compile("against="))
+    page.get_by_role("button", name="layer 3, MLP").click()
+    expect(page.get_by_role("heading", name="Layer 3, MLP: neuron by neuron")).to_be_visible()
+    expect(page).to_have_url(re.compile("against=.*part=3.mlp"))
+
+
+def test_pointing_at_a_token_lights_it_up_wherever_it_stands(visit, server):
+    page = open_at(visit, server, "attribution", fields={"part": "1.attn.0"})
+    page.locator(".inside-ledger tr[data-at='3']").hover()
+    expect(page.locator(".inside-chip[data-at='3']")).to_have_class(re.compile(r"\blit\b"))
+    page.keyboard.press("Escape")
+    expect(page.locator(".lit")).to_have_count(0)
