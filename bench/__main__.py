@@ -191,7 +191,7 @@ def look_inside_over_http(args) -> list[dict]:
     """Views of new texts, and eight readers with and without them."""
     shape = shapes.SHAPES[args.shape]
     shapes.write_model(args.directory, shape)
-    with server.running(args.directory, args.threads, views.N_READERS) as port:
+    with server.running(args.directory, args.threads, views.N_CLIENTS) as port:
         n_ids = args.prompt_tokens or 64
         return views.measure(port, shape.n_vocab, n_ids, args.n_tokens, args.rounds)
 

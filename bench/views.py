@@ -1,4 +1,4 @@
-"""The inside views through HTTP: how long a view takes, and what eight readers lose meanwhile.
+"""The inside views through HTTP: the time of a view, and the speed of eight clients beside it.
 
 Each text is new to the server, so that every first view records a pass. Streams are measured
 in turns with and without views, one view a second, so that a slow minute of the machine meets
@@ -15,26 +15,26 @@ from urllib.parse import urlencode
 
 from bench import server
 
-N_READERS = 8
+N_CLIENTS = 8
 STEP = "/inside/9"  # softmax: the row and the matrix of a head
 
 
 def measure(port: int, n_vocab: int, n_ids: int, n_tokens: int, rounds: int) -> list[dict]:
-    """Milliseconds of views, and tokens per second of the readers: medians of ``rounds``."""
+    """Milliseconds of views, and tokens per second of the clients: medians of ``rounds``."""
     rng = random.Random(2)
     first, other, alone, beside = [], [], [], []
     for _ in range(rounds):
         text = new_text(rng, n_vocab, n_ids)
         first.append(view(port, text))
         other.append(view(port, {**text, "layer": "1"}))
-        alone.append(server.rate(port, N_READERS, n_tokens))
+        alone.append(server.rate(port, N_CLIENTS, n_tokens))
         with ViewsEachSecond(port, rng, n_vocab, n_ids):
-            beside.append(server.rate(port, N_READERS, n_tokens))
+            beside.append(server.rate(port, N_CLIENTS, n_tokens))
     rates = statistics.median(alone), statistics.median(beside)
     return [
         {"part": f"first view of {n_ids} tokens", "unit": "ms", "median": statistics.median(first)},
         {"part": "another layer", "unit": "ms", "median": statistics.median(other)},
-        {"part": f"{N_READERS} readers alone", "unit": "tokens/s", "median": rates[0]},
+        {"part": f"{N_CLIENTS} clients alone", "unit": "tokens/s", "median": rates[0]},
         {"part": "with a first view a second", "unit": "tokens/s", "median": rates[1]},
     ]
 

@@ -1,4 +1,4 @@
-"""Tokens as labels of rows, columns and chips: spelled, noted, bracketed.
+"""Tokens as labels of rows, columns and chips.
 
 A label comes from the token's bytes. Tokens that share a character keep the bracket that
 the token strip gives them, so that no label claims to be a character that it is not.

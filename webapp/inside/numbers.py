@@ -1,4 +1,4 @@
-"""Numbers as the inside views spell them, so that a reader can compare and add them up.
+"""Numbers as text on the inside views, rounded so that they can be compared and added.
 
 A minus is U+2212, as wide as a plus. A shown number is the array's, rounded; never more
 digits than float32 holds.

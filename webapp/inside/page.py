@@ -45,8 +45,8 @@ INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
 def inside_blueprint(name: str) -> Blueprint:
     """A blueprint whose pages answer 404 where GPT2_INSIDE is off, and refuse with a form."""
     blueprint = Blueprint(name, __name__)
-    for spell in (numbers.number, numbers.signed, numbers.fixed, numbers.fixed_signed):
-        blueprint.add_app_template_filter(spell, spell.__name__)
+    for function in (numbers.number, numbers.signed, numbers.fixed, numbers.fixed_signed):
+        blueprint.add_app_template_filter(function, function.__name__)
     blueprint.add_app_template_filter(drawing.weight_class, "weight_class")
     blueprint.add_app_template_global(line_of, "line_of")
     blueprint.add_app_template_global(inside_link, "inside_link")

@@ -4,7 +4,7 @@ A view is a GET address, so everything it shows is in these fields. ``layer`` an
 count from 0, as in ``model.py``; ``at`` counts tokens from 1. ``cell`` is layer and head in
 one field, ``"5.7"``, for a button of a table.
 
-Invariants: every bad field is found in one go (FormErrors); whether a number fits this text
+Invariants: all invalid fields are found at once (FormErrors). Whether a number fits this text
 and this model is checked by :func:`gpt2core.inside.document.select`, once there is a
 recording.
 """
@@ -107,10 +107,10 @@ def parse_query(
 
 def read_prompt(values: Mapping[str, Any], max_chars: int) -> str:
     """The text of ``prompt_json`` or ``prompt``. Raises InputError."""
-    spelled = values.get("prompt_json")
-    if spelled is not None:
+    as_json = values.get("prompt_json")
+    if as_json is not None:
         try:
-            values = {"prompt": json.loads(spelled)}
+            values = {"prompt": json.loads(as_json)}
         except (TypeError, ValueError, RecursionError):
             raise InputError(
                 "The field prompt_json must be the prompt as JSON.", "prompt"

@@ -25,7 +25,7 @@ from gpt2core.inside.recording import (
 from gpt2core.store.loader import Model
 
 PATIENCE = 5.0  # seconds that a request waits while another text is recorded
-MAX_BYTES = 64 * 2**20  # of the recordings that are kept
+MAX_BYTES = 64 * 2**20  # of the recordings that are kept, if there is more than one
 Key = tuple[str, tuple[int, ...]]
 T = TypeVar("T")
 
@@ -92,10 +92,14 @@ class Recordings:
             return self._kept.get(key)
 
     def _keep(self, key: Key, recording: Recording) -> None:
-        """Keep ``recording``; the least recently used go until all fit."""
+        """Keep ``recording``; drop the least recently used until the rest fit.
+
+        The newest is kept whatever its size: of a large model one recording may take more
+        than ``max_bytes``, and the next selection in the same text needs it again.
+        """
         with self._kept_lock:
             self._kept[key] = recording
             total = sum(kept.nbytes for kept in self._kept.values())
-            while total > self.max_bytes:
+            while total > self.max_bytes and len(self._kept) > 1:
                 _, dropped = self._kept.popitem(last=False)
                 total -= dropped.nbytes

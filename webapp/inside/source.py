@@ -171,10 +171,10 @@ def listing(
     first, last = functions()[function][0], functions()[function][-1]
     begin = line_numbers()[f"{function}.{since}"] if since else first
     end = line_numbers()[f"{function}.{until}"] if until else last
-    told = {first} | {n for n in {*marked, *made} if begin <= n <= end}
-    told |= {n for line in told for n in comment_above(line)}
+    shown_numbers = {first} | {n for n in {*marked, *made} if begin <= n <= end}
+    shown_numbers |= {n for line in shown_numbers for n in comment_above(line)}
     shown: list[ShownLine] = []
-    for number in sorted(told):
+    for number in sorted(shown_numbers):
         found = tuple(shown_value(value, choice) for value in of_layer(made, number, choice))
         gap = bool(shown) and shown[-1].line.number != number - 1
         shown.append(ShownLine(file_lines()[number - 1], found, number in marked, gap))
@@ -205,11 +205,11 @@ def shown_value(value: Value, choice: Choice) -> ShownValue:
     index = chosen_index(value, choice)
     row = np.atleast_1d(value.array[index])
     shown = [numbers.number(number) for number in row[:MAX_SHOWN]]
-    spelled = ", ".join(":" if isinstance(i, slice) else str(i) for i in index)
+    index_text = ", ".join(":" if isinstance(i, slice) else str(i) for i in index)
     return ShownValue(
         value.name,
         numbers.shape(value.array.shape),
-        f"[{spelled}]",
+        f"[{index_text}]",
         tuple(shown),
         row.size - len(shown),
     )

@@ -117,7 +117,7 @@ class View:
     @property
     def _text_fields(self) -> dict[str, str]:
         prompt, kept = self.query.prompt, self.query.kept
-        if len(prompt.encode()) > MAX_PROMPT:  # the same tokens, spelled shorter
+        if len(prompt.encode()) > MAX_PROMPT:  # the ids of the same tokens are shorter
             prompt, kept = "", self.query.ids
         fields: dict[str, str] = {}
         if prompt:
@@ -157,7 +157,7 @@ class View:
         """The address of a view of this text; ``changes`` are fields and parts of the address.
 
         Without ``endpoint`` this page's own. A change to None leaves the field out; the id
-        of the explained token is spelled ``for_``.
+        of the explained token is the argument ``for_``.
         """
         named = {name.rstrip("_"): value for name, value in changes.items()}
         arguments = {} if endpoint else dict(self.arguments)

@@ -16,7 +16,7 @@ from webapp.request import query_fields, submitted_fields
 from webapp.services import get_model_server, get_recordings
 
 blueprint = inside_blueprint("inside")
-FIRST_LAYER = 0  # where the walk begins; step 14 says that the others do the same
+FIRST_LAYER = 0  # of an address without one; step 14 says that the other layers do the same
 
 
 @blueprint.get("/inside")

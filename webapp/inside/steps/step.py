@@ -1,4 +1,4 @@
-"""What a step of the walk is made of."""
+"""The parts of a step."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from webapp.inside.view import View
 
 @dataclass(frozen=True)
 class Check:
-    """An identity that the recorded numbers are seen to hold, or not.
+    """An identity of the recorded numbers.
 
     ``sentence`` has the numbers in it. ``holds`` was computed from them.
     """
