@@ -40,7 +40,7 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes", "inside", "inside.steps"},
-    {"assets", "sse", "snippets", "formatting", "links", "drawing", "inside.numbers"},
+    {"assets", "compression", "sse", "snippets", "formatting", "links", "drawing", "inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source"},
     {"forms", "chips", "services"},
     {"inside.query", "inside.labels"},

@@ -1,5 +1,6 @@
 """GET /: the page, permalinks, and the files it needs."""
 
+import gzip
 import re
 from importlib import metadata
 
@@ -138,3 +139,22 @@ def test_kept_tokens_of_a_link_are_shown_before_anything_is_generated(client):
 def test_a_text_that_cannot_be_generated_has_no_preview(client, query):
     root = page(client, **{"prompt": "Not all", "kept": "10281", **query})
     assert root.id("strip").ids() == [] and root.id("text").text == ""
+
+
+def fetch(client, address, headers):
+    """Body and headers of a file."""
+    with client.get(address, headers=headers) as answer:
+        return answer.data, answer.headers
+
+
+def test_scripts_and_styles_are_compressed_for_browsers_that_accept_it(client):
+    for address in ("/static/js/main.js", "/static/app.css", "/htmx/htmx.js"):
+        plain, headers = fetch(client, address, {})
+        assert "Content-Encoding" not in headers and "Accept-Encoding" in headers["Vary"]
+        packed, headers = fetch(client, address, {"Accept-Encoding": "gzip, br"})
+        assert headers["Content-Encoding"] == "gzip" and "Accept-Encoding" in headers["Vary"]
+        assert gzip.decompress(packed) == plain
+        again = {"Accept-Encoding": "gzip", "If-None-Match": headers["ETag"]}
+        with client.get(address, headers=again) as answer:
+            assert answer.status_code == 304
+    assert "Content-Encoding" not in client.get("/", headers={"Accept-Encoding": "gzip"}).headers
