@@ -1,98 +1,151 @@
-// The card of a token: what it is and, where the model chose it, what else it might have been.
-import { continueWith, cutAfter } from "./branch.js";
-import { byId, chipAt, clone, generatedIds, make, unitsOf } from "./dom.js";
-import { moveTabStop } from "./keyboard.js";
-import { state } from "./state.js";
+// The details of a token: what else it might have been, what it is made of. They open where
+// they cover no token that they explain.
+import { candidateTable } from "./candidates.js";
+import { byId, chipAt, clone, make, unitsOf } from "./dom.js";
+import { CHANGED, state } from "./state.js";
+import { moveTabStop } from "./strip.js";
+import { branch, cutAfter } from "./text.js";
 
-const hover = matchMedia("(hover: hover)");
+const HOVER_MS = 150;
+const hasOwnColumn = matchMedia("(min-width: 100rem) and (hover: hover)");
+let placeholder = null; // what the panel shows when no token is chosen
+let hovering = 0; // timer
 
 export function start() {
+  placeholder = byId("details").firstElementChild;
   document.addEventListener("pointerover", ({ target }) => {
+    clearTimeout(hovering);
     const chip = chipAt(target);
-    if (!chip) {
-      if (!state.pinned && !byId("card").contains(target)) hideCard();
-    } else if (hover.matches) {
-      showCard(chip); // a finger opens it by tapping
-    }
+    if (!chip || !hasOwnColumn.matches || isOpen()) return;
+    hovering = setTimeout(() => show(chip), HOVER_MS);
   });
   document.addEventListener("focusin", ({ target }) => {
-    const chip = chipAt(target);
-    if (chip) {
-      moveTabStop(chip);
-      showCard(chip);
-    } else if (!state.pinned && !byId("card").contains(target)) {
-      hideCard();
-    }
+    const chip = target.closest(".strip .chip");
+    if (!chip) return;
+    moveTabStop(chip);
+    if (isOpen() || hasOwnColumn.matches) show(chip);
   });
   document.addEventListener("click", onClick);
-  byId("prompt").addEventListener("input", hideCard);
+  byId("prompt").addEventListener("input", () => {
+    if (state.owner?.closest("#prompt-strip")) closeDetails();
+  });
+  byId("form").addEventListener("htmx:after:swap", followOwner);
+  byId("form").addEventListener(CHANGED, followOwner);
 }
 
-export function hideCard() {
-  const card = byId("card");
+/** Whether the details were opened on purpose: they stay until they are closed. */
+export const isOpen = () => byId("details").classList.contains("open");
+
+export function closeDetails() {
+  const details = byId("details");
   const { owner } = state;
-  owner?.removeAttribute("aria-describedby");
-  if (card.contains(document.activeElement)) owner?.focus(); // while pinned: it is not shown again
-  card.hidden = true;
+  const hadFocus = details.contains(document.activeElement);
+  details.classList.remove("open");
+  details.replaceChildren(placeholder);
   state.owner = null;
-  state.pinned = false;
-}
-
-/** Show the card of `chip`; a pinned one stays, and takes the focus unless `focus` is false. */
-export function showCard(chip, pinned = false, focus = pinned) {
-  if (state.pinned && !pinned) return;
-  const card = byId("card");
-  state.owner?.removeAttribute("aria-describedby");
-  state.owner = chip;
-  state.pinned = pinned;
-  card.replaceChildren(...describe(chip), ...(pinned ? actions(chip) : [hint(chip)]));
-  card.classList.toggle("pinned", pinned);
-  card.setAttribute("role", pinned ? "dialog" : "tooltip");
-  if (!pinned) chip.setAttribute("aria-describedby", "card");
-  chip.removeAttribute("title"); // the card says more
-  card.hidden = false;
-  place(card, chip.getBoundingClientRect());
-  if (focus) card.querySelector("a, button")?.focus();
-}
-
-/** After a stream replaced the chip whose card is shown: the card moves to its successor. */
-export function followOwner() {
-  const { owner, pinned } = state;
-  if (!owner || owner.isConnected) return;
-  const chip = byId("strip").querySelector(`[data-index="${owner.dataset.index}"]`);
-  if (!chip) return hideCard();
-  const hadFocus = document.activeElement === document.body && owner.tabIndex === 0;
-  if (owner.tabIndex === 0) moveTabStop(chip);
-  if (hadFocus) chip.focus({ preventScroll: true });
-  else showCard(chip, pinned, false);
-}
-
-function place(card, chip) {
-  const right = document.documentElement.clientWidth - card.offsetWidth - 8;
-  const below = chip.bottom + 6;
-  const above = chip.top - 6 - card.offsetHeight;
-  card.style.left = `${Math.max(8, Math.min(chip.left, right))}px`;
-  card.style.top = `${Math.max(8, below + card.offsetHeight < innerHeight ? below : above)}px`;
+  if (!hadFocus) return;
+  owner?.focus({ preventScroll: true });
+  if (document.activeElement !== owner) byId("text").focus({ preventScroll: true });
 }
 
 function onClick(event) {
-  const chip = chipAt(event.target);
-  if (!chip) {
-    if (state.pinned && !byId("card").contains(event.target)) hideCard();
-    return;
-  }
+  const { target } = event;
+  if (target.closest("#details .close")) return closeDetails();
+  const chip = chipAt(target);
+  if (!chip || (target.closest("#text") && !getSelection().isCollapsed)) return;
   moveTabStop(chip);
-  if (byId("strip").contains(chip)) return showCard(chip, true);
+  if (chip.closest("#prompt-strip")) selectInPrompt(chip, event.pointerType === "mouse");
+  open(chip);
+  // A press of Enter or Space: the details get the focus, Escape brings it back.
+  if (event.detail === 0) byId("details").querySelector(".details-title").focus();
+}
+
+function selectInPrompt({ dataset }, focus) {
   const prompt = byId("prompt");
-  const { start: first, end } = chip.dataset;
-  prompt.setSelectionRange(unitsOf(prompt.value, first), unitsOf(prompt.value, end));
-  const byMouse = event.pointerType === "mouse";
-  if (byMouse) prompt.focus({ preventScroll: true });
-  showCard(chip, true, !byMouse);
+  const { value } = prompt;
+  prompt.setSelectionRange(unitsOf(value, dataset.start), unitsOf(value, dataset.end));
+  if (focus) prompt.focus({ preventScroll: true });
+}
+
+function open(chip) {
+  const details = byId("details");
+  details.classList.add("open");
+  details.dataset.column = chip.closest("#strip") ? 1 : 2;
+  show(chip);
+  // A sheet at the bottom: the token it explains stays above it.
+  const { bottom, height } = chip.getBoundingClientRect();
+  const covered = bottom + 8 - details.getBoundingClientRect().top;
+  if (getComputedStyle(details).position === "fixed" && height && covered > 0) {
+    scrollBy({ top: covered, behavior: "instant" });
+  }
+}
+
+function show(chip) {
+  state.owner = chip;
+  byId("details").replaceChildren(describe(chip));
+}
+
+/** A stream replaced the chip whose details are shown: they move to its successor. */
+function followOwner() {
+  const { owner } = state;
+  if (!owner || owner.isConnected) return;
+  const strip = byId(owner.classList.contains("generated") ? "strip" : "prompt-strip");
+  const chip = strip?.querySelector(`[data-index="${owner.dataset.index}"]`);
+  if (!chip) return closeDetails();
+  show(chip);
+}
+
+function describe(chip) {
+  const panel = clone("details-template");
+  const { candidates } = chip.dataset;
+  const title = panel.querySelector(".details-title");
+  title.append(...[".piece", ".readable"].map((part) => chip.querySelector(part).cloneNode(true)));
+  if (candidates) panel.querySelector(".details-candidates").append(...alternatives(chip));
+  const cut = panel.querySelector(".cut");
+  cut.hidden = !chip.matches(".generated");
+  cut.addEventListener("click", () => {
+    closeDetails();
+    cutAfter(chip);
+    chip.focus();
+  });
+  for (const [name, value] of Object.entries(facts(chip))) {
+    if (value === "") continue;
+    panel
+      .querySelector("dl")
+      .append(make("dt", { textContent: name }), make("dd", { textContent: value }));
+  }
+  const text = textOf(chip);
+  const link = panel.querySelector(".more a");
+  link.href = `/bpe?${new URLSearchParams({ text })}`;
+  link.hidden = !text;
+  return panel;
+}
+
+function alternatives(chip) {
+  const table = candidateTable(chip);
+  table.addEventListener("click", ({ target }) => {
+    const button = target.closest(".candidate");
+    if (!button) return;
+    closeDetails();
+    branch(chip, button.dataset.id);
+  });
+  return [
+    make("p", {
+      className: "hint",
+      textContent: "What it might have been; choose one to go on with it instead.",
+    }),
+    table,
+  ];
+}
+
+/** The token's own text; that of its bracket if it is only part of a character; or "". */
+function textOf(chip) {
+  return decode(chip) ?? chip.closest(".group")?.dataset.text ?? "";
 }
 
 /** The bytes as text, or null if they are only part of a character. */
-function decode(data) {
+function decode({ dataset }) {
+  const data = Uint8Array.from(dataset.bytes.match(/../g) ?? [], (pair) => parseInt(pair, 16));
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data);
   } catch {
@@ -100,33 +153,24 @@ function decode(data) {
   }
 }
 
-function describe(chip) {
-  const { bytes, start, end, rank, id } = chip.dataset;
-  const data = Uint8Array.from(bytes.match(/../g) ?? [], (pair) => parseInt(pair, 16));
-  const own = decode(data);
-  const facts = {
-    Text: textFact(chip, own),
-    Bytes: bytes.replace(/../g, "$& ").trim(),
-    "Code points": codePoints(own ?? chip.closest(".group")?.dataset.text ?? ""),
-    Characters: charactersFact(Number(start), Number(end)),
-    "Made by": mergeFact(rank, data.length),
+function facts(chip) {
+  const { bytes, start: first, end, rank, id } = chip.dataset;
+  return {
+    Text: textFact(chip),
     Id: Number(id).toLocaleString("en"),
+    Bytes: bytes.replace(/../g, "$& ").trim(),
+    "Code points": codePoints(textOf(chip)),
+    Characters: charactersFact(Number(first), Number(end)),
+    "Made by": mergeFact(rank, bytes.length / 2),
   };
-  const list = make("dl", {});
-  for (const [name, value] of Object.entries(facts)) {
-    if (value === "") continue;
-    list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
-  }
-  const piece = make("span", { className: "piece", textContent: inside(chip, ".piece") });
-  return [make("p", { className: "card-title" }, piece), list];
 }
 
 /** Text of a part of a chip, as the strip makes it visible. */
 const inside = (element, selector) => element.querySelector(selector).textContent;
 
-function textFact(chip, own) {
+function textFact(chip) {
   const group = chip.closest(".group");
-  if (own !== null) return `“${inside(chip, ".readable")}”`;
+  if (decode(chip) !== null) return `“${inside(chip, ".readable")}”`;
   return group ? `part of “${inside(group, ".shared")}”` : "not a whole character";
 }
 
@@ -137,64 +181,16 @@ function codePoints(text) {
   return names.slice(0, 8).join(" ") + (names.length > 8 ? " …" : "");
 }
 
-function charactersFact(start, end) {
-  if (end === start) return "none: it ends the text";
-  return end - start > 1 ? `${start} to ${end - 1}` : String(start);
+/** Characters are counted from 1. */
+function charactersFact(first, end) {
+  if (end === first) return "none: it ends the text";
+  return end - first > 1 ? `${first + 1} to ${end}` : String(end);
 }
 
 function mergeFact(rank, nBytes) {
   if (rank === undefined) {
     return nBytes === 1 ? "no merge: a single byte" : "no merge: a special token";
   }
-  const nMerges = Number(byId("card").dataset.merges);
+  const nMerges = Number(byId("details").dataset.merges);
   return `merge rank ${Number(rank).toLocaleString("en")} of ${nMerges.toLocaleString("en")}`;
-}
-
-function hint(chip) {
-  const generated = chip.dataset.candidates;
-  const textContent = generated ? "Click to see what else it might have been." : "Click for more.";
-  return make("p", { className: "hint", textContent });
-}
-
-/** What can be done with the token: look at its merges, branch off, cut the text. */
-function actions(chip) {
-  const parts = [];
-  const data = Uint8Array.from(chip.dataset.bytes.match(/../g) ?? [], (b) => parseInt(b, 16));
-  const text = decode(data) ?? chip.closest(".group")?.dataset.text ?? "";
-  if (text) {
-    const href = `/bpe?${new URLSearchParams({ text })}`;
-    parts.push(make("p", {}, make("a", { href, textContent: "How BPE got there" })));
-  }
-  if (chip.dataset.candidates) parts.push(...alternatives(chip));
-  if (chip.matches(".generated")) {
-    const button = make("button", { type: "button" }, "Cut the text after this token");
-    button.addEventListener("click", () => cutAfter(chip));
-    parts.push(button);
-  }
-  return parts;
-}
-
-function alternatives(chip) {
-  const rows = JSON.parse(chip.dataset.candidates).map((candidate) => {
-    return alternative(candidate, chip);
-  });
-  const textContent = "The model’s ten likeliest here; choose one to branch off";
-  return [
-    make("p", { className: "card-head", textContent }),
-    make("ol", { className: "alternatives" }, ...rows),
-  ];
-}
-
-function alternative({ id, piece, probability, percent }, chip) {
-  const row = clone("alternative");
-  const chosen = String(id) === chip.dataset.id;
-  row.classList.toggle("chosen", chosen);
-  row.querySelector(".piece").textContent = piece;
-  row.querySelector("meter").value = probability;
-  row.querySelector("meter").setAttribute("aria-label", percent);
-  row.querySelector(".share").textContent = percent + (chosen ? " chosen" : "");
-  row.querySelector("button").addEventListener("click", () => {
-    continueWith([...generatedIds(chip.dataset.index), id]);
-  });
-  return row;
 }

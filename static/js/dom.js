@@ -9,9 +9,28 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
-/** The one element inside the `<template>` with this id, copied. */
-export function clone(id) {
-  return byId(id).content.firstElementChild.cloneNode(true);
+/** The element inside the `<template>` with this id, copied. */
+export const clone = (id) => byId(id).content.firstElementChild.cloneNode(true);
+
+/** A paragraph that is announced if it is a problem. */
+export function note(className, message) {
+  const paragraph = make("p", { className, textContent: message });
+  if (className === "problem") paragraph.setAttribute("role", "alert");
+  return paragraph;
+}
+
+/** Tell a screen reader. */
+export function say(message) {
+  byId("said").textContent = message;
+}
+
+/** What `access` returns, or null where pages may not store anything. */
+export function stored(access) {
+  try {
+    return access();
+  } catch {
+    return null;
+  }
 }
 
 // The server counts characters as Unicode does; strings here count UTF-16 units.
@@ -23,15 +42,21 @@ export function charactersOf(string, units) {
   return Array.from(string.slice(0, units)).length;
 }
 
-/** The chip that `node` lies in, or null. */
-export const chipAt = (node) => node?.closest?.(".strip .chip") ?? null;
-
-/** The chips of the text that the model wrote, in order. */
-export const generatedChips = () => [...byId("strip").querySelectorAll(".generated")];
+/** The chip that `node` lies in or whose text it shows, or null. */
+export function chipAt(node) {
+  const chip = node?.closest?.(".strip .chip");
+  if (chip) return chip;
+  const span = node?.closest?.(".running [data-first], #text [data-first]");
+  if (!span) return null;
+  const strip = byId(span.closest("#text") ? "strip" : "prompt-strip");
+  return strip.querySelector(`[data-index="${span.dataset.first}"]`);
+}
 
 /** Ids of the generated tokens before the token `index`: the form's field `kept`. */
 export function generatedIds(index = Infinity) {
-  return generatedChips()
+  return [...byId("strip").querySelectorAll(".generated")]
     .filter((chip) => Number(chip.dataset.index) < index)
     .map((chip) => chip.dataset.id);
 }
+
+export const pace = () => byId("form").elements.pace.value;

@@ -1,56 +1,52 @@
-// Keep the newest token in sight, unless the reader scrolled up; bring the result into
-// sight where the window has one column.
+// Keep the end of the text in sight while it is written, unless the reader scrolled away;
+// bring the result into sight where the window has one column.
 import { byId } from "./dom.js";
 
-const following = new Map(); // scrolling box -> whether it follows its end
+const SHARE = 0.7; // the end of the text stays above this part of the window's height
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+let follows = true;
 let scheduled = false;
+let lastY = 0;
 
 export function start() {
-  for (const id of ["text", "strip"]) watch(byId(id));
+  addEventListener("scroll", () => {
+    // At the end of the page a shorter page moves the window up, not the reader.
+    const isAtEnd = scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
+    if (scrollY < lastY && !isAtEnd) follows = false;
+    else if (distance() <= 1) follows = true;
+    lastY = scrollY;
+  });
+  // At once, or the next token's scroll undoes the reader's own.
+  const onWheel = ({ deltaY }) => {
+    if (deltaY < 0) follows = false;
+  };
+  addEventListener("wheel", onWheel, { passive: true });
   new MutationObserver(() => {
     if (byId("problem").firstElementChild) reveal();
   }).observe(byId("problem"), { childList: true });
 }
 
 export function followAgain() {
-  for (const box of following.keys()) following.set(box, true);
+  follows = true;
 }
 
-/** Scroll to the end, once a frame: reading heights makes the browser lay the page out. */
-export function followNewest() {
+/** How far the end of the text lies below its place in the window. */
+const distance = () => byId("text").getBoundingClientRect().bottom - SHARE * innerHeight;
+
+/** Once a frame, as reading heights makes the browser lay the page out: `draw`, then scroll. */
+export function followNewest(draw) {
   if (scheduled) return;
   scheduled = true;
   requestAnimationFrame(() => {
     scheduled = false;
-    for (const [box, follows] of following) if (follows) box.scrollTop = box.scrollHeight;
+    draw();
+    if (follows && distance() > 1) scrollBy({ top: distance(), behavior: "instant" });
   });
 }
 
 /** Bring the result into sight. */
 export function reveal() {
-  const { top } = byId("result").getBoundingClientRect();
-  if (top >= 0 && top < innerHeight / 2) return;
+  const { top, bottom } = byId("result").getBoundingClientRect();
+  if (top >= 0 && (top < innerHeight / 4 || bottom < innerHeight)) return;
   byId("result").scrollIntoView({ behavior: reducedMotion.matches ? "instant" : "smooth" });
-}
-
-// Being away from the end says nothing by itself: more may have come since the last scroll.
-function watch(box) {
-  let last = 0;
-  following.set(box, true);
-  box.addEventListener("scroll", () => {
-    const at = box.scrollTop;
-    const left = box.scrollHeight - at - box.clientHeight;
-    if (left < 2 || (left < 24 && at >= last)) following.set(box, true);
-    else if (at < last) following.set(box, false);
-    last = at;
-  });
-  // At once, or the next token's scroll undoes the reader's own.
-  box.addEventListener(
-    "wheel",
-    ({ deltaY }) => {
-      if (deltaY < 0 && box.scrollTop > 0) following.set(box, false);
-    },
-    { passive: true },
-  );
 }

@@ -1,27 +1,23 @@
 // Chips and text are two views of the same tokens: hovering, focusing or selecting one
 // highlights the other.
 import { byId, charactersOf, chipAt, make, unitsOf } from "./dom.js";
-import { state } from "./state.js";
 
 export function start() {
   const prompt = byId("prompt");
   document.addEventListener("selectionchange", () => {
-    if (!state.owner || document.activeElement === prompt) highlightSelection();
+    if (!document.activeElement?.closest(".strip")) highlightSelection();
   });
   document.addEventListener("pointerover", ({ target }) => {
     const chip = chipAt(target);
-    if (chip) return highlightChip(chip);
-    if (byId("card").contains(target)) return;
+    if (target.closest?.("#details")) return;
     highlightSelection();
-    const span = target.closest?.("#text [data-first]");
-    if (span && getSelection().isCollapsed) {
-      highlightResult(Number(span.dataset.first), Number(span.dataset.last));
-    }
+    if (!chip || (!target.closest(".strip") && !getSelection().isCollapsed)) return;
+    highlightChip(chip, !target.closest(".strip"));
   });
   document.addEventListener("focusin", ({ target }) => {
-    const chip = chipAt(target);
+    const chip = target.closest(".strip .chip");
     if (chip) highlightChip(chip);
-    else if (!state.pinned && !byId("card").contains(target)) clearHighlight();
+    else if (!target.closest("#details")) clearHighlight();
   });
   prompt.addEventListener("input", clearHighlight);
   prompt.addEventListener("scroll", () => {
@@ -30,7 +26,7 @@ export function start() {
 }
 
 function mark(element, highlighted) {
-  element.classList.toggle("lit", highlighted);
+  element.classList.toggle("lit", Boolean(highlighted));
 }
 
 /** Highlight the tokens `first` to `last` of prompt and continuation. */
@@ -51,6 +47,9 @@ function highlightPromptChips(start, end) {
   for (const chip of document.querySelectorAll("#prompt-strip [data-index]")) {
     mark(chip, chip.dataset.start < end && chip.dataset.end > start);
   }
+  for (const span of byId("prompt-running").children) {
+    mark(span, byId("prompt-strip").querySelector(`[data-index="${span.dataset.first}"].lit`));
+  }
 }
 
 /** Highlight the characters `start` to `end` of the prompt, behind the text area. */
@@ -70,18 +69,19 @@ function clearHighlight() {
   byId("mirror").replaceChildren();
 }
 
-function highlightChip(chip) {
+/** Highlight a chip and its text; from the text also the chips that share its character. */
+function highlightChip(chip, withGroup = false) {
   clearHighlight();
   if (!byId("strip").contains(chip)) {
     highlightPrompt(Number(chip.dataset.start), Number(chip.dataset.end));
     return;
   }
   const index = Number(chip.dataset.index);
-  highlightResult(index, index);
+  const group = [...(chip.closest(".group") ?? chip.parentElement).querySelectorAll(".chip")];
+  const indexes = group.map(({ dataset }) => Number(dataset.index));
+  highlightResult(withGroup ? indexes[0] : index, withGroup ? indexes.at(-1) : index);
   // A character that several tokens share may have come out before the last of them.
-  const group = chip.closest(".group") ?? chip.parentElement;
-  const first = Number(group.querySelector(".chip").dataset.index);
-  highlightText(first, index);
+  highlightText(indexes[0], index);
 }
 
 /** What is selected stays highlighted while nothing else is pointed at. */

@@ -1,32 +1,53 @@
-// The keyboard: one chip of each strip is reached with Tab, arrows walk from chip to chip;
-// Ctrl+Enter generates; Escape closes the card first and then stops the text.
-import { byId, chipAt } from "./dom.js";
-import { hideCard } from "./details.js";
+// The keyboard: arrows walk from chip to chip, Ctrl+Enter generates, Ctrl+Z undoes, Escape
+// closes what is open first and then stops the text.
+import { byId } from "./dom.js";
+import { closeDetails, isOpen } from "./details.js";
+import { state } from "./state.js";
 import { stop } from "./stream.js";
+import { moveTabStop, visibleChips } from "./strip.js";
+import { undo } from "./text.js";
 
 export function start() {
-  document.addEventListener("keydown", onKey);
-  document.addEventListener("keydown", onWalk);
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing) return; // the key is for the input method
+    const withControl = event.ctrlKey || event.metaKey;
+    if (event.key === "Escape") onEscape();
+    else if (event.key === "Enter" && withControl) submit(event);
+    else if (event.key === "z" && withControl) onUndo(event);
+    else onWalk(event);
+  });
 }
 
-function onKey(event) {
-  if (event.isComposing) return; // the key is for the input method
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    byId("form").requestSubmit();
-  } else if (event.key === "Escape") {
-    if (byId("card").hidden) stop();
-    else hideCard();
+function submit(event) {
+  event.preventDefault();
+  byId("form").requestSubmit();
+}
+
+/** In a field the browser undoes what was typed there. */
+function onUndo(event) {
+  if (event.target.matches("input, textarea") || !state.history.length) return;
+  event.preventDefault();
+  undo();
+}
+
+function onEscape() {
+  const menu = document.querySelector(".menu[open]");
+  if (menu) {
+    menu.open = false;
+    menu.firstElementChild.focus();
+  } else if (isOpen()) {
+    closeDetails();
+  } else {
+    stop();
   }
 }
 
 function onWalk(event) {
-  const chip = chipAt(document.activeElement);
-  if (!chip || event.isComposing) return;
-  const chips = [...chip.closest(".strip").querySelectorAll(".chip")];
+  const chip = document.activeElement?.closest(".strip .chip");
   const find = walks[event.key];
-  if (!find) return;
+  if (!chip || !find) return;
   event.preventDefault();
+  const chips = visibleChips(chip.closest(".strip"));
   const target = find(chips, chips.indexOf(chip));
   if (!target) return;
   moveTabStop(target);
@@ -43,23 +64,15 @@ const walks = {
   End: (chips) => chips.at(-1),
 };
 
-/** Make `chip` the one of its strip that Tab reaches. */
-export function moveTabStop(chip) {
-  for (const other of chip.closest(".strip").querySelectorAll('.chip[tabindex="0"]')) {
-    other.tabIndex = -1;
-  }
-  chip.tabIndex = 0;
-}
-
 /** The nearest chip in the row below (`step` 1) or above (-1), if there is one. */
 function inNextRow(chips, at, step) {
-  const top = (chip) => chip.closest("li").getBoundingClientRect().top; // one for all of a row
+  const bottom = (chip) => chip.closest("li").getBoundingClientRect().bottom; // one for a row
   const left = (chip) => chip.getBoundingClientRect().left;
-  const from = top(chips[at]);
-  const beyond = chips.filter((chip) => step * (top(chip) - from) > 1);
+  const from = bottom(chips[at]);
+  const beyond = chips.filter((chip) => step * (bottom(chip) - from) > 1);
   if (!beyond.length) return null;
-  const row = top(step > 0 ? beyond[0] : beyond.at(-1));
+  const row = bottom(step > 0 ? beyond[0] : beyond.at(-1));
   const distance = (chip) => Math.abs(left(chip) - left(chips[at]));
-  const inRow = beyond.filter((chip) => Math.abs(top(chip) - row) <= 1);
+  const inRow = beyond.filter((chip) => Math.abs(bottom(chip) - row) <= 1);
   return inRow.sort((a, b) => distance(a) - distance(b))[0];
 }

@@ -1,9 +1,12 @@
 // One request counts for each target: the newest. What htmx does not do by itself about
 // requests that were replaced, and about a prompt that the server did not tokenize.
-import { byId, make } from "./dom.js";
+import { byId, note } from "./dom.js";
 import { markInvalid } from "./form.js";
+import { RETRY } from "./state.js";
 
+const RETRY_MS = 3000;
 const newest = new WeakMap(); // target element -> its newest request
+let retry = 0; // timer
 
 export function start() {
   const form = byId("form");
@@ -23,14 +26,16 @@ export function start() {
   // Candidates for a text that is changing are outdated.
   form.addEventListener("input", () => newest.get(byId("next"))?.abort());
   form.addEventListener("htmx:error", ({ detail: { ctx } }) => {
-    if (ctx?.sourceElement === prompt && ctx.request === newest.get(ctx.target)) {
-      showNotTokenized("problem", "The prompt was not cut: the server cannot be reached.");
-    }
+    if (ctx?.sourceElement !== prompt || ctx.request !== newest.get(ctx.target)) return;
+    showNotTokenized("problem", "The prompt was not cut: the server cannot be reached.");
+    retry = setTimeout(() => prompt.dispatchEvent(new Event(RETRY)), RETRY_MS);
   });
   form.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
     if (ctx.sourceElement !== prompt) return;
-    markInvalid(false); // too long even to be tokenized
-    if (ctx.response.status === 422) showNotTokenized("hint", "The prompt was not cut.");
+    clearTimeout(retry);
+    markInvalid(false); // too long
+    // After an outage the candidates are outdated too.
+    if (ctx.sourceEvent?.type === RETRY) form.dispatchEvent(new Event("input"));
   });
 }
 
@@ -44,13 +49,6 @@ function ignoringAbort(fetch) {
       return new Response(null, { status: 204 });
     }
   };
-}
-
-/** A paragraph that is announced if it is a problem. */
-export function note(className, message) {
-  const paragraph = make("p", { className, textContent: message });
-  if (className === "problem") paragraph.setAttribute("role", "alert");
-  return paragraph;
 }
 
 /** Chips of an earlier prompt would mislead. Announced once, however much is typed meanwhile. */

@@ -1,25 +1,27 @@
 // What the scripts know besides what the document shows, and the events they exchange.
 //
-// Events, all dispatched on the form:
-//   glyph:interrupted   a text ended before it was done (Stop, an error, a lost connection);
-//                       its chips stay and can be continued
-//
-// Events of htmx that modules listen to: htmx:before:request, htmx:after:swap, htmx:error,
-// htmx:before:sse:connection (a stream begins), htmx:sse:close (it ended).
+// Events of htmx that modules listen to, on the form or the document: htmx:before:request,
+// htmx:config:request, htmx:after:swap, htmx:error, htmx:before:sse:connection (a stream
+// begins) and htmx:sse:close (it ended).
 
 export const state = {
-  /** The generation request in flight: `{ ctx, connection }`, connection once it streams. */
+  /** The request of the form in flight: `{ ctx, connection }`, connection once it streams. */
   running: null,
   /** Whether the text that is shown was begun and has not ended. */
   unfinished: false,
-  /** Prompt and kept ids of the generation request that was sent last. */
+  /** `{ prompt, kept }` of the request of the form that was sent last; kept is an array of ids. */
   sent: null,
-  /** Prompt and kept ids that the text that is shown was generated from. */
+  /** The same of the text that is shown; null if there is none. */
   source: null,
-  /** The chip whose card is shown. */
+  /** Snapshots of earlier texts, the newest last; see text.js. */
+  history: [],
+  /** The chip whose details are shown. */
   owner: null,
-  /** Whether the card was opened on purpose: it stays until it is closed. */
-  pinned: false,
 };
 
-export const INTERRUPTED = "glyph:interrupted";
+/** On the form: the text that is shown is another one, or ended. */
+export const CHANGED = "glyph:changed";
+/** On the form: give up the request in flight. */
+export const ABORT = "glyph:abort";
+/** On the prompt: tokenize it again. */
+export const RETRY = "glyph:retry";
