@@ -46,12 +46,13 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes", "inside", "inside.steps", "inside.instruments"},
-    {"assets", "sse", "snippets", "formatting", "links", "drawing", "inside.numbers"},
+    {"assets", "compression", "sse", "snippets", "formatting", "links", "drawing"}
+    | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source"},
     {"forms", "chips", "services"},
     {"inside.query", "inside.labels"},
     {"views", "explanation", "request", "inside.view"},
-    {"page", "inside.pattern", "inside.steps.step", "inside.steps.common"},
+    {"page", "generating", "inside.pattern", "inside.steps.step", "inside.steps.common"},
     {"inside.instruments.options", "inside.instruments.measures"},
     {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},
     {

@@ -1,7 +1,7 @@
 """Take the README's picture: ``python tools/make_screenshot.py http://127.0.0.1:8000``.
 
 Needs a running page with the bundled model and an installed Chromium. Writes
-``docs/screenshot.png``: a prompt, its continuation, and the card of one token.
+``docs/screenshot.png``: a prompt, its continuation, and the details of one token.
 """
 
 import shutil
@@ -11,21 +11,23 @@ from pathlib import Path
 from playwright.sync_api import expect, sync_playwright
 
 TARGET = Path(__file__).parent.parent / "docs" / "screenshot.png"
-FIELDS = {"prompt": "The old king 🤴🏽 said to his daughter", "n_tokens": "60", "seed": "4"}
+FIELDS = {"prompt": "Once upon a time, there was a little 🤖", "n_tokens": "40", "seed": "4"}
 
 
 def main(url: str) -> None:
     path = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1360, "height": 1000})
+        page = browser.new_page(viewport={"width": 1640, "height": 920})
         page.goto(url)
+        page.get_by_label("Full").check()
         for name, value in FIELDS.items():
             page.fill(f"#{name}", value)
         expect(page.locator("#next .candidate")).to_have_count(10)
         page.click("#generate")
         expect(page.locator("#status")).to_contain_text("Done", timeout=60_000)
-        page.locator("#strip .generated").nth(45).hover()
+        expect(page.locator("#next .candidate")).to_have_count(10)
+        page.locator("#strip .generated").nth(12).click()
         page.screenshot(path=TARGET)
         browser.close()
 

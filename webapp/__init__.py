@@ -15,6 +15,8 @@ from gpt2core.serving import ModelServer
 from gpt2core.settings import Settings
 from webapp import chips, error_handlers, formatting, forms, links, services, snippets
 from webapp.assets import asset
+from webapp.compression import compress
+from webapp.request import wants_compressed_file
 from webapp.routes import bpe, export, inside_files, inside_pages, instruments, ops, pages, stream
 
 # Scripts and styles are files of this server; browsers run nothing inline.
@@ -54,8 +56,9 @@ def create_app(config: Settings | None = None) -> Flask:
     def secure(response: Response) -> Response:
         response.headers.update(SECURITY_HEADERS)
         # One address answers in several forms; caches must keep them apart.
-        response.vary.update(["Accept", "HX-Request"])
-        return response
+        response.vary.update(["Accept", "Accept-Encoding", "HX-Request"])
+        wanted = response.status_code == 200 and wants_compressed_file()
+        return compress(response) if wanted else response
 
     return app
 

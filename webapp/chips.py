@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpt2core.continuation import Step, TextToken
+from gpt2core.engine.sequence import Candidate
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import is_utf8
-from webapp.formatting import bar_level, percent
+from webapp.formatting import bar_level, ordinal, percent
 
 N_COLOURS = 6  # app.css has the classes c0 to c5
 # Names of characters that are invisible or look like others.
@@ -38,13 +39,17 @@ VISIBLE_CHARACTERS = {code: chr(0x2400 + code) for code in range(0x20)} | {
     0xA0: "⍽",
 }
 
+# Invisible by themselves, but inside a word they join characters to one emoji.
+JOINERS = "\u200d\ufe0f"
+
 
 @dataclass(frozen=True)
 class CandidateRow:
     """One of the likeliest tokens at a place.
 
     ``probability`` is the model's own, ``sampling_probability`` the one after temperature,
-    top-k and top-p (0: cut off). ``is_chosen`` marks the token that was drawn.
+    top-k and top-p (0: cut off). ``is_chosen`` marks the token that was drawn; ``rank`` is
+    its place if it is not among the likeliest.
     """
 
     id: int
@@ -53,6 +58,11 @@ class CandidateRow:
     probability: float
     sampling_probability: float
     is_chosen: bool
+    rank: int | None = None
+
+    @property
+    def readable(self) -> str:
+        return readable(self.data)
 
     @property
     def description(self) -> str:
@@ -67,14 +77,26 @@ class CandidateRow:
     def sampling_percent(self) -> str:
         return percent(self.sampling_probability) if self.sampling_probability else "cut off"
 
+    @property
+    def chosen_note(self) -> str:
+        """``"drawn"``, with the rank of a token that is not among the likeliest; else ``""``."""
+        if not self.is_chosen:
+            return ""
+        return f"{ordinal(self.rank)}, drawn" if self.rank else "drawn"
+
     def to_json(self) -> dict[str, int | float | str]:
-        """What the card of a chip shows, every number spelled and rounded already."""
+        """What the details of a chip show, every number spelled and rounded already."""
         return {
             "id": self.id,
             "piece": self.piece,
+            "readable": self.readable,
+            "note": self.description,
+            "drawn": self.chosen_note,
             "probability": round(self.probability, 4),
             "percent": self.percent,
             "level": bar_level(self.probability),
+            "sampling": round(self.sampling_probability, 4),
+            "sampling_percent": self.sampling_percent,
         }
 
 
@@ -92,11 +114,19 @@ class TokenChip:
     rank: int | None
     is_generated: bool = False
     probability: float | None = None
+    logprob: float | None = None
     candidates: tuple[CandidateRow, ...] = ()
 
     @property
     def readable(self) -> str:
         return readable(self.token.data)
+
+    @property
+    def spoken(self) -> str:
+        """The chip's name for a screen reader: ``"space Turing, token 39,141"``."""
+        words = self.description or spoken(self.token.data.decode())
+        share = f", {self.percent}" if self.percent else ""
+        return f"{words}, token {self.token.id:,}{share}"
 
     @property
     def percent(self) -> str:
@@ -131,8 +161,8 @@ class ChipGroup:
 
     @property
     def label(self) -> str:
-        """The shared text, with white space made visible."""
-        return self.text.translate(VISIBLE_CHARACTERS)
+        """The shared text, with invisible characters made visible."""
+        return visible(self.text)
 
 
 def colour(index: int) -> int:
@@ -153,22 +183,34 @@ def generated_chip(encoder: Encoder, step: Step) -> TokenChip:
         encoder.merge_rank(step.token.id),
         is_generated=True,
         probability=math.exp(step.generated.logprob) if step.generated else None,
+        logprob=step.logprob,
         candidates=candidate_rows(encoder, step),
     )
 
 
 def candidate_rows(encoder: Encoder, step: Step) -> tuple[CandidateRow, ...]:
-    """The candidates for the token's place, likeliest first."""
-    return tuple(
-        CandidateRow(
-            candidate.id,
-            encoder.decoder[candidate.id],
-            encoder.token_bytes(candidate.id),
-            math.exp(candidate.logprob),
-            candidate.sampling_probability,
-            candidate.id == step.token.id,
-        )
-        for candidate in step.candidates
+    """The candidates for the token's place, likeliest first; the drawn token is among them."""
+    drawn = step.generated
+    if drawn is None:
+        return ()
+    rows = [candidate_row(encoder, one, one.id == drawn.id) for one in drawn.candidates]
+    if not any(row.is_chosen for row in rows):
+        own = Candidate(drawn.id, drawn.logprob, drawn.sampling_probability or 0.0)
+        rows.append(candidate_row(encoder, own, True, drawn.rank))
+    return tuple(rows)
+
+
+def candidate_row(
+    encoder: Encoder, candidate: Candidate, is_chosen: bool, rank: int | None = None
+) -> CandidateRow:
+    return CandidateRow(
+        candidate.id,
+        encoder.decoder[candidate.id],
+        encoder.token_bytes(candidate.id),
+        math.exp(candidate.logprob),
+        candidate.sampling_probability,
+        is_chosen,
+        rank,
     )
 
 
@@ -184,8 +226,41 @@ def group_chips(chips: Sequence[TokenChip], text: str) -> list[ChipGroup]:
 
 
 def readable(data: bytes) -> str:
-    """A token as text with white space made visible; bytes in hex if it is not text."""
-    return data.decode().translate(VISIBLE_CHARACTERS) if is_utf8(data) else data.hex(" ")
+    """A token as text with invisible characters made visible; ``⟨8d⟩`` if it is no text."""
+    return visible(data.decode()) if is_utf8(data) else f"⟨{data.hex(' ')}⟩"
+
+
+def visible(text: str) -> str:
+    """``text`` with a visible sign for each invisible character."""
+    shown = text.translate(VISIBLE_CHARACTERS)
+    if shown.isprintable() and "\ufe0f" not in shown:  # nearly always
+        return shown
+    before = " " + text  # the character before each
+    return "".join(
+        char if is_visible(char) or is_joining(char, previous) else visible_sign(char)
+        for previous, char in zip(before, text, strict=False)
+    )
+
+
+def is_joining(char: str, previous: str) -> bool:
+    """Whether ``char`` is part of the look of the visible character before it."""
+    return char in JOINERS and (is_visible(previous) or previous in JOINERS)
+
+
+def is_visible(char: str) -> bool:
+    return char.isprintable() and char not in CHARACTER_NAMES
+
+
+def visible_sign(char: str) -> str:
+    """A sign for an invisible character, else its code point: ``␣``, ``U+200B``."""
+    sign = char.translate(VISIBLE_CHARACTERS)
+    return sign if sign != char else f"U+{ord(char):04X}"
+
+
+def spoken(text: str) -> str:
+    """``text`` with words for white space: ``"space Turing"``."""
+    words = [f" {CHARACTER_NAMES[c]} " if c in CHARACTER_NAMES else c for c in text]
+    return " ".join("".join(words).split())
 
 
 def describe_token(encoder: Encoder, token_id: int) -> str:

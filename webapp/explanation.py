@@ -19,7 +19,14 @@ from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
 from gpt2core.tokenizer.explain import ADDED_TOKEN, MergeStep, PreToken, explain_encoding
 from gpt2core.tokenizer.pattern import SPLIT_ALTERNATIVES, SPLIT_PATTERN, PatternAlternative
-from webapp.chips import CHARACTER_NAMES, VISIBLE_CHARACTERS, TokenChip, make_chip
+from webapp.chips import (
+    CHARACTER_NAMES,
+    TokenChip,
+    is_visible,
+    make_chip,
+    visible,
+    visible_sign,
+)
 
 MAX_CHARS = 10_000  # characters of a text
 MAX_WORDS = 200  # words drawn on a page
@@ -29,8 +36,6 @@ MAX_RESULT_CHIPS = 500  # tokens drawn in the result
 MAX_LABEL_CHARS = 60  # characters of a word in its heading
 MAX_EXAMPLES = 4  # words shown for an alternative of the split pattern
 MAX_EXAMPLE_CHARS = 24
-# Invisible by themselves, but inside a word they join characters to one emoji.
-JOINERS = "\u200d\ufe0f"
 
 
 @dataclass(frozen=True)
@@ -237,25 +242,6 @@ def character_row(char: str) -> CharacterRow:
         shown = "\u25cc" + char  # a combining mark needs a base: the dotted circle
     symbols = byte_alphabet()
     return CharacterRow(shown, description, data.hex(" "), " ".join(symbols[b] for b in data))
-
-
-def visible(text: str) -> str:
-    """``text`` with a visible sign for each invisible character."""
-    unchanged = JOINERS if len(text) > 1 else ""
-    return "".join(
-        char if is_visible(char) or char in unchanged else visible_sign(char) for char in text
-    )
-
-
-def is_visible(char: str) -> bool:
-    """Whether a reader can see the character and tell it from others."""
-    return char.isprintable() and char not in CHARACTER_NAMES
-
-
-def visible_sign(char: str) -> str:
-    """A sign for an invisible character, else its code point: ``␣``, ``U+200B``."""
-    sign = char.translate(VISIBLE_CHARACTERS)
-    return sign if sign != char else f"U+{ord(char):04X}"
 
 
 def shortened(text: str, max_chars: int) -> str:

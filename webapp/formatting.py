@@ -31,3 +31,10 @@ def thousands(number: int) -> str:
 def plural(noun: str, number: int) -> str:
     """The noun for so many: ``"token"`` for 1, ``"tokens"`` for any other number."""
     return noun if number == 1 else f"{noun}s"
+
+
+def ordinal(number: int) -> str:
+    """``23`` -> ``"23rd"``, ``1011`` -> ``"1,011th"``."""
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    is_teen = 10 < number % 100 < 14
+    return f"{number:,}{'th' if is_teen else endings.get(number % 10, 'th')}"

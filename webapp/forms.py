@@ -6,12 +6,12 @@ the number and limit it is about.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from gpt2core.errors import GPT2Error, InputError
 from gpt2core.hparams import HParams, check_prompt
-from gpt2core.sampling import SamplingParams, fresh_seed
+from gpt2core.sampling import MAX_SEED, SamplingParams, fresh_seed
 from gpt2core.tokenizer.bpe import Encoder
 
 T = TypeVar("T")
@@ -36,6 +36,9 @@ LABELS = {
     "top_p": "Top-p",
     "seed": "Seed",
 }
+# How fast a stream sends tokens: one for each request, one in so many seconds, or as they come.
+STEP = "step"
+PACES = {STEP: 0.0, "slow": 0.15, "full": 0.0}
 VISIBLE_FIELDS = ("prompt", *LABELS)  # those with a place for an error message
 MAX_DIGITS = 30  # longest number accepted; keeps int() from parsing huge strings
 
@@ -145,6 +148,20 @@ def parse_special_tokens(values: Fields) -> bool | None:
     return parse_flag(values, "special_tokens")
 
 
+def parse_pace(values: Fields) -> str:
+    """One of ``PACES``; ``"full"`` if absent. Raises InputError."""
+    pace = values.get("pace") or "full"
+    if pace not in PACES:
+        raise InputError(f"The pace is {str(pace)[:40]!r}; it must be {', '.join(PACES)}.", "pace")
+    return str(pace)
+
+
+def one_step(request: GenerationRequest) -> GenerationRequest:
+    """The request for one token. Its seed depends on its place, or all steps would draw alike."""
+    seed = ((request.sampling.seed or 0) + len(request.kept)) % (MAX_SEED + 1)
+    return replace(request, n_tokens=1, sampling=replace(request.sampling, seed=seed))
+
+
 def parse_kept(values: Fields, hparams: HParams, encoder: Encoder, n_new: int = 1) -> list[int]:
     """Ids of generated tokens that stay: ``"262,749"``, or a list in JSON. Raises InputError.
 
@@ -202,6 +219,8 @@ def parse_number(values: Fields, name: str, kind: Callable[[str], T]) -> T | Non
     try:
         if isinstance(value, bool) or len(text) > MAX_DIGITS or "_" in text:
             raise ValueError
+        if kind is float and "." not in text:
+            text = text.replace(",", ".", 1)  # 0,8 as many languages write it
         return kind(text)
     except ValueError:
         shape = "a whole number" if kind is int else "a number"

@@ -16,13 +16,24 @@ from webapp.request import unix_line_ends
 from webapp.services import get_model_server, get_settings
 from webapp.views import ContinuationView, GenerationView, TokenView, token_view
 
-EXAMPLES = (
-    "Alan Turing theorized that computers would one day become",
-    "Once upon a time",
-    "The old king said to his daughter",
-    "Not all heroes wear capes.",
-    "naïve café 🤖 日本語",
+TURING = "Alan Turing theorized that computers would one day become"
+STORIES = (
+    "Once upon a time, there was a little",
+    "Lily and Tom went to the park. They",
 )
+TOKENIZER_EXAMPLES = ("Not all heroes wear capes.", "naïve café 🤖 日本語")
+
+
+def examples() -> tuple[str, ...]:
+    """Prompts to try; the first, shown at a first visit, suits the model that is served."""
+    if is_bundled():
+        return (*STORIES, TURING, *TOKENIZER_EXAMPLES)
+    return (TURING, *STORIES, *TOKENIZER_EXAMPLES)
+
+
+def is_bundled() -> bool:
+    """Whether the bundled model is served, which writes simple stories."""
+    return get_model_server().model_name == "demo"
 
 
 def render_page(
@@ -30,11 +41,12 @@ def render_page(
     messages: Mapping[str, str] | None = None,
     generation: GenerationView | None = None,
     problem: str | None = None,
+    is_shared: bool = False,
 ) -> str:
     """The page with the form filled from ``values``.
 
     ``messages`` (field -> message) stand beside their fields, ``problem`` stands where the
-    result would be.
+    result would be. ``is_shared`` makes the page generate by itself what its link describes.
     """
     form = form_texts(values)
     return render_template(
@@ -42,7 +54,9 @@ def render_page(
         form=form,
         messages=messages or {},
         problem=problem,
-        examples=EXAMPLES,
+        examples=examples(),
+        pace=values.get("pace") or ("slow" if is_bundled() else "full"),
+        is_shared=is_shared and not generation,
         view=prompt_view(form["prompt"], special_tokens_of(form)),
         generation=generation,
         preview=None if generation else preview_of_kept(form),

@@ -92,6 +92,12 @@ def unix_line_ends(text: str) -> str:
     return LINE_END.sub("\n", text)
 
 
+def wants_compressed_file() -> bool:
+    """Whether this request is for a script or style, whole, and accepts gzip."""
+    is_file = request.endpoint in ("static", "pages.htmx_file") and not request.range
+    return is_file and request.accept_encodings["gzip"] > 0
+
+
 def client_left() -> bool:
     """Whether the client closed the connection, if the server (gunicorn) lets us look."""
     client = request.environ.get("gunicorn.socket")

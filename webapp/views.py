@@ -12,11 +12,12 @@ from gpt2core.continuation import Continuation, Step, text_tokens
 from gpt2core.engine.sequence import FinishReason, GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
-from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip
+from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip, visible
 from webapp.formatting import shortest_repr
 from webapp.forms import GenerationRequest
 
 MAX_STRIP_CHIPS = 2_000  # with more chips, typing in a browser becomes slow
+MAX_TAIL_CHARS = 24
 FINISH_SENTENCES: dict[FinishReason, str] = {
     "length": "as many as asked for",
     "context": "then the context was full",
@@ -105,6 +106,14 @@ class ContinuationView:
         self.steps: list[StepView] = []
         for step in continuation.steps:
             self._show(step)
+
+    @property
+    def tail(self) -> str:
+        """The end of prompt and kept tokens, to say what candidates come after."""
+        kept = self.continuation.steps[: self.continuation.n_prefix]
+        text = self.continuation.prompt + "".join(step.text for step in kept)
+        end = text if len(text) <= MAX_TAIL_CHARS else f"…{text[-MAX_TAIL_CHARS:]}"
+        return visible(end).replace("␣", " ")
 
     def add(self, token: GeneratedToken) -> StepView:
         """Append the next generated token; returns what it changes."""

@@ -55,13 +55,17 @@ class GeneratedToken:
     are those of the model, before temperature, top-k and top-p. ``finish_reason`` is None
     except for the last token: ``"length"`` (as many tokens as were requested),
     ``"endoftext"`` (the token ends a text, as ``<|endoftext|>`` does) or ``"context"`` (prompt and
-    continuation fill the context).
+    continuation fill the context). ``rank`` is the token's place in the model's order (1: the
+    likeliest), ``sampling_probability`` the probability with which it was drawn; both are
+    None if they are unknown.
     """
 
     id: int
     logprob: float
     candidates: tuple[Candidate, ...]
     finish_reason: FinishReason | None = None
+    rank: int | None = None
+    sampling_probability: float | None = None
 
 
 class Sequence:
@@ -124,4 +128,17 @@ def make_token(
         Candidate(int(i), float(logprobs[i]), float(sampling_probabilities[i]))
         for i in most_likely(logits, N_CANDIDATES)
     )
-    return GeneratedToken(id, float(logprobs[id]), candidates, finish_reason)
+    return GeneratedToken(
+        id,
+        float(logprobs[id]),
+        candidates,
+        finish_reason,
+        rank_of(id, logits),
+        float(sampling_probabilities[id]),
+    )
+
+
+def rank_of(id: int, logits: FloatArray) -> int:
+    """The place of token ``id`` in ``logits [n_vocab]``: 1 for the likeliest, ties by id."""
+    n_likelier = np.count_nonzero(logits > logits[id])
+    return int(1 + n_likelier + np.count_nonzero(logits[:id] == logits[id]))

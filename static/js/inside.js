@@ -28,12 +28,15 @@
       if (!first) continue;
       rove(first);
       // A long text scrolls inside its strip, so that the chosen token is in sight.
-      if (box.scrollHeight > box.clientHeight) box.scrollTop = first.offsetTop - box.clientHeight / 2;
+      if (box.scrollHeight > box.clientHeight)
+        box.scrollTop = first.offsetTop - box.clientHeight / 2;
     }
   };
   const move = (box, stop, key) => {
-    const all = stops(box), at = all.indexOf(stop);
-    const row = stop.closest("tr"), column = row && [...row.querySelectorAll("button, a")].indexOf(stop);
+    const all = stops(box),
+      at = all.indexOf(stop);
+    const row = stop.closest("tr"),
+      column = row && [...row.querySelectorAll("button, a")].indexOf(stop);
     const inRow = (other) => other && [...other.querySelectorAll("button, a")][column];
     return {
       ArrowRight: () => all[at + 1],
@@ -46,7 +49,8 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") return light(undefined);
-    const stop = document.activeElement, box = stop?.closest?.(ROVING);
+    const stop = document.activeElement,
+      box = stop?.closest?.(ROVING);
     if (!box || event.ctrlKey || event.altKey || event.metaKey) return;
     const next = move(box, stop, event.key);
     if (!next) return;

@@ -31,6 +31,9 @@ ARGUMENTS = [
 NOTE_OF_4XX = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
 # htmx's message about a request that a newer one replaced, as intended.
 NOTE_OF_REPLACED = re.compile(r"^htmx: htmx:error.*AbortError", re.DOTALL)
+# A blank page has no storage.
+REMEMBER_PACE = """if (location.protocol !== "about:" && !localStorage.getItem("pace"))
+    localStorage.setItem("pace", "%s");"""
 
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -64,14 +67,18 @@ def complaints():
 def visit(chromium, complaints):
     """``visit(url, **options)``: a fresh page, in a context of its own with these options.
 
+    Texts are written at full pace unless ``pace`` is another one, or None for the page's own.
+
     When the test ends, the console of each page must be clean: no error, no exception, no
     breach of the content security policy.
     """
     contexts, said = [], []
 
-    def visit(url: str, **options):
+    def visit(url: str, pace: str | None = "full", **options):
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
+        if pace:
+            context.add_init_script(REMEMBER_PACE % pace)
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.on("pageerror", lambda error: said.append(f"uncaught: {error}"))

@@ -35,15 +35,14 @@ def test_the_page_before_and_after_generating(visit, server, scheme):
 
 @both_schemes
 @both_sizes
-def test_the_page_while_generating_and_its_cards(visit, slow_server, scheme, size):
+def test_the_page_while_generating_and_its_details(visit, slow_server, scheme, size):
     page = visit(slow_server.url, color_scheme=scheme, reduced_motion="reduce", **size)
     type_prompt(page, f"Slow: {HEROES} {ROBOT} \n")
     expect(page.locator("#next tbody tr")).to_have_count(10)
+    check(page, "candidates, brackets")
     chip(page, "prompt-strip", 1).focus()
-    expect(page.locator("#card")).to_have_attribute("role", "tooltip")
-    check(page, "a card by focus, candidates, brackets")
     page.keyboard.press("Enter")
-    check(page, "a card of the prompt that stays")
+    check(page, "details of a token of the prompt")
     page.keyboard.press("Escape")
     generate(page, n_tokens=200)
     expect(page.locator("#strip .generated").nth(1)).to_be_attached()
@@ -51,8 +50,11 @@ def test_the_page_while_generating_and_its_cards(visit, slow_server, scheme, siz
     page.locator("#stop").click()
     page.locator("#strip .generated").last.focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#card .alternatives")).to_be_visible()
-    check(page, "stopped, and a card with alternatives")
+    expect(page.locator("#details tbody tr").first).to_be_visible()
+    check(page, "stopped, and details with alternatives")
+    page.keyboard.press("Escape")
+    page.get_by_label("in the text").check()
+    check(page, "running text")
 
 
 @both_schemes

@@ -1,5 +1,6 @@
 """The page /bpe in a real Chromium: without JavaScript, by keyboard, at any width."""
 
+import re
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
@@ -54,3 +55,23 @@ def test_nothing_scrolls_sideways(visit, server, width):
         "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
     assert inside <= outside
+
+
+def test_control_enter_explains(visit, server):
+    page = visit(address(server, "Once"))
+    page.locator("#bpe-text").fill("low lower")
+    page.locator("#bpe-text").press("Control+Enter")
+    expect(page).to_have_url(re.compile("text=low"))
+
+
+@pytest.mark.parametrize("width", [390, 1366, 1920, 2560])
+def test_the_masthead_stands_on_the_edge_of_the_panels(visit, server, width):
+    page = visit(address(server, "Once"), viewport={"width": width, "height": 900})
+    mark, panel = (page.locator(e).first.bounding_box() for e in (".wordmark", ".panel"))
+    assert abs(mark["x"] - panel["x"]) <= 1
+
+
+def test_the_main_page_leads_there(visit, server):
+    page = visit(server.url)
+    page.get_by_role("link", name="How tokens are made").click()
+    expect(page.get_by_role("heading", name="How BPE got there")).to_be_visible()

@@ -1,5 +1,7 @@
 """Motion, print, following the newest token, stable layout and sizes, in a real Chromium."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -10,7 +12,7 @@ from tests.helpers.web import HEROES, ROBOT, wait_until, write_small_model
 
 # The positions of everything clickable in the form, in page coordinates.
 PLACES = """() => JSON.stringify(
-  ["generate", "stop", "n_tokens", "temperature", "top_k", "top_p", "seed", "prompt-strip", "next"]
+  ["generate", "paces", "views", "n_tokens", "temperature", "top_k", "seed", "prompt-strip"]
     .map((id) => document.getElementById(id).getBoundingClientRect())
     .map((box) => [box.left + scrollX, box.top + scrollY, box.width].map(Math.round)))"""
 # The same, collected at every change of the page.
@@ -20,14 +22,8 @@ WATCH_PLACES = f"""() => {{
   new MutationObserver(() => seen.add(places()))
     .observe(document.body, {{childList: true, subtree: true, attributes: true}});
 }}"""
-FROM_THE_END = "e => e.scrollHeight - e.scrollTop - e.clientHeight"
-
-
-def scroll(page, box, way: int) -> None:
-    """Turn the wheel over ``box`` by a few notches."""
-    box.hover()
-    for _ in range(3):
-        page.mouse.wheel(0, way)
+# How far the end of the text lies below the window's bottom edge.
+BELOW = "() => document.getElementById('text').getBoundingClientRect().bottom - innerHeight"
 
 
 @pytest.fixture(scope="session")
@@ -41,40 +37,35 @@ def long_server(servers, tmp_path_factory):
 
 
 class TestFollowing:
-    def test_the_newest_token_stays_in_view(self, visit, long_server):
-        page = visit(long_server().url, **PHONE)
-        generate(page, prompt=f"Echo: one {ROBOT} three\n", n_tokens=400)
+    @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+    def test_the_end_of_the_text_stays_in_view(self, visit, long_server, size):
+        page = visit(long_server().url, **size)
+        generate(page, prompt=f"Echo: one {ROBOT} three\n", n_tokens=560)
         done(page)
-        strip, text = page.locator("#strip"), page.locator("#text")
-        for box in (strip, text):
-            wait_until(lambda box=box: box.evaluate(FROM_THE_END) < 24, "the end is in sight")
-            assert box.evaluate("e => e.scrollTop") > 200
+        wait_until(lambda: page.evaluate(BELOW) < 0, "the end of the text is in view")
+        assert page.evaluate("() => scrollY") > 200
+        inner = page.locator("#text, #strip").evaluate_all(
+            "all => all.map(e => e.scrollHeight - e.clientHeight)"
+        )
+        assert max(inner) <= 1  # the page scrolls, and nothing in it
 
     def test_scrolling_up_stops_following_until_the_next_text(self, visit, long_server):
         page = visit(long_server().url, **WIDE)
-        generate(page, prompt="Echo: one two three four five", n_tokens=560)
-        strip = page.locator("#strip")
-        expect(page.locator("#strip .chip").nth(300)).to_be_attached()
-        scroll(page, strip, -4000)
-        wait_until(lambda: strip.evaluate("e => e.scrollTop") == 0, "the beginning")
-        done(page)
-        assert strip.evaluate("e => e.scrollTop") == 0
-        generate(page, n_tokens=300)
-        expect(page.locator("#strip .generated")).to_have_count(300)
-        done(page)
-        wait_until(lambda: strip.evaluate(FROM_THE_END) < 24, "the end is in sight again")
-
-    def test_scrolling_back_to_the_end_starts_following_again(self, visit, long_server):
-        page = visit(long_server().url, **WIDE)
-        generate(page, prompt="Echo: one two three four five", n_tokens=590)
-        strip = page.locator("#strip")
+        generate(page, prompt="Echo: one two three\n", n_tokens=590)
         expect(page.locator("#strip .chip").nth(250)).to_be_attached()
-        scroll(page, strip, -4000)
-        wait_until(lambda: strip.evaluate("e => e.scrollTop") == 0, "the beginning")
-        scroll(page, strip, 40_000)
-        wait_until(lambda: strip.evaluate(FROM_THE_END) < 24, "the end")
+        page.mouse.move(700, 400)
+        page.mouse.wheel(0, -40_000)
+        wait_until(lambda: page.evaluate("() => scrollY") == 0, "the top")
         done(page)
-        wait_until(lambda: strip.evaluate(FROM_THE_END) < 24, "the end is in sight")
+        assert page.evaluate("() => scrollY") == 0
+        generate(page, n_tokens=590)
+        expect(page.locator("#strip .generated").nth(300)).to_be_attached()
+        page.mouse.move(700, 400)
+        page.mouse.wheel(0, -40_000)
+        wait_until(lambda: page.evaluate("() => scrollY") == 0, "the top")
+        page.mouse.wheel(0, 40_000)  # back to the end: followed again
+        done(page)
+        wait_until(lambda: page.evaluate(BELOW) < 0, "the end of the text is in view")
 
 
 class TestMotion:
@@ -115,29 +106,33 @@ class TestPrint:
         page = visit(long_server().url, **WIDE)
         generate(page, prompt="Echo: one two three four\n", n_tokens=500)
         done(page)
-        page.locator("#strip .chip").first.click()
-        expect(page.locator("#card")).to_be_visible()
+        page.locator("#strip .generated").first.click()
+        expect(page.locator("#details")).to_be_visible()
         page.emulate_media(media="print")
-        for name in (".controls", "#generate", "#stop", ".views", "#card", ".share", ".examples"):
+        for name in (".controls", "#generate", "#stop", "#views", "#details", ".share", ".menu"):
             expect(page.locator(name).first).to_be_hidden()
         for name in ("#strip", "#text"):
             box = page.locator(name)
             assert box.evaluate("e => e.scrollHeight - e.clientHeight") <= 1
             assert box.evaluate("e => getComputedStyle(e).overflowY") == "visible"
+        expect(page.locator("#strip .chip").first).to_be_visible()
         expect(page.locator("#strip .chip").last).to_be_visible()
+        expect(page.locator(".on-paper")).to_have_text(
+            re.compile("Temperature 0.8, top-k 40, top-p 1")
+        )
 
 
 class TestSizes:
     @pytest.mark.parametrize("width", [320, 390, 768, 1024, 1400, 2560])
-    def test_nothing_scrolls_sideways_with_brackets_and_cards(self, visit, server, width):
+    def test_nothing_scrolls_sideways_with_brackets_and_details(self, visit, server, width):
         page = visit(server.url, viewport={"width": width, "height": 800})
         type_prompt(page, f"{ROBOT * 9} {HEROES} {'=' * 300}")
         assert not scrolls_sideways(page)
         generate(page, n_tokens=5)
         done(page)
-        for target in (chip(page, "strip", 0), page.locator("#strip .chip").last):
+        for target in (chip(page, "prompt-strip", 0), page.locator("#strip .chip").last):
             target.click()
-            box = page.locator("#card.pinned").bounding_box()
+            box = page.locator("#details").bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= width
             assert box["y"] >= 0 and box["y"] + box["height"] <= 800
             assert not scrolls_sideways(page)

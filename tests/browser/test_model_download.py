@@ -59,7 +59,7 @@ def test_a_download_is_shown_and_then_the_page_works(visit, own_server, storage,
             assert refused.status == 503
             assert 1 <= int(refused.headers["Retry-After"]) <= 60
 
-        expect(model).to_contain_text("Speaking: 124M", timeout=IN_TIME)  # no reload, no restart
+        expect(model).to_contain_text("Model: 124M", timeout=IN_TIME)  # no reload, no restart
         expect(page.locator("#next .candidate")).to_have_count(10)
         page.click("#generate")
         expect(page.locator("#status")).to_contain_text("Done")
@@ -78,7 +78,7 @@ def test_a_failed_download_shows_its_cause_and_can_be_retried(visit, own_server,
 
         del storage.always["encoder.json"]
         page.get_by_role("button", name="Try again").click()
-        expect(page.locator("#model")).to_contain_text("Speaking: 124M", timeout=IN_TIME)
+        expect(page.locator("#model")).to_contain_text("Model: 124M", timeout=IN_TIME)
 
 
 def test_the_focus_is_not_lost_with_the_button(visit, own_server, storage, settings):

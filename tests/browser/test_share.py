@@ -61,7 +61,7 @@ def test_the_link_gives_the_same_text(finished):
     page = finished(permissions=["clipboard-read", "clipboard-write"])
     shown = text_of(page)
     page.goto(copied(page, "share-link"))
-    page.locator("#generate").click()
+    expect(page.locator("#shared")).to_be_visible()
     expect(page.locator("#status")).to_contain_text("Done")
     assert text_of(page) == shown
 
@@ -79,8 +79,9 @@ def test_without_a_clipboard_the_text_is_selected(finished):
 def test_the_files_hold_the_chips_of_the_strip(finished):
     page = finished()
     ids = [int(id) for id in page.locator("#strip .chip .id").all_text_contents()]
+    take = page.locator('.take[data-of="text"]')
     with page.expect_download() as download:
-        page.get_by_role("button", name="JSON", exact=True).click()
+        take.get_by_role("button", name="JSON").click()
     assert download.value.suggested_filename == "glyph-tokens.json"
     with open(download.value.path(), encoding="utf-8") as file:
         whole = json.load(file)
@@ -90,7 +91,7 @@ def test_the_files_hold_the_chips_of_the_strip(finished):
         n < len(ids) - 7 for n in range(len(ids))
     ]
     with page.expect_download() as download:
-        page.get_by_role("button", name="CSV", exact=True).click()
+        take.get_by_role("button", name="CSV").click()
     with open(download.value.path(), encoding="utf-8", newline="") as file:
         assert [int(row["id"]) for row in csv.DictReader(file)] == ids
 

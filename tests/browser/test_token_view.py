@@ -1,4 +1,4 @@
-"""The token view in a real Chromium: strip, cards, text and chips as one thing, any text."""
+"""The token view in a real Chromium: strip, details, highlighting, views, any text."""
 
 import json
 import re
@@ -21,6 +21,7 @@ from tests.helpers.web import (
 )
 
 WIDE = {"viewport": {"width": 1400, "height": 1000}}
+EXTRA_WIDE = {"viewport": {"width": 1920, "height": 1080}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 FAMILY = "\N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}\u200d\N{BOY}"
 PROMPT = f"a{ROBOT}b na\u00efve {ROBOT} said"
@@ -67,11 +68,17 @@ def chip(page, strip: str, index: int):
 
 
 def facts(page) -> dict[str, str]:
-    """What the open card says."""
-    card = page.locator("#card")
-    expect(card).to_be_visible()
-    names = card.locator("dt").all_text_contents()
-    return dict(zip(names, card.locator("dd").all_text_contents(), strict=True))
+    """What the open details say."""
+    details = page.locator("#details")
+    expect(details).to_be_visible()
+    names = details.locator("dt").all_text_contents()
+    return dict(zip(names, details.locator("dd").all_text_contents(), strict=True))
+
+
+def unfold(page) -> None:
+    """Show the prompt's part of the strip."""
+    page.locator("#fold").click()
+    expect(page.locator("#strip .chip").first).to_be_visible()
 
 
 def lit(page, inside: str) -> list[str]:
@@ -110,68 +117,116 @@ def echo(servers):
     return servers("echo", app="tests.helpers.paced:create_app()")
 
 
-class TestCard:
+class TestDetails:
     def check_robot(self, page, encoder, index=1):
-        said = facts(page)
         id = encoder.encode(ROBOT)[0]
-        assert said == {
+        assert facts(page) == {
             "Text": f"part of “{ROBOT}”",
+            "Id": f"{id:,}",
             "Bytes": "f0 9f",
             "Code points": "U+1F916",
-            "Characters": str(index),
+            "Characters": str(index + 1),  # counted from 1
             "Made by": f"merge rank {encoder.merge_rank(id):,} of 50,000",
-            "Id": f"{id:,}",
         }
 
-    def test_it_opens_on_hover_and_closes_with_the_pointer(self, visit, server, encoder):
+    def test_a_click_opens_them_and_the_button_closes_them(self, visit, server, encoder):
         page = visit(server.url, **WIDE)
         type_prompt(page, PROMPT)
         chip(page, "prompt-strip", 1).hover()
+        page.wait_for_timeout(300)
+        expect(page.locator("#details")).to_be_hidden()  # nothing opens under a resting pointer
+        chip(page, "prompt-strip", 1).click()
         self.check_robot(page, encoder)
-        expect(page.locator("#card")).to_have_attribute("role", "tooltip")
-        expect(chip(page, "prompt-strip", 1)).to_have_attribute("aria-describedby", "card")
-        page.locator("#prompt-heading").hover()
-        expect(page.locator("#card")).to_be_hidden()
-        assert page.locator("[aria-describedby=card]").count() == 0
+        page.get_by_role("button", name="Close").click()
+        expect(page.locator("#details")).to_be_hidden()
 
-    def test_it_opens_on_focus_and_closes_with_the_focus(self, visit, server, encoder):
+    def test_with_a_column_of_their_own_they_follow_the_pointer(self, visit, server, encoder):
+        page = visit(server.url, **EXTRA_WIDE)
+        type_prompt(page, PROMPT)
+        expect(page.locator("#details")).to_contain_text("Choose a token")
+        chip(page, "prompt-strip", 1).hover()
+        expect(page.locator("#details dt").first).to_be_visible()
+        self.check_robot(page, encoder)
+        chip(page, "prompt-strip", 4).click()
+        chip(page, "prompt-strip", 1).hover()
+        page.wait_for_timeout(300)
+        assert facts(page)["Text"] == "“b”"  # opened on purpose, they stay
+
+    def test_while_open_they_follow_the_focus(self, visit, server, encoder):
         page = visit(server.url, **WIDE)
         type_prompt(page, PROMPT)
         chip(page, "prompt-strip", 0).focus()
         page.keyboard.press("ArrowRight")
+        expect(page.locator("#details")).to_be_hidden()
+        page.keyboard.press("Enter")
         self.check_robot(page, encoder)
-        page.keyboard.press("Tab")
-        expect(page.locator("#card")).to_be_hidden()
-        assert lit(page, "prompt-strip") == []
+        page.keyboard.press("Escape")
+        chip(page, "prompt-strip", 4).click()
+        chip(page, "prompt-strip", 4).focus()
+        for _ in range(3):
+            page.keyboard.press("ArrowLeft")
+        self.check_robot(page, encoder)
 
-    def test_it_opens_on_tap_and_closes_with_a_tap_elsewhere(self, visit, server, encoder):
+    def test_on_a_phone_they_are_a_sheet_at_the_bottom(self, visit, server, encoder):
         page = visit(server.url, **PHONE)
         type_prompt(page, PROMPT)
         chip(page, "prompt-strip", 1).tap()
         self.check_robot(page, encoder)
-        expect(page.locator("#card")).to_have_attribute("role", "dialog")
         assert lit(page, "prompt-strip") == ["1", "2", "3"]
-        box = page.locator("#card").bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
-        page.locator("#prompt-heading").tap()
-        expect(page.locator("#card")).to_be_hidden()
+        box = page.locator("#details").bounding_box()
+        assert (box["x"], box["width"]) == (0, 390)
+        assert round(box["y"] + box["height"]) == 844
+        assert box["height"] < 0.6 * 844
+        page.get_by_role("button", name="Close").tap()
+        expect(page.locator("#details")).to_be_hidden()
+
+    @pytest.mark.parametrize(
+        ("width", "height"),
+        [(320, 640), (390, 844), (960, 540), (1280, 720), (1366, 768), (1920, 1080)],
+    )
+    def test_they_never_cover_the_token_they_explain(self, visit, server, width, height):
+        page = visit(server.url, viewport={"width": width, "height": height})
+        generate(page, prompt=HEROES * 4, n_tokens=60, seed=3)
+        done(page)
+        chips = [chip(page, "prompt-strip", at) for at in range(0, 28, 7)]
+        chips += [page.locator("#strip .generated").nth(at) for at in range(0, 60, 10)]
+        for one in chips:
+            one.click()
+            expect(page.locator("#details dt").first).to_be_visible()
+            token, details = one.bounding_box(), page.locator("#details").bounding_box()
+            is_beside = (
+                token["x"] + token["width"] <= details["x"]
+                or details["x"] + details["width"] <= token["x"]
+            )
+            assert is_beside or token["y"] + token["height"] <= details["y"]
+            assert 0 <= token["y"] and token["y"] + token["height"] <= height + 1
+            page.keyboard.press("Escape")
 
     @both_sizes
-    def test_it_leads_to_how_bpe_got_there(self, visit, server, size):
+    def test_they_lead_to_how_bpe_made_the_token(self, visit, server, size):
         page = visit(server.url, **size)
         type_prompt(page, HEROES)
         heroes = chip(page, "prompt-strip", 2)
         heroes.tap() if size is PHONE else heroes.click()
-        page.get_by_role("link", name="How BPE got there").click()
+        page.get_by_role("link", name="How BPE made this token").click()
         expect(page.locator("#bpe-text")).to_have_value(" heroes")
         assert parse_qs(urlsplit(page.url).query) == {"text": [" heroes"]}
+
+    def test_a_word_of_the_text_opens_those_of_its_token(self, visit, server):
+        page = visit(server.url, **WIDE)
+        generate(page, prompt=HEROES, n_tokens=5)
+        done(page)
+        word = page.locator("#text .made").nth(2)
+        word.click()
+        assert facts(page)["Text"].strip("“”").replace("␣", " ") == word.text_content()
+        expect(page.locator("#details tbody tr.chosen")).to_have_count(1)
 
     def test_white_space_and_single_bytes_are_described_in_words(self, visit, server):
         page = visit(server.url, **WIDE)
         type_prompt(page, "a\n\n b\x00")
         said = []
         for at in range(len(ids_in(page, "#prompt-strip"))):
-            chip(page, "prompt-strip", at).hover()
+            chip(page, "prompt-strip", at).click()
             said.append((facts(page)["Text"], facts(page)["Code points"], facts(page)["Made by"]))
         assert ("“a”", "U+0061", "no merge: a single byte") in said
         assert any(text.startswith("“↵") for text, _, _ in said)
@@ -200,9 +255,9 @@ class TestOwnVocabulary:
 
     def test_the_page_shows_its_own_numbers(self, visit, few):
         page = visit(f"{few.url}/?prompt=the", **WIDE)
-        page.locator("#prompt-strip .chip").last.hover()
+        page.locator("#prompt-strip .chip").last.click()
         assert facts(page)["Made by"].endswith(" of 1,000")
-        page.get_by_text("What is Ġ?").click()
+        page.get_by_text("More about tokens").click()
         expect(page.get_by_text("list of 1,257 tokens")).to_be_visible()
         page.goto(f"{few.url}/bpe?text=<|endoftext|>")
         expect(page.get_by_text("1,000 times")).to_be_visible()
@@ -252,7 +307,7 @@ class TestStrip:
         page = visit(server.url, **WIDE)
         generate(page, prompt=HEROES, n_tokens=3)
         done(page)
-        expect(page.locator(".legend")).to_contain_text("how probable the model found it")
+        expect(page.locator(".fold-line")).to_contain_text("how probable the model found it")
         looks = page.locator("#strip .chip").evaluate_all(
             "all => all.map(e => [getComputedStyle(e).backgroundImage,"
             " e.querySelector('.probability')?.textContent])"
@@ -261,15 +316,15 @@ class TestStrip:
         assert all("gradient" in image and "%" in share for image, share in looks[7:])
 
     @both_sizes
-    def test_three_ways_to_show_chips_and_the_choice_is_remembered(self, visit, server, size):
+    def test_pieces_texts_or_ids_are_shown_and_the_choice_is_remembered(self, visit, server, size):
         page = visit(server.url, **size)
         type_prompt(page, HEROES)
         heroes = chip(page, "prompt-strip", 2)
         piece, plain, id = (heroes.locator(name) for name in (".piece", ".readable", ".id"))
         expect(piece).to_be_visible()
         expect(plain).to_be_hidden()
-        for label, visible in (("readable", plain), ("ids only", id), ("form", piece)):
-            page.locator(".views").get_by_text(label).click()
+        for label, visible in (("readable", plain), ("ids", id), ("pieces", piece)):
+            page.locator("#views").get_by_text(label).click()
             for part in (piece, plain):
                 expect(part).to_be_visible() if part is visible else expect(part).to_be_hidden()
             expect(id).to_be_visible()
@@ -280,6 +335,54 @@ class TestStrip:
         expect(page.locator("#prompt-strip .readable").first).to_be_visible()
         expect(page.locator("#prompt-strip .piece").first).to_be_hidden()
 
+    @both_sizes
+    def test_in_the_text_it_is_running_text_whose_tokens_open(self, visit, server, size):
+        page = visit(server.url, **size)
+        type_prompt(page, f"{HEROES}\n\nAll {ROBOT} said")
+        page.get_by_label("in the text").check()
+        expect(page.locator("#prompt-strip")).to_be_hidden()
+        running = page.locator("#prompt-running")
+        assert running.inner_text() == f"{HEROES}\n\nAll {ROBOT} said"
+        assert running.locator("span").filter(has_text=ROBOT).count() == 1
+        line = "e => Math.round(e.getClientRects()[0].top)"
+        last = running.locator("span").last.evaluate(line)
+        assert last > running.locator("span").first.evaluate(line) + 40  # a newline breaks
+        colours = running.locator("span").evaluate_all(
+            "all => all.map(e => getComputedStyle(e).backgroundColor)"
+        )
+        assert all(a != b for a, b in zip(colours, colours[1:], strict=False))
+        word = running.locator("span").filter(has_text="heroes")
+        word.tap() if size is PHONE else word.click()
+        assert facts(page)["Text"] == "“␣heroes”"
+        page.keyboard.press("Escape")
+        generate(page, n_tokens=4)
+        done(page)
+        expect(page.locator("#strip")).to_be_hidden()
+        made = page.locator("#text .made")
+        assert made.first.evaluate("e => getComputedStyle(e).backgroundColor") in colours
+
+    def test_candidates_and_details_are_readable_too(self, visit, server):
+        page = visit(f"{server.url}/?prompt=Once+upon+a", **WIDE)
+        expect(page.locator("#next .candidate")).to_have_count(10)
+        page.get_by_label("readable").check()
+        for text in page.locator("#next .candidate").all_inner_texts():
+            assert "Ġ" not in text and text.startswith("␣")
+        chip(page, "prompt-strip", 1).click()
+        assert page.locator(".details-title").inner_text() == "␣upon"
+
+    def test_bytes_and_invisible_characters_look_like_what_they_are(self, visit, server):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, f"{ROBOT} \u200d \u3000 \u2066 \ufe0f")
+        page.get_by_label("readable").check()
+        chips = page.locator("#prompt-strip .chip").all_inner_texts()
+        assert chips[0].startswith("⟨f0 9f⟩")
+        assert all(text.split("\n")[0].strip() for text in chips)  # none is empty
+        brackets = page.locator("#prompt-strip .shared").all_inner_texts()
+        assert all(text.strip() for text in brackets)
+        assert {"U+200D", "U+3000", "U+2066", "U+FE0F"} <= set(
+            " ".join(brackets + chips).replace("␣", " ").split()
+        )
+
     def test_without_javascript_it_is_complete(self, visit, echo):
         page = visit(echo.url, java_script_enabled=False, **PHONE)
         generate(page, prompt=f"End: a {ROBOT}", n_tokens=20)
@@ -288,7 +391,7 @@ class TestStrip:
         expect(page.locator("#strip .group .shared").filter(has_text=ROBOT)).to_have_count(2)
         title = page.locator("#strip .group .chip").first.get_attribute("title")
         assert re.search(r"\b20 ?f0", title)
-        expect(page.locator(".views")).to_be_hidden()  # it needs a script
+        expect(page.locator("#views")).to_be_hidden()  # it needs a script
         assert not scrolls_sideways(page)
 
 
@@ -335,7 +438,7 @@ class TestHighlighting:
         assert page.evaluate(SELECTED) == " said"
         page.keyboard.type(" wrote")  # over the selection
         expect(page.locator("#prompt")).to_have_value(PROMPT.replace(" said", " wrote"))
-        expect(page.locator("#card")).to_be_hidden()
+        expect(page.locator("#details")).to_be_hidden()
 
     def test_a_tap_on_a_chip_selects_without_opening_a_keyboard(self, visit, server):
         page = visit(server.url, **PHONE)
@@ -374,6 +477,7 @@ class TestHighlighting:
             page = visit(echo.url, **size)
             generate(page, prompt=f"End: one{ROBOT} two", n_tokens=20)
             done(page)
+            unfold(page)
             return page
 
         return written
@@ -422,7 +526,7 @@ class TestKeyboard:
     def test_one_chip_of_a_strip_is_reached_with_tab_and_arrows_do_the_rest(self, long):
         last = long.locator("#prompt-strip .chip").count() - 1
         assert tabbable(long, "prompt-strip") == ["0"]
-        long.get_by_label("form").focus()
+        long.locator("#tokens").get_by_role("button", name="curl").focus()
         long.keyboard.press("Tab")
         assert focused(long) == "0"
         walk = {"ArrowRight": 1, "End": last, "ArrowLeft": last - 1, "Home": 0}
@@ -440,7 +544,7 @@ class TestKeyboard:
 
     def test_up_and_down_go_to_the_row_above_and_below(self, long):
         rows = long.locator("#prompt-strip .chip").evaluate_all(
-            "all => all.map(e => Math.round(e.closest('li').getBoundingClientRect().top))"
+            "all => all.map(e => Math.round(e.closest('li').getBoundingClientRect().bottom))"
         )
         tops = sorted(set(rows))
         assert len(tops) >= 3
@@ -460,47 +564,35 @@ class TestKeyboard:
             long.keyboard.press("ArrowUp")
             assert rows[int(focused(long))] == top
 
-    def test_enter_opens_the_card_and_escape_closes_it(self, long):
+    def test_enter_opens_the_details_and_escape_returns_to_the_chip(self, long):
         chip(long, "prompt-strip", 0).focus()
         long.keyboard.press("ArrowRight")
         long.keyboard.press("Enter")
-        expect(long.locator("#card")).to_have_attribute("role", "dialog")
-        expect(long.get_by_role("link", name="How BPE got there")).to_be_focused()
+        expect(long.locator("#details .details-title")).to_be_focused()
+        long.keyboard.press("Tab")  # to the button that closes them
+        long.keyboard.press("Tab")
+        expect(long.get_by_role("link", name="How BPE made this token")).to_be_focused()
         long.keyboard.press("Escape")
-        expect(long.locator("#card")).to_be_hidden()
+        expect(long.locator("#details")).to_be_hidden()
         assert focused(long) == "1"
         long.keyboard.press("Enter")
-        long.keyboard.press("Enter")  # on the link
+        long.get_by_role("link", name="How BPE made this token").press("Enter")
         expect(long.locator("#bpe-text")).to_have_value(" all")
 
-    def test_escape_closes_a_card_before_it_stops_a_text(self, visit, slow_server):
+    def test_escape_closes_the_details_before_it_stops_a_text(self, visit, slow_server):
         page = visit(slow_server.url, **WIDE)
         generate(page, prompt="Slow: and", n_tokens=240)
         expect(page.locator("#strip .generated").nth(1)).to_be_visible()
         page.locator("#strip .generated").first.focus()
         page.keyboard.press("Enter")
-        expect(page.locator("#card .alternatives li")).to_have_count(10)
+        expect(page.locator("#details tbody tr").nth(9)).to_be_visible()
         page.keyboard.press("Escape")
-        expect(page.locator("#card")).to_be_hidden()
+        expect(page.locator("#details")).to_be_hidden()
         expect(page.locator("#stop")).to_be_visible()
         expect(page.locator("#status")).to_contain_text("Generating")
         page.keyboard.press("Escape")
         expect(page.locator("#status")).to_contain_text("Stopped")
         assert tabbable(page, "strip") == ["3"]
-
-    def test_escape_closes_a_hovered_card_and_leaves_the_focus(self, visit, slow_server):
-        page = visit(slow_server.url, **WIDE)
-        generate(page, prompt="Slow: and", n_tokens=240)
-        expect(page.locator("#strip .generated").first).to_be_visible()
-        page.locator("#prompt").focus()
-        page.locator("#strip .chip").first.hover()
-        expect(page.locator("#card")).to_be_visible()
-        page.keyboard.press("Escape")
-        expect(page.locator("#card")).to_be_hidden()
-        expect(page.locator("#prompt")).to_be_focused()
-        expect(page.locator("#stop")).to_be_visible()
-        page.keyboard.press("Escape")
-        expect(page.locator("#status")).to_contain_text("Stopped")
 
     def test_a_chip_that_becomes_part_of_a_bracket_keeps_the_focus(self, visit, slow_server):
         page = visit(slow_server.url, **WIDE)
@@ -511,6 +603,7 @@ class TestKeyboard:
         grouped = page.locator(f'#strip .group .chip[data-index="{index}"]')
         expect(grouped).to_be_attached()
         expect(grouped).to_be_focused()
+        page.keyboard.press("Enter")
         assert facts(page)["Text"] == f"part of “{ROBOT}”"
         assert tabbable(page, "strip") == [index]
 
@@ -533,9 +626,9 @@ class TestAnyText:
             self.check(page, "prompt-strip", text)
             for at in (0, page.locator("#prompt-strip .chip").count() // 2):
                 chip(page, "prompt-strip", at).focus()
-                expect(page.locator("#card")).to_be_visible()
+                pass
                 assert not scrolls_sideways(page)
-        shown = page.locator("#prompt-strip, #card, #mirror")
+        shown = page.locator("#prompt-strip, #details, #mirror")
         assert shown.locator("b, script, img, hx-partial").count() == 0
         assert page.title() == title
 
@@ -580,7 +673,7 @@ class TestAnyText:
         self.check(page, "prompt-strip", "End: a\x00b")
         page.locator("#strip .generated").nth(1).click()
         page.get_by_role("button", name="Cut the text after this token").click()
-        page.get_by_role("button", name="Continue from here").click()
+        page.get_by_role("button", name="Continue").click()
         done(page)
         expect(page.locator("#prompt")).to_have_value("End: a\x00b")
         assert bytes_of(page, "strip").startswith(b"End: a\x00b a\x00")
@@ -593,9 +686,8 @@ class TestAnyText:
         page.locator("#generate").click()
         done(page)
         assert bytes_of(page, "strip").decode() == whole + whole.removeprefix("End:") + ENDOFTEXT
-        page.locator(".share summary").click()
         with page.expect_download() as download:
-            page.get_by_role("button", name="JSON", exact=True).click()
+            page.locator('.take[data-of="text"]').get_by_role("button", name="JSON").click()
         with open(download.value.path(), encoding="utf-8") as file:
             assert json.load(file)["prompt"] == whole
 

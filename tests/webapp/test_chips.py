@@ -1,6 +1,7 @@
 """Chips, groups and candidate rows: what templates print of one token."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -104,10 +105,12 @@ class TestChips:
             (b" \n", "␣↵", "2 white spaces"),
             (b" all", "␣all", ""),
             (b"\xc2\xa0", "⍽", "no-break space"),
-            (b"\xe2\x80\x8d", "\u200d", "zero-width joiner"),
-            (b"\xf0\x9f", "f0 9f", "bytes f0 9f"),
-            (b"\xa4", "a4", "byte a4"),
-            ("\u2028".encode(), "\u2028", "line separator"),
+            (b"\xe2\x80\x8d", "U+200D", "zero-width joiner"),
+            (b"\xf0\x9f", "⟨f0 9f⟩", "bytes f0 9f"),
+            (b"\xa4", "⟨a4⟩", "byte a4"),
+            ("\u2028".encode(), "U+2028", "line separator"),
+            ("\u3000".encode(), "U+3000", "ideographic space"),
+            ("\ufe0f".encode(), "U+FE0F", "emoji style"),
             (b"\x7f", "␡", "u+007f"),
         ],
     )
@@ -133,17 +136,64 @@ class TestCandidates:
         assert [row.percent for row in rows] == ["50%", "25%"]
         assert [row.sampling_percent for row in rows] == ["75%", "cut off"]
 
-    def test_the_card_of_a_chip_gets_objects_with_every_number_spelled(self):
+    def test_the_drawn_token_is_among_the_rows_with_its_rank(self):
+        candidates = [Candidate(477, math.log(0.5), 0.75), Candidate(11, math.log(0.25), 0.0)]
+        step = step_of(13, 0.005, candidates)
+        drawn = replace(step.generated, rank=1023, sampling_probability=0.01)
+        *rest, row = candidate_rows(ENCODER, replace(step, generated=drawn))
+        assert [row.chosen_note for row in rest] == ["", ""]
+        assert (row.id, row.percent, row.sampling_percent) == (13, "0.5%", "1.0%")
+        assert row.chosen_note == "1,023rd, drawn"
+
+    def test_the_details_of_a_chip_get_objects_with_every_number_spelled(self):
         candidates = [Candidate(477, math.log(0.625), 0.75), Candidate(13, math.log(0.25), 0.0)]
         chip = generated_chip(ENCODER, step_of(13, 0.25, candidates))
-        assert chip.candidates_json == [
-            {"id": 477, "piece": "Ġall", "probability": 0.625, "percent": "62%", "level": 6},
-            {"id": 13, "piece": ".", "probability": 0.25, "percent": "25%", "level": 2},
+        assert chip.candidates_json == [  # fmt: skip
+            {
+                "id": 477,
+                "piece": "Ġall",
+                "readable": "␣all",
+                "note": "",
+                "drawn": "",
+                "probability": 0.625,
+                "percent": "62%",
+                "level": 6,
+                "sampling": 0.75,
+                "sampling_percent": "75%",
+            },
+            {
+                "id": 13,
+                "piece": ".",
+                "readable": ".",
+                "note": "",
+                "drawn": "drawn",
+                "probability": 0.25,
+                "percent": "25%",
+                "level": 2,
+                "sampling": 0.0,
+                "sampling_percent": "cut off",
+            },
         ]
 
     @pytest.mark.parametrize("probability", [0.05, 0.125, 0.25, 0.45, 0.65, 0.8333, 0.00049])
-    def test_a_chip_and_its_card_spell_one_probability_alike(self, probability):
+    def test_a_chip_and_its_details_spell_one_probability_alike(self, probability):
         candidate = Candidate(13, math.log(probability), 1.0)
         chip = generated_chip(ENCODER, step_of(13, probability, [candidate]))
-        (in_the_card,) = chip.candidates_json
-        assert (in_the_card["percent"], in_the_card["level"]) == (chip.percent, chip.level)
+        (in_the_details,) = chip.candidates_json
+        assert (in_the_details["percent"], in_the_details["level"]) == (chip.percent, chip.level)
+
+
+class TestSpoken:
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            (" Turing", ["space Turing, token 39,141"]),
+            ("\n", ["newline, token 198"]),
+            (ROBOT, ["bytes f0 9f, token 8,582", "byte a4, token 97", "byte 96, token 244"]),
+        ],
+    )
+    def test_a_chip_has_a_name_that_can_be_spoken(self, text, names):
+        assert [chip.spoken for group in grouped(text) for chip in group.chips] == names
+
+    def test_the_name_of_a_generated_token_has_its_probability(self):
+        assert generated_chip(ENCODER, step_of(477, 0.25)).spoken == "space all, token 477, 25%"

@@ -71,12 +71,18 @@ def test_the_number_of_tokens_is_bounded_by_the_context(errors, n_tokens):
     assert f"{int(n_tokens):,}" in found["n_tokens"] and "64" in found["n_tokens"]
 
 
+@pytest.mark.parametrize(("text", "number"), [("0,8", 0.8), ("0.8", 0.8), (",5", 0.5)])
+def test_a_decimal_comma_is_understood(parse, text, number):
+    assert parse(prompt="a", temperature=text).sampling.temperature == number
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("n_tokens", "1.5"), ("n_tokens", "ten"), ("n_tokens", True), ("n_tokens", [3]),
         ("temperature", "nan"), ("temperature", "inf"), ("temperature", "-0.1"),
-        ("temperature", "1e999"), ("temperature", {}), ("temperature", "0,8"),
+        ("temperature", "1e999"), ("temperature", {}),
+        ("temperature", "1,000.5"), ("temperature", "0,8,1"), ("top_k", "1,5"),
         ("top_k", "-1"), ("top_k", "1.5"), ("top_k", False),
         ("top_p", "0"), ("top_p", "1.01"), ("top_p", "nan"), ("top_p", "-1"),
         ("seed", "-1"), ("seed", str(2**32)), ("seed", "1.0"), ("seed", "seed"),

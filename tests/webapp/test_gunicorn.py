@@ -133,7 +133,7 @@ class TestResponses:
 
     def test_every_answer_carries_the_security_policy(self, server):
         requests = [
-            ("GET", "/", None, {}), ("GET", "/static/app.js", None, {}),
+            ("GET", "/", None, {}), ("GET", "/static/js/main.js", None, {}),
             ("GET", "/htmx/htmx.js", None, {}), ("GET", "/healthz", None, {}),
             ("GET", "/nowhere", None, {}), ("POST", "/tokenize", {"prompt": "a"}, HTMX),
             ("POST", "/generate", {"prompt": "a", "n_tokens": 1}, HTMX),

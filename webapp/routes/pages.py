@@ -9,10 +9,11 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, abort, request, send_from_directory
+from flask import Blueprint, abort, g, request, send_from_directory
 from flask.typing import ResponseReturnValue
 
-from webapp.page import EXAMPLES, render_page
+from webapp.generating import check, finished_generation
+from webapp.page import examples, render_page
 from webapp.services import get_model_server
 
 blueprint = Blueprint("pages", __name__)
@@ -25,11 +26,19 @@ HTMX_VERSION = metadata.version("django-htmx")
 
 @blueprint.get("/")
 def index() -> ResponseReturnValue:
-    """The page; query parameters fill the form."""
+    """The page; query parameters fill the form.
+
+    A link with a seed describes one text: the page generates it when it is opened. Without
+    scripts it asks for this address again, with ``generate=1``, and the server does.
+    """
     get_model_server().start()  # the model loads while the page is read
     # A first visit starts with an example, so that there is something to look at.
-    values = {"prompt": EXAMPLES[0], **request.args.to_dict()}
-    return render_page(values)
+    values = {"prompt": examples()[0], **request.args.to_dict()}
+    if "generate" in request.args:
+        g.submitted_fields = values
+        generation = finished_generation(check(values))
+        return render_page({**values, "kept": ""}, generation=generation)
+    return render_page(values, is_shared=bool(request.args.get("seed")))
 
 
 @blueprint.get("/htmx/<name>")

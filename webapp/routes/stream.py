@@ -1,4 +1,4 @@
-"""POST /tokenize, /next and /generate: a prompt in; tokens, stream, JSON or page out.
+"""POST /tokenize, /next, /append and /generate: a prompt in; tokens, stream, JSON or page out.
 
 ``forms`` checks the fields, the model server generates, and the response has the form the client
 asked for. Invariants: everything is checked before the first byte is sent; when a client
@@ -11,44 +11,61 @@ from dataclasses import replace
 
 from flask import Blueprint, Response, jsonify, render_template, stream_with_context
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import ClientDisconnected
 
 from gpt2core.continuation import tokens_to_json
 from gpt2core.engine.events import Failed, Generation, Prefilling, Queued, Unavailable
-from gpt2core.engine.sequence import GeneratedToken
+from gpt2core.errors import InputError
+from gpt2core.sampling import N_CANDIDATES
 from webapp import sse
 from webapp.forms import (
+    PACES,
+    STEP,
     Fields,
     FormErrors,
     GenerationRequest,
+    one_step,
+    parse_pace,
     parse_prompt,
-    parse_request,
     parse_special_tokens,
 )
-from webapp.page import prompt_view, render_page
-from webapp.request import client_left, response_kind, submitted_fields
+from webapp.generating import HEARTBEAT_SECONDS, check, finished_generation, new_view, submit
+from webapp.page import prompt_view, render_page, special_tokens_of
+from webapp.request import response_kind, submitted_fields
 from webapp.services import get_model_server, get_settings
 from webapp.views import GenerationView
 
 blueprint = Blueprint("stream", __name__)
-
-CANDIDATES_INTERVAL = 0.25  # seconds between two updates of the newest token's candidates
-HEARTBEAT_SECONDS = 1.0  # silence before a heartbeat; also how soon a closed tab is noticed
 
 
 @blueprint.post("/tokenize")
 def tokenize() -> ResponseReturnValue:
     """The text cut into tokens: the strip for the page, JSON, or the whole page."""
     values, kind = submitted_fields(), response_kind()
+    if kind == "json" and "prompt" not in values:
+        raise InputError('There is no text: send {"prompt": "…"}.', "prompt")
+    if kind == "htmx":
+        return tokens_partial(values)
     prompt = parse_prompt(values, get_settings().max_chars)
     if kind == "json":  # a program takes ids for the model's own
         get_model_server().check_encoder()
     if kind == "page":  # the button for browsers without JavaScript
         return render_page(values)
-    view = prompt_view(prompt, parse_special_tokens(values))
-    if kind == "json":
-        return jsonify(tokens_to_json([chip.token for chip in view.chips]))
-    return render_template("parts/tokens.html", view=view)
+    return jsonify(
+        tokens_to_json(
+            [chip.token for chip in prompt_view(prompt, parse_special_tokens(values)).chips]
+        )
+    )
+
+
+def tokens_partial(values: Fields) -> str:
+    """The tokens of the prompt for the page: of one that is too long, those of its beginning."""
+    message = ""
+    try:
+        parse_prompt(values, get_settings().max_chars)
+    except InputError as error:
+        message = str(error)
+    view = prompt_view(str(values.get("prompt", "")), special_tokens_of(values))
+    return render_template("stream/tokens.html", view=view, message=message)
 
 
 @blueprint.post("/next")
@@ -61,24 +78,47 @@ def next_token() -> ResponseReturnValue:
     if get_model_server().is_busy:
         hint = "Others are generating; candidates are shown when there is room."
         return render_template("parts/next.html", hint=hint)
-    try:
-        generation = finished_generation(replace(check(submitted_fields()), n_tokens=1))
-    except FormErrors:
-        hint = "The model’s best guesses appear here once there is a prompt it can take."
+    values = submitted_fields()
+    if not values.get("prompt"):
+        hint = "The model’s best guesses appear here once there is a text to continue."
         return render_template("parts/next.html", hint=hint)
-    except Unavailable as error:
+    try:
+        view = finished_generation(replace(check(values), n_tokens=1))
+    except (FormErrors, Unavailable) as error:
         return render_template("parts/next.html", hint=str(error))
-    candidates = generation.steps[-1].chip.candidates
-    return render_template("parts/next.html", candidates=candidates, kept=generation.kept)
+    rows = view.steps[-1].chip.candidates[:N_CANDIDATES]
+    candidates = [replace(row, is_chosen=False) for row in rows]  # the drawn token is not shown
+    return render_template(
+        "parts/next.html",
+        generation=view,
+        candidates=candidates,
+        candidates_json=[row.to_json() for row in candidates],
+    )
+
+
+@blueprint.post("/append")
+def append() -> ResponseReturnValue:
+    """The prompt with its kept tokens, the last of which was chosen by hand: text and chips.
+
+    Nothing is generated, so this also works while others generate.
+    """
+    values = submitted_fields()
+    view = new_view(check(values))
+    if response_kind() == "htmx":
+        return render_template("stream/append.html", generation=view)
+    return render_page(values)
 
 
 @blueprint.post("/generate")
 def generate() -> ResponseReturnValue:
     """Continue the prompt: a stream of partials, JSON, or the whole page."""
     values, kind = submitted_fields(), response_kind()
-    request = check(values)
+    request, pace = check(values), "full"
+    if kind != "json":
+        pace = parse_pace(values)
+        request = one_step(request) if pace == STEP else request
     if kind == "htmx":
-        messages = stream_messages(request, submit(request))
+        messages = stream_messages(request, submit(request), PACES[pace])
         return Response(
             stream_with_context(messages), mimetype="text/event-stream", headers=sse.HEADERS
         )
@@ -89,45 +129,14 @@ def generate() -> ResponseReturnValue:
     return render_page({**values, "kept": ""}, generation=generation)
 
 
-def check(values: Fields) -> GenerationRequest:
-    """The fields as a request the model can take. Raises FormErrors."""
-    model_server, max_chars = get_model_server(), get_settings().max_chars
-    model_server.check_encoder()
-    return parse_request(values, model_server.encoder, model_server.hparams, max_chars)
+def stream_messages(
+    request: GenerationRequest, handle: Generation, token_seconds: float = 0.0
+) -> Iterator[bytes]:
+    """The response of a generation: server-sent events, one for each event of the generation.
 
-
-def submit(request: GenerationRequest) -> Generation:
-    """Hand a request to the model server. Raises Unavailable."""
-    ids = request.ids + request.kept
-    return get_model_server().submit(ids, request.n_tokens, request.sampling)
-
-
-def new_view(request: GenerationRequest) -> GenerationView:
-    """The view of a run that has no token yet."""
-    model_server = get_model_server()
-    return GenerationView(request, model_server.encoder, model_server.hparams.n_ctx)
-
-
-def finished_generation(request: GenerationRequest) -> GenerationView:
-    """Generate to the end. Raises Unavailable on failure, ClientDisconnected if the client left."""
-    view = new_view(request)
-    handle = submit(request)
-    try:
-        for event in handle.events(HEARTBEAT_SECONDS):
-            if isinstance(event, Failed):
-                raise Unavailable(event.message, retry_after=1)
-            if isinstance(event, GeneratedToken):
-                view.add(event)
-            if client_left():
-                raise ClientDisconnected
-    finally:
-        handle.cancel()
-    return view
-
-
-def stream_messages(request: GenerationRequest, handle: Generation) -> Iterator[bytes]:
-    """The response of a generation: server-sent events, one for each event of the generation."""
-    candidates_sent = 0.0  # seconds of the clock
+    Tokens are at least ``token_seconds`` apart. The model server does not wait for that.
+    """
+    next_token_at = 0.0  # time.monotonic()
     try:
         view = new_view(request)
         yield message("stream/start.html", view)
@@ -141,13 +150,9 @@ def stream_messages(request: GenerationRequest, handle: Generation) -> Iterator[
             elif isinstance(event, Failed):
                 yield message("stream/failed.html", view, message=event.message)
             else:
-                step = view.add(event)
-                # Ten rows for every token are more than browsers draw and readers follow.
-                now = time.monotonic()
-                is_due = now - candidates_sent >= CANDIDATES_INTERVAL
-                if is_due:
-                    candidates_sent = now
-                yield message("stream/token.html", view, step=step, with_candidates=is_due)
+                time.sleep(max(0.0, next_token_at - time.monotonic()))
+                next_token_at = time.monotonic() + token_seconds
+                yield message("stream/token.html", view, step=view.add(event))
         if view.finish_reason:
             yield message("stream/end.html", view)
     finally:  # also when rendering fails, or the client leaves, which closes this generator

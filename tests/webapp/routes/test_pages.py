@@ -1,5 +1,6 @@
 """GET /: the page, permalinks, and the files it needs."""
 
+import gzip
 import re
 from importlib import metadata
 
@@ -31,10 +32,75 @@ def test_the_page_names_its_model(client):
     assert "not OpenAI" in page(client).id("model").words
 
 
+def fetch(client, address, headers):
+    """Body and headers of a file."""
+    with client.get(address, headers=headers) as answer:
+        return answer.data, answer.headers
+
+
+def chosen_pace(root) -> str:
+    (radio,) = [e for e in root.all("input", name="pace") if "checked" in e.attributes]
+    return radio.attributes["value"]
+
+
 def test_a_first_visit_has_something_to_look_at(client):
     root = page(client)
+    assert textarea_value(root.id("prompt")) == "Once upon a time, there was a little"
+    assert len(root.id("prompt-strip").ids()) == 9
+    assert chosen_pace(root) == "slow"
+
+
+def test_another_model_gets_another_first_example_and_pace(client, monkeypatch):
+    monkeypatch.setattr("webapp.page.is_bundled", lambda: False)
+    root = page(client)
     assert textarea_value(root.id("prompt")).startswith("Alan Turing theorized")
-    assert len(root.id("prompt-strip").ids()) == 10
+    assert chosen_pace(root) == "full"
+
+
+def test_a_link_with_a_seed_generates_what_it_describes(client):
+    link = {"prompt": HEROES, "n_tokens": "5", "seed": "9"}
+    root = page(client, **link)
+    assert "data-shared" in root.id("form").attributes
+    assert "shared text" in root.id("shared").words
+    (refresh,) = root.all("meta", **{"http-equiv": "refresh"})  # for browsers without scripts
+    address = refresh.attributes["content"].partition("url=")[2]
+    generated = parse(client.get(address).text)
+    answer = client.post("/generate", json=link).json
+    assert generated.id("strip").ids() == HEROES_IDS + [token["id"] for token in answer["tokens"]]
+    assert not generated.all("meta", **{"http-equiv": "refresh"})
+    assert "data-shared" not in page(client, prompt=HEROES).id("form").attributes
+
+
+def test_a_shared_link_with_a_bad_field_says_so(client):
+    answer = client.get("/?prompt=a&seed=x&generate=1")
+    assert answer.status_code == 422
+    assert "'x'" in parse(answer.text).id("error-seed").words
+
+
+def test_the_page_weighs_little(client):
+    assert len(client.get("/").data) <= 15_000
+    files = [e.attributes["href"] for e in page(client).all("link", rel="stylesheet")]
+    files += ["/static/js/main.js"]
+    for address in files:  # and the modules that it imports
+        text = (ROOT / address.removeprefix("/")).read_text(encoding="utf-8")
+        found = [f"/static/js/{name}" for name in re.findall(r'from "\./(.*)";', text)]
+        files += [name for name in found if name not in files]
+    headers = {"Accept-Encoding": "gzip"}
+    sizes = {address: len(fetch(client, address, headers)[0]) for address in files}
+    assert sum(sizes.values()) <= 30_000, sizes
+
+
+def test_scripts_and_styles_are_compressed_for_browsers_that_accept_it(client):
+    for address in ("/static/js/main.js", "/static/app.css", "/htmx/htmx.js"):
+        plain, headers = fetch(client, address, {})
+        assert "Content-Encoding" not in headers and "Accept-Encoding" in headers["Vary"]
+        packed, headers = fetch(client, address, {"Accept-Encoding": "gzip, br"})
+        assert headers["Content-Encoding"] == "gzip" and "Accept-Encoding" in headers["Vary"]
+        assert gzip.decompress(packed) == plain
+        again = {"Accept-Encoding": "gzip", "If-None-Match": headers["ETag"]}
+        with client.get(address, headers=again) as answer:
+            assert answer.status_code == 304
+    assert "Content-Encoding" not in client.get("/", headers={"Accept-Encoding": "gzip"}).headers
 
 
 def test_a_permalink_fills_the_form_and_cuts_the_prompt(client):
@@ -97,7 +163,8 @@ def test_what_needs_scripts_is_marked_so(client):
     for words in ("Ctrl", "when you pause typing", "Type, and the tokens appear"):
         assert words in marked
     css = (ROOT / "static" / "app.css").read_text(encoding="utf-8")
-    assert re.search(r"@media \(scripting: none\) \{ \.scripted \{ display: none; \} \}", css)
+    rule = r"@media \(scripting: none\) \{\s+\.scripted \{\s+display: none !important;"
+    assert re.search(rule, css)
 
 
 def test_labels_name_every_field(client):

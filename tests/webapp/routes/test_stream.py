@@ -1,5 +1,7 @@
 """POST /tokenize and POST /generate, without a socket: three kinds of response, the same tokens."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,8 +148,8 @@ class TestGenerate:
 
     def test_the_stream_reports_its_progress(self, client):
         page = stream(client, **{**self.FIELDS, "n_tokens": 5})
-        assert "5" in page.words("progress")
-        assert page.words("status").startswith("Done")
+        assert "seed" in page.words("progress")
+        assert page.words("status").startswith("Done: 5 tokens")
 
     def test_script_and_fetch_libraries_get_json(self, client):
         for accept in ("application/json", "application/json, text/plain, */*"):
@@ -257,26 +259,32 @@ class TestStream:
             for message in messages(b"".join(answer).decode().split("\n")[:-1])
         ]
 
-    def test_candidates_are_updated_four_times_a_second_and_at_the_end(
-        self, app, handle, monkeypatch
-    ):
-        seconds = iter(100 + 0.125 * n for n in range(9))  # one token each eighth of a second
-        monkeypatch.setattr(routes.time, "monotonic", lambda: next(seconds))
-        for n in range(9):
-            handle.put(GeneratedToken(13, -1.0, (), "length" if n == 8 else None))
+    def test_every_token_brings_its_text_its_chip_and_the_progress(self, app, handle):
+        for n in range(3):
+            handle.put(GeneratedToken(13, -1.0, (), "length" if n == 2 else None))
         _, *tokens, end = self.parts(app, handle)
-        assert all("#continuation" in targets for targets in tokens)
-        assert ["#candidates" in targets for targets in tokens] == [True, False] * 4 + [True]
+        assert (
+            tokens
+            == [{"#continuation", "#strip", "#progress", "#status:has(.waiting)"}]
+            + [{"#continuation", "#strip", "#progress"}] * 2
+        )
         assert "#status" in end
 
-    def test_the_last_token_has_its_candidates_however_soon_it_comes(
-        self, app, handle, monkeypatch
+    @pytest.mark.parametrize("token_seconds", [0.0, 0.15])
+    def test_tokens_are_as_far_apart_as_the_pace_says(
+        self, app, handle, monkeypatch, token_seconds
     ):
-        monkeypatch.setattr(routes.time, "monotonic", lambda: 100.0)
-        for reason in (None, None, "length"):
-            handle.put(GeneratedToken(13, -1.0, (), reason))
-        _, *tokens, _ = self.parts(app, handle)
-        assert ["#candidates" in targets for targets in tokens] == [True, False, True]
+        now = [100.0]
+        monkeypatch.setattr(routes.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(routes.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+        for n in range(4):
+            handle.put(GeneratedToken(13, -1.0, (), "length" if n == 3 else None))
+        sent = []
+        with app.test_request_context():
+            for _ in routes.stream_messages(self.REQUEST, handle, token_seconds):
+                sent.append(now[0])
+        _, *tokens, _ = sent
+        assert tokens == pytest.approx([100 + n * token_seconds for n in range(4)])
 
     @pytest.mark.parametrize("reason", ["length", "endoftext", "context"])
     def test_a_finished_stream_ends_with_its_finish_reason_as_data(self, app, handle, reason):
@@ -307,7 +315,7 @@ class TestRegenerate:
 
     def press(self, client, page):
         """The page after pressing Regenerate, as a browser without scripts submits the form."""
-        (button,) = [b for b in page.all("button") if b.text == "Regenerate"]
+        (button,) = [b for b in page.id("after").all("button") if b.text == "Regenerate"]
         names = ("n_tokens", "temperature", "top_k", "top_p", "seed")
         fields = {name: page.id(name).attributes["value"] for name in names}
         fields["prompt"] = textarea_value(page.id("prompt"))
@@ -330,10 +338,75 @@ class TestRegenerate:
         page = parse(client.post("/generate", data={"prompt": HEROES, "seed": "5"}).text)
         again = self.press(client, page)
         assert again.id("seed").attributes["value"] == "5"
-        assert "seed 5" not in again.id("progress").words.split(" · ")
+        assert not again.id("progress").words.endswith("seed 5")
 
     @pytest.mark.parametrize("flag", ["1", True])
     def test_the_flag_can_be_a_field_of_json(self, client, flag):
         fields = {"prompt": HEROES, "kept": [self.QUOTE], "n_tokens": 1, "seed": 7}
         answer = client.post("/generate", json={**fields, "regenerate": flag}).json
         assert answer["seed"] != 7  # a fresh one, but for one chance in 4 thousand million
+
+
+class TestPace:
+    FIELDS = {"prompt": HEROES, "n_tokens": "4", "seed": "5", "temperature": "1"}
+
+    def stream(self, client, **fields) -> str:
+        answer = client.post("/generate", data={**self.FIELDS, **fields}, headers=HTMX)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def test_a_step_is_one_token(self, client):
+        assert "Done: 1 token," in self.stream(client, pace="step")
+        assert "Done: 4 tokens," in self.stream(client, pace="full")
+
+    def test_each_step_draws_for_itself_and_can_be_repeated(self, client):
+        def seed(**fields):
+            return re.search(r"seed (\d+)", self.stream(client, pace="step", **fields))[1]
+
+        assert [seed(), seed(kept="262"), seed(kept="262,749")] == ["5", "6", "7"]
+        assert seed(kept="262", seed=2**32 - 1) == "0"
+
+    def test_json_knows_no_pace(self, client):
+        answer = client.post("/generate", json={**self.FIELDS, "pace": "step"}).json
+        assert len(answer["tokens"]) == 4
+
+    def test_another_pace_is_an_error_that_lists_them(self, client):
+        answer = client.post("/generate", data={**self.FIELDS, "pace": "fast"}, headers=HTMX)
+        assert answer.status_code == 422
+        message = parse(answer.text).text
+        assert "'fast'" in message and "step, slow, full" in message
+
+
+class TestAppend:
+    def test_kept_tokens_are_shown_and_nothing_is_generated(self, client, monkeypatch):
+        monkeypatch.setattr(routes, "submit", None)
+        fields = {"prompt": "Not", "kept": "477,10281", "n_tokens": "40"}
+        answer = client.post("/append", data=fields, headers=HTMX)
+        assert answer.status_code == 200
+        root = parse(answer.text)
+        (strip,) = root.all("hx-partial", **{"hx-target": "#strip"})
+        assert strip.ids() == [3673, 477, 10281]
+        (text,) = root.all("hx-partial", **{"hx-target": "#text"})
+        assert text.text.strip() == "Not all heroes"
+
+    def test_invalid_fields_are_refused(self, client):
+        answer = client.post("/append", data={"prompt": "", "kept": "1"}, headers=HTMX)
+        assert answer.status_code == 422
+
+
+class TestTokenizeOddInput:
+    def test_json_without_a_prompt_says_what_to_send(self, client):
+        answer = client.post("/tokenize", json={"text": "hi"})
+        assert answer.status_code == 422
+        assert "prompt" in answer.json["error"]["message"]
+
+    def test_the_page_gets_the_beginning_of_a_text_that_is_too_long(self, client):
+        answer = client.post("/tokenize", data={"prompt": "a" * 100_050}, headers=HTMX)
+        root = parse(answer.text)
+        assert answer.status_code == 200
+        assert "100,000 characters" in root.id("counts").words
+        assert "50 more follow" in root.id("left-out").words
+        (error,) = root.all("hx-partial", **{"hx-target": "#error-prompt"})
+        assert "100,050" in error.words
+        answer = client.post("/tokenize", data={"prompt": "a" * 100_050}, headers=JSON)
+        assert answer.status_code == 422  # a program is told

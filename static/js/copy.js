@@ -1,0 +1,113 @@
+// Taking away: texts, links and ids to the clipboard, tokens as files. Away from https and
+// localhost browsers withhold the clipboard; then the text is selected instead.
+import { byId, generatedIds, say } from "./dom.js";
+import { state } from "./state.js";
+
+const LABEL_MS = 2000;
+const MAX_LINK = 8000; // characters that servers take
+
+export function start() {
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
+    const { copy: id, link, take } = button?.dataset ?? {};
+    if (id) copy(button, byId(id).textContent, byId(id));
+    else if (link !== undefined) copyLink(button, link || shownLink());
+    else if (take) takes[take](button, button.closest(".take").dataset.of);
+  });
+}
+
+async function copy(button, text, source) {
+  const label = button.dataset.label ?? button.textContent;
+  button.dataset.label = label;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    select(source ?? showCopied(text));
+    button.textContent = "Selected: now copy";
+  }
+  say(button.textContent);
+  setTimeout(() => {
+    button.textContent = label;
+  }, LABEL_MS);
+}
+
+function select(element) {
+  getSelection().selectAllChildren(element);
+}
+
+function showCopied(text) {
+  const box = byId("copied");
+  box.textContent = text;
+  box.hidden = false;
+  document.addEventListener("copy", () => setTimeout(() => (box.hidden = true)), { once: true });
+  return box;
+}
+
+function copyLink(button, link) {
+  if (link.length <= MAX_LINK) return copy(button, link);
+  byId("status").textContent = "The text is too long for a link: take its tokens as a file.";
+}
+
+/** The address of a text that was stopped, cut back or written by hand: its tokens are kept. */
+function shownLink() {
+  const link = new URL("/", location);
+  for (const [name, value] of new FormData(byId("form"))) {
+    if (!["pace", "kept", "seed"].includes(name)) link.searchParams.set(name, value);
+  }
+  link.searchParams.set("kept", generatedIds().join(","));
+  return link.href;
+}
+
+/** The prompt as far as it is tokenized. */
+function promptText() {
+  const { value } = byId("prompt");
+  const limit = byId("left-out")?.dataset.chars;
+  return limit ? Array.from(value).slice(0, limit).join("") : value;
+}
+
+/** What can be taken of the prompt, or of the text that is shown ("text"). */
+const takes = {
+  ids: async (button, of) => copy(button, (await idsOf(of)).join(", ")),
+  json: (button, of) => download("json", of),
+  csv: (button, of) => download("csv", of),
+  curl: (button) => copy(button, curl(JSON.stringify({ prompt: promptText() }))),
+};
+
+async function idsOf(of) {
+  const chips = [...byId("strip").querySelectorAll(".chip")];
+  if (of === "text") return chips.map((chip) => chip.dataset.id);
+  const response = await fetch("/tokenize", {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    body: JSON.stringify({ prompt: promptText() }),
+  });
+  return (await response.json()).tokens.map(({ id }) => id);
+}
+
+/** Post to the server, because a long text does not fit into an address. */
+function download(kind, of) {
+  const form = byId("export");
+  const ofText = of === "text";
+  const chips = [...byId("strip").querySelectorAll(".generated")];
+  const prompt = ofText ? state.source.prompt : promptText();
+  form.elements.prompt_json.value = JSON.stringify(prompt);
+  form.elements.kept.value = ofText ? generatedIds().join(",") : "";
+  form.elements.logprobs.value = ofText
+    ? chips.map((chip) => chip.dataset.logprob ?? "").join(",")
+    : "";
+  form.action = `/tokens.${kind}`;
+  form.submit();
+}
+
+/** A command line for a POSIX shell. Characters that a terminal would change are escaped. */
+function curl(body) {
+  const visible = body.replace(/[^\P{C}\n]|[^\P{Z} ]/gu, (char) => {
+    return Array.from({ length: char.length }, (_, at) => {
+      return `\\u${char.charCodeAt(at).toString(16).padStart(4, "0")}`;
+    }).join("");
+  });
+  const quoted = `'${visible.replaceAll("'", "'\\''")}'`;
+  const url = new URL("/tokenize", location).href;
+  return `curl -sS ${url} -H 'Content-Type: application/json' -d ${quoted}`;
+}

@@ -1,0 +1,196 @@
+// The details of a token: what else it might have been, what it is made of. They open where
+// they cover no token that they explain.
+import { candidateTable } from "./candidates.js";
+import { byId, chipAt, clone, make, unitsOf } from "./dom.js";
+import { CHANGED, state } from "./state.js";
+import { moveTabStop } from "./strip.js";
+import { branch, cutAfter } from "./text.js";
+
+const HOVER_MS = 150;
+const hasOwnColumn = matchMedia("(min-width: 100rem) and (hover: hover)");
+let placeholder = null; // what the panel shows when no token is chosen
+let hovering = 0; // timer
+
+export function start() {
+  placeholder = byId("details").firstElementChild;
+  document.addEventListener("pointerover", ({ target }) => {
+    clearTimeout(hovering);
+    const chip = chipAt(target);
+    if (!chip || !hasOwnColumn.matches || isOpen()) return;
+    hovering = setTimeout(() => show(chip), HOVER_MS);
+  });
+  document.addEventListener("focusin", ({ target }) => {
+    const chip = target.closest(".strip .chip");
+    if (!chip) return;
+    moveTabStop(chip);
+    if (isOpen() || hasOwnColumn.matches) show(chip);
+  });
+  document.addEventListener("click", onClick);
+  byId("prompt").addEventListener("input", () => {
+    if (state.owner?.closest("#prompt-strip")) closeDetails();
+  });
+  byId("form").addEventListener("htmx:after:swap", followOwner);
+  byId("form").addEventListener(CHANGED, followOwner);
+}
+
+/** Whether the details were opened on purpose: they stay until they are closed. */
+export const isOpen = () => byId("details").classList.contains("open");
+
+export function closeDetails() {
+  const details = byId("details");
+  const { owner } = state;
+  const hadFocus = details.contains(document.activeElement);
+  details.classList.remove("open");
+  details.replaceChildren(placeholder);
+  state.owner = null;
+  if (!hadFocus) return;
+  owner?.focus({ preventScroll: true });
+  if (document.activeElement !== owner) byId("text").focus({ preventScroll: true });
+}
+
+function onClick(event) {
+  const { target } = event;
+  if (target.closest("#details .close")) return closeDetails();
+  const chip = chipAt(target);
+  if (!chip || (target.closest("#text") && !getSelection().isCollapsed)) return;
+  moveTabStop(chip);
+  if (chip.closest("#prompt-strip")) selectInPrompt(chip, event.pointerType === "mouse");
+  open(chip);
+  // A press of Enter or Space: the details get the focus, Escape brings it back.
+  if (event.detail === 0) byId("details").querySelector(".details-title").focus();
+}
+
+function selectInPrompt({ dataset }, focus) {
+  const prompt = byId("prompt");
+  const { value } = prompt;
+  prompt.setSelectionRange(unitsOf(value, dataset.start), unitsOf(value, dataset.end));
+  if (focus) prompt.focus({ preventScroll: true });
+}
+
+function open(chip) {
+  const details = byId("details");
+  details.classList.add("open");
+  details.dataset.column = chip.closest("#strip") ? 1 : 2;
+  show(chip);
+  // A sheet at the bottom: the token it explains stays above it.
+  const { bottom, height } = chip.getBoundingClientRect();
+  const covered = bottom + 8 - details.getBoundingClientRect().top;
+  if (getComputedStyle(details).position === "fixed" && height && covered > 0) {
+    scrollBy({ top: covered, behavior: "instant" });
+  }
+}
+
+function show(chip) {
+  state.owner = chip;
+  byId("details").replaceChildren(describe(chip));
+}
+
+/** A stream replaced the chip whose details are shown: they move to its successor. */
+function followOwner() {
+  const { owner } = state;
+  if (!owner || owner.isConnected) return;
+  const strip = byId(owner.classList.contains("generated") ? "strip" : "prompt-strip");
+  const chip = strip?.querySelector(`[data-index="${owner.dataset.index}"]`);
+  if (!chip) return closeDetails();
+  show(chip);
+}
+
+function describe(chip) {
+  const panel = clone("details-template");
+  const { candidates } = chip.dataset;
+  const title = panel.querySelector(".details-title");
+  title.append(...[".piece", ".readable"].map((part) => chip.querySelector(part).cloneNode(true)));
+  if (candidates) panel.querySelector(".details-candidates").append(...alternatives(chip));
+  const cut = panel.querySelector(".cut");
+  cut.hidden = !chip.matches(".generated");
+  cut.addEventListener("click", () => {
+    closeDetails();
+    cutAfter(chip);
+    chip.focus();
+  });
+  for (const [name, value] of Object.entries(facts(chip))) {
+    if (value === "") continue;
+    panel
+      .querySelector("dl")
+      .append(make("dt", { textContent: name }), make("dd", { textContent: value }));
+  }
+  const text = textOf(chip);
+  const link = panel.querySelector(".more a");
+  link.href = `/bpe?${new URLSearchParams({ text })}`;
+  link.hidden = !text;
+  return panel;
+}
+
+function alternatives(chip) {
+  const table = candidateTable(chip);
+  table.addEventListener("click", ({ target }) => {
+    const button = target.closest(".candidate");
+    if (!button) return;
+    closeDetails();
+    branch(chip, button.dataset.id);
+  });
+  return [
+    make("p", {
+      className: "hint",
+      textContent: "What it might have been; choose one to go on with it instead.",
+    }),
+    table,
+  ];
+}
+
+/** The token's own text; that of its bracket if it is only part of a character; or "". */
+function textOf(chip) {
+  return decode(chip) ?? chip.closest(".group")?.dataset.text ?? "";
+}
+
+/** The bytes as text, or null if they are only part of a character. */
+function decode({ dataset }) {
+  const data = Uint8Array.from(dataset.bytes.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data);
+  } catch {
+    return null;
+  }
+}
+
+function facts(chip) {
+  const { bytes, start: first, end, rank, id } = chip.dataset;
+  return {
+    Text: textFact(chip),
+    Id: Number(id).toLocaleString("en"),
+    Bytes: bytes.replace(/../g, "$& ").trim(),
+    "Code points": codePoints(textOf(chip)),
+    Characters: charactersFact(Number(first), Number(end)),
+    "Made by": mergeFact(rank, bytes.length / 2),
+  };
+}
+
+/** Text of a part of a chip, as the strip makes it visible. */
+const inside = (element, selector) => element.querySelector(selector).textContent;
+
+function textFact(chip) {
+  const group = chip.closest(".group");
+  if (decode(chip) !== null) return `“${inside(chip, ".readable")}”`;
+  return group ? `part of “${inside(group, ".shared")}”` : "not a whole character";
+}
+
+function codePoints(text) {
+  const names = Array.from(text, (character) => {
+    return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  });
+  return names.slice(0, 8).join(" ") + (names.length > 8 ? " …" : "");
+}
+
+/** Characters are counted from 1. */
+function charactersFact(first, end) {
+  if (end === first) return "none: it ends the text";
+  return end - first > 1 ? `${first + 1} to ${end}` : String(end);
+}
+
+function mergeFact(rank, nBytes) {
+  if (rank === undefined) {
+    return nBytes === 1 ? "no merge: a single byte" : "no merge: a special token";
+  }
+  const nMerges = Number(byId("details").dataset.merges);
+  return `merge rank ${Number(rank).toLocaleString("en")} of ${nMerges.toLocaleString("en")}`;
+}

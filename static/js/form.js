@@ -1,0 +1,84 @@
+// The form: examples, sliders, messages beside fields, tokens that a link keeps, the pace.
+import { byId, stored } from "./dom.js";
+
+const oneColumn = matchMedia("(max-width: 61.99rem)");
+const touch = matchMedia("(hover: none)");
+
+export function start() {
+  const form = byId("form");
+  form.addEventListener("click", onExample);
+  form.addEventListener("input", ({ target }) => {
+    // A field that is being corrected loses its message.
+    byId(`error-${target.name}`)?.replaceChildren();
+    target.removeAttribute("aria-invalid");
+    if (target.dataset.for) byId(target.dataset.for).value = target.value;
+    else showOnSlider(target.id);
+    if (target.name === "pace") stored(() => localStorage.setItem("pace", target.value));
+  });
+  // Tokens that a link keeps belong to its prompt.
+  const prompt = byId("prompt");
+  prompt.addEventListener("input", () => {
+    if (prompt.value !== prompt.defaultValue) byId("kept").replaceChildren();
+  });
+  document.addEventListener("click", ({ target }) => {
+    for (const menu of document.querySelectorAll(".menu[open]")) {
+      if (!menu.contains(target)) menu.open = false;
+    }
+  });
+  const pace = stored(() => localStorage.getItem("pace"));
+  if (pace) form.elements.pace.value = pace;
+  // Beside each slider stands a field that the keyboard and screen readers use.
+  for (const slider of document.querySelectorAll(".slider")) {
+    slider.tabIndex = -1;
+    slider.ariaHidden = "true";
+  }
+  // In one column the settings would stand between the tokens and the result.
+  const [message] = form.querySelectorAll("#settings .error:not(:empty)");
+  if (oneColumn.matches && !message) byId("settings").open = false;
+  showOnSliders();
+}
+
+export function showOnSliders() {
+  for (const slider of document.querySelectorAll(".slider")) showOnSlider(slider.dataset.for);
+}
+
+function showOnSlider(id) {
+  const slider = document.querySelector(`[data-for="${id}"]`);
+  if (slider) slider.value = byId(id).value.replace(",", ".");
+}
+
+function onExample(event) {
+  const example = event.target.closest("[data-prompt]");
+  if (!example || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  example.closest("details").open = false;
+  setPrompt(example.dataset.prompt);
+  if (touch.matches) byId("prompt").blur(); // no keyboard over the page
+}
+
+/** Replace the prompt as if it had been typed, so that the browser's own undo brings it back. */
+export function setPrompt(text) {
+  const prompt = byId("prompt");
+  prompt.focus({ preventScroll: true });
+  prompt.select();
+  if (document.execCommand(text ? "insertText" : "delete", false, text)) return;
+  prompt.value = text;
+  prompt.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+/** Mark the fields that have a message beside them; optionally focus the first. */
+export function markInvalid(focus) {
+  let first = null;
+  for (const input of byId("form").querySelectorAll("[name]")) {
+    if (byId(`error-${input.name}`)?.textContent.trim()) {
+      input.setAttribute("aria-invalid", "true");
+      first ??= input;
+    } else {
+      input.removeAttribute("aria-invalid");
+    }
+  }
+  if (!first || !focus) return;
+  const folded = first.closest("details");
+  if (folded) folded.open = true;
+  first.focus();
+}

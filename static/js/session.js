@@ -1,0 +1,43 @@
+// A reload keeps the prompt, the settings and the text; a link to a shared text shows it.
+import { byId, stored } from "./dom.js";
+import { showOnSliders } from "./form.js";
+import { RETRY } from "./state.js";
+import { capture, restore } from "./text.js";
+
+const key = () => `page ${location.href}`;
+
+export function start() {
+  addEventListener("pagehide", save);
+  const [navigation] = performance.getEntriesByType("navigation");
+  const saved =
+    navigation?.type === "navigate" ? null : stored(() => sessionStorage.getItem(key()));
+  if (saved) reopen(JSON.parse(saved));
+  else if (byId("form").dataset.shared !== undefined) showShared();
+}
+
+function save() {
+  const fields = Object.fromEntries(new FormData(byId("form")));
+  const page = { fields, text: capture() };
+  stored(() => sessionStorage.setItem(key(), JSON.stringify(page)));
+}
+
+function reopen({ fields, text }) {
+  const { elements } = byId("form");
+  for (const [name, value] of Object.entries(fields))
+    if (elements[name]) elements[name].value = value;
+  showOnSliders();
+  byId("prompt").dispatchEvent(new Event(RETRY));
+  restore(text);
+}
+
+/** The text that a link describes, as soon as there is a model. */
+function showShared() {
+  if (!byId("model").hasAttribute("data-ready")) {
+    document.addEventListener("htmx:after:swap", showShared, { once: true });
+    return;
+  }
+  const form = byId("form");
+  const atOnce = ({ detail: { ctx } }) => ctx.request.body.set("pace", "full");
+  form.addEventListener("htmx:config:request", atOnce, { once: true });
+  form.requestSubmit();
+}

@@ -1,0 +1,56 @@
+// The chips of the text: the prompt's part is folded, one chip is reached with Tab.
+import { byId } from "./dom.js";
+import { CHANGED } from "./state.js";
+
+let focused = null; // the chip that has, or last had, the focus
+
+export function start() {
+  byId("fold").addEventListener("click", () => {
+    byId("strip").classList.toggle("folded");
+    updateStrip();
+  });
+  byId("strip").classList.add("folded");
+  document.addEventListener("focusin", ({ target }) => {
+    focused = target.closest("#strip .chip");
+  });
+  byId("form").addEventListener("htmx:after:swap", keepFocus);
+  byId("form").addEventListener(CHANGED, updateStrip);
+  updateStrip();
+}
+
+/** A stream replaced the focused chip by a bracket: the focus moves to its successor. */
+function keepFocus() {
+  if (!focused || focused.isConnected || document.activeElement !== document.body) return;
+  const chip = byId("strip").querySelector(`[data-index="${focused.dataset.index}"]`);
+  if (!chip) return;
+  moveTabStop(chip);
+  chip.focus({ preventScroll: true });
+}
+
+/** After chips were added or removed: the count, the fold, the tab stop. */
+export function updateStrip() {
+  const strip = byId("strip");
+  const nTokens = strip.querySelectorAll(".chip").length;
+  const nPrompt = nTokens - strip.querySelectorAll(".generated").length;
+  const folded = strip.classList.contains("folded");
+  byId("total").textContent = `${nTokens} of ${byId("total").dataset.context} context`;
+  byId("fold").hidden = !nPrompt;
+  byId("fold").textContent =
+    `${nPrompt} prompt token${nPrompt === 1 ? "" : "s"} ${folded ? "▸" : "▾"}`;
+  byId("fold").setAttribute("aria-expanded", String(!folded));
+  const chips = visibleChips(strip);
+  if (chips.length && !chips.some((chip) => chip.tabIndex === 0)) moveTabStop(chips[0]);
+}
+
+/** The chips of a strip that are not folded away. */
+export function visibleChips(strip) {
+  return [...strip.querySelectorAll(strip.matches(".folded") ? ".generated" : ".chip")];
+}
+
+/** Make `chip` the one of its strip that Tab reaches. */
+export function moveTabStop(chip) {
+  for (const other of chip.closest(".strip").querySelectorAll('.chip[tabindex="0"]')) {
+    other.tabIndex = -1;
+  }
+  chip.tabIndex = 0;
+}

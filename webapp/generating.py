@@ -1,0 +1,51 @@
+"""From the fields of a form to a finished generation: what several routes do.
+
+Above ``forms`` and ``views``, below the routes.
+"""
+
+from werkzeug.exceptions import ClientDisconnected
+
+from gpt2core.engine.events import Failed, Generation, Unavailable
+from gpt2core.engine.sequence import GeneratedToken
+from webapp.forms import Fields, GenerationRequest, parse_request
+from webapp.request import client_left
+from webapp.services import get_model_server, get_settings
+from webapp.views import GenerationView
+
+HEARTBEAT_SECONDS = 1.0  # silence before a heartbeat; also how soon a closed tab is noticed
+
+
+def check(values: Fields) -> GenerationRequest:
+    """The fields as a request the model can take. Raises FormErrors."""
+    model_server, max_chars = get_model_server(), get_settings().max_chars
+    model_server.check_encoder()
+    return parse_request(values, model_server.encoder, model_server.hparams, max_chars)
+
+
+def submit(request: GenerationRequest) -> Generation:
+    """Hand a request to the model server. Raises Unavailable."""
+    ids = request.ids + request.kept
+    return get_model_server().submit(ids, request.n_tokens, request.sampling)
+
+
+def new_view(request: GenerationRequest) -> GenerationView:
+    """The view of a run that has no token yet."""
+    model_server = get_model_server()
+    return GenerationView(request, model_server.encoder, model_server.hparams.n_ctx)
+
+
+def finished_generation(request: GenerationRequest) -> GenerationView:
+    """Generate to the end. Raises Unavailable on failure, ClientDisconnected if the client left."""
+    view = new_view(request)
+    handle = submit(request)
+    try:
+        for event in handle.events(HEARTBEAT_SECONDS):
+            if isinstance(event, Failed):
+                raise Unavailable(event.message, retry_after=1)
+            if isinstance(event, GeneratedToken):
+                view.add(event)
+            if client_left():
+                raise ClientDisconnected
+    finally:
+        handle.cancel()
+    return view
