@@ -13,6 +13,9 @@ from typing import Any
 
 from gpt2core.errors import InputError, ModelFileError
 
+# Tensors are listed by layer before a file is read, so that a damaged number must be small.
+MAX_LAYERS = 10_000
+
 
 @dataclass(frozen=True)
 class HParams:
@@ -34,6 +37,10 @@ class HParams:
                 raise ModelFileError(
                     f"hyper-parameter {name} is {value!r}; it must be a whole number of at least 1."
                 )
+        if self.n_layer > MAX_LAYERS:
+            raise ModelFileError(
+                f"hyper-parameter n_layer is {self.n_layer}; it can be {MAX_LAYERS:,} at most."
+            )
         if self.n_embd % self.n_head:
             raise ModelFileError(
                 f"n_embd is {self.n_embd} and n_head is {self.n_head}; "

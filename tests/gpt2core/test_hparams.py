@@ -129,3 +129,9 @@ def test_invalid_input_and_files_are_value_errors_with_a_sentence():
     small = SMALL_MODELS["one_head"]
     with pytest.raises(ValueError, match=r"1 to 19 token ids .* not 20"):
         gpt2([1] * 20, **small.params(), n_head=1)
+
+
+@pytest.mark.parametrize("n_layer", [10_001, 10**12])
+def test_a_number_of_layers_that_no_model_has_is_an_error_and_takes_no_memory(n_layer):
+    with pytest.raises(ModelFileError, match=f"n_layer is {n_layer}; it can be 10,000 at most"):
+        HParams(n_embd=12, n_head=2, n_layer=n_layer)
