@@ -37,6 +37,7 @@ from webapp.inside.page import parsed, show
 from webapp.inside.view import open_view
 
 HALF = 0.0005  # of the last of three places
+BORDERS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # of the ink levels 1 to 8
 
 
 def shown_table(page):
@@ -63,6 +64,18 @@ def test_each_measure_shows_the_recordings_numbers(client, demo, name):
     page = open_page(client, "/inside/heads", prompt=REPEATED, measure=name)
     shown = [[number_in(text) for text in row] for row in shown_table(page)]
     assert np.allclose(shown, values, atol=HALF * 1.01)
+
+
+@pytest.mark.parametrize("name", [measure.name for measure in MEASURES])
+def test_ink_is_the_weight_or_the_share_of_the_largest_and_its_sign(client, demo, name):
+    values = expected(recorded(demo, REPEATED), name)
+    scale = np.abs(values).max() if name in ("attribution", "norm") else 1.0
+    levels = (np.abs(values)[..., None] / scale >= BORDERS).sum(axis=-1)
+    page = open_page(client, "/inside/heads", prompt=REPEATED, measure=name)
+    (table,) = page.all("table", "inside-heads")
+    shown = [cell.attributes["class"] for cell in table.all("td")]
+    signs = np.where((values < 0) & (levels > 0), "n", "h")
+    assert shown == [f"{s}{n}" for s, n in zip(signs.ravel(), levels.ravel(), strict=True)]
 
 
 def test_a_measure_that_the_text_does_not_define_is_a_dash(client):
