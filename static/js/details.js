@@ -1,7 +1,7 @@
 // The details of a token: what else it might have been, what it is made of. They open where
 // they cover no token that they explain.
 import { candidateTable } from "./candidates.js";
-import { byId, chipAt, clone, make, unitsOf } from "./dom.js";
+import { byId, chipAt, clone, generatedIds, make, unitsOf } from "./dom.js";
 import { CHANGED, state } from "./state.js";
 import { moveTabStop } from "./strip.js";
 import { branch, cutAfter } from "./text.js";
@@ -115,10 +115,20 @@ function describe(chip) {
       .append(make("dt", { textContent: name }), make("dd", { textContent: value }));
   }
   const text = textOf(chip);
-  const link = panel.querySelector(".more a");
+  const [link, why] = panel.querySelectorAll(".more a");
   link.href = `/bpe?${new URLSearchParams({ text })}`;
   link.hidden = !text;
+  if (why) linkWhy(why, chip);
   return panel;
+}
+
+/** The token's logit as a sum of shares, after the text that stood before it. */
+function linkWhy(link, chip) {
+  const { id, index } = chip.dataset;
+  const prompt = state.source?.prompt ?? byId("prompt").defaultValue;
+  const fields = { prompt, kept: generatedIds(index).join(","), for: id };
+  link.href = `/inside/attribution?${new URLSearchParams(fields)}`;
+  link.hidden = !chip.matches(".generated");
 }
 
 function alternatives(chip) {

@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from tests.browser.test_page import done, generate, ids_in
 from tests.helpers.web import ROBOT
 
 CAT = "The cat sat on the mat because it"
@@ -91,6 +92,27 @@ class TestChoosing:
         page.locator('.inside-strip [value="3"]').click()
         expect(page.locator("h2").nth(1)).to_have_text("“Ġsat” in layer 0, head 0")
         expect(page.get_by_role("alert")).to_have_count(0)
+
+
+class TestTheWayIn:
+    def test_a_generated_token_leads_to_why_it_was_chosen(self, visit, server):
+        page = visit(server.url)
+        generate(page, prompt=CAT, n_tokens=4, seed=3)
+        done(page)
+        third = page.locator("#strip .generated").nth(2)
+        kept = ids_in(page, "#strip")[8:10]
+        piece, token_id = third.locator(".piece").inner_text(), third.get_attribute("data-id")
+        third.click()
+        page.get_by_role("link", name="Why this token").click()
+        assert query(page) == {"prompt": CAT, "kept": ",".join(map(str, kept)), "for": token_id}
+        assert chosen(page) == "10"
+        expect(page.locator("#inside section").first).to_contain_text(piece)
+
+    def test_a_token_of_the_prompt_does_not(self, visit, server):
+        page = visit(server.url)
+        page.locator("#prompt-strip .chip").first.click()
+        expect(page.get_by_role("link", name="How BPE made this token")).to_be_visible()
+        expect(page.locator("#details").get_by_text("Why this token")).to_be_hidden()
 
 
 class TestWithoutScripts:

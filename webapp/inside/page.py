@@ -50,6 +50,7 @@ def inside_blueprint(name: str) -> Blueprint:
     blueprint.add_app_template_filter(drawing.weight_class, "weight_class")
     blueprint.add_app_template_global(line_of, "line_of")
     blueprint.add_app_template_global(inside_link, "inside_link")
+    blueprint.add_app_template_global(inside_is_on, "inside_is_on")
     blueprint.before_request(require_inside)
     blueprint.register_error_handler(FormErrors, refuse)
     blueprint.register_error_handler(InputError, lambda error: refuse(as_form_errors(error)))
@@ -58,7 +59,7 @@ def inside_blueprint(name: str) -> Blueprint:
 
 def require_inside() -> None:
     """Answer 404 where the inside views are switched off."""
-    if not get_settings().inside:
+    if not inside_is_on():
         abort(404)
 
 
@@ -93,10 +94,15 @@ def inside_link(text: str, n_tokens: int, ids: str = "") -> str | None:
 
     ``ids`` with commas between are its tokens, if they are not those that it has by default.
     """
-    takes = min(MAX_TOKENS, get_model_server().hparams.n_ctx)
-    if not (get_settings().inside and 1 <= n_tokens <= takes):
+    max_tokens = min(MAX_TOKENS, get_model_server().hparams.n_ctx)
+    if not (inside_is_on() and 1 <= n_tokens <= max_tokens):
         return None
     return short_link("inside.overview", **({"kept": ids} if ids else {"prompt": text}))
+
+
+def inside_is_on() -> bool:
+    """The setting GPT2_INSIDE."""
+    return get_settings().inside
 
 
 def show(template: str, view: View, **context: Any) -> str:

@@ -102,6 +102,8 @@ class TestTheWayIn:
         assert not self.inside_links(client, story(257))
         off = create_app(Settings(inside=False)).test_client()
         assert not self.inside_links(off, "two words")
+        assert "Why this token" in client.get("/").text
+        assert "Why this token" not in off.get("/").text
 
     def test_the_drawn_token_can_be_kept_and_looked_into(self, client, look):
         page = look("/inside/18", prompt=EXAMPLE, seed=7)
