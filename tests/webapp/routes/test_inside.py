@@ -238,6 +238,16 @@ class TestPages:
         assert not part.all("html") and not part.all("header")
         assert part.id("inside").words == look(path, prompt=EXAMPLE, at=2).id("inside").words
 
+    @pytest.mark.parametrize("path", PATHS)
+    def test_a_page_links_the_styles_of_its_borrowed_parts(self, client, look, path):
+        page = look(path, prompt=EXAMPLE)
+        styles = ""
+        for link in page.all("link", rel="stylesheet"):
+            with client.get(link.attributes["href"]) as answer:
+                styles += answer.text
+        names = {n for e in page for n in (e.attributes.get("class") or "").split()}
+        assert not {n for n in names if n.startswith("bpe-") and f".{n}" not in styles}
+
     def test_no_address_has_two_answers(self, client):
         other = create_app(Settings()).test_client()
         for path in [*PATHS, "/inside.json", "/inside.csv"]:
