@@ -1,7 +1,8 @@
-"""Take the README's picture: ``python tools/make_screenshot.py http://127.0.0.1:8000``.
+"""Take the README's pictures: ``python tools/make_screenshot.py http://127.0.0.1:8000``.
 
 Needs a running page with the bundled model and an installed Chromium. Writes
-``docs/screenshot.png``: a prompt, its continuation, and the details of one token.
+``docs/screenshot.png``, a prompt, its continuation and the details of one token, and
+``docs/inside.png``, where one head of attention looks.
 """
 
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-TARGET = Path(__file__).parent.parent / "docs" / "screenshot.png"
+DOCS = Path(__file__).parent.parent / "docs"
+HEAD = "/inside/9?prompt=The+cat+sat+on+the+mat+because+it&layer=1&head=2"
 FIELDS = {"prompt": "Once upon a time, there was a little 🤖", "n_tokens": "40", "seed": "4"}
 
 
@@ -28,7 +30,10 @@ def main(url: str) -> None:
         expect(page.locator("#status")).to_contain_text("Done", timeout=60_000)
         expect(page.locator("#next .candidate")).to_have_count(10)
         page.locator("#strip .generated").nth(12).click()
-        page.screenshot(path=TARGET)
+        page.screenshot(path=DOCS / "screenshot.png")
+        page.set_viewport_size({"width": 1400, "height": 1130})
+        page.goto(url.rstrip("/") + HEAD)
+        page.screenshot(path=DOCS / "inside.png")
         browser.close()
 
 
