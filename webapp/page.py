@@ -17,9 +17,9 @@ from webapp.services import get_model_server, get_settings
 from webapp.views import ContinuationView, GenerationView, TokenView, token_view
 
 EXAMPLES = (
+    "Once upon a time, there was a little",
+    "Lily and Tom went to the park. They",
     "Alan Turing theorized that computers would one day become",
-    "Once upon a time",
-    "The old king said to his daughter",
     "Not all heroes wear capes.",
     "naïve café 🤖 日本語",
 )

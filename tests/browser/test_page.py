@@ -134,10 +134,8 @@ class TestTyping:
 
     def test_the_first_example_stands_in_the_prompt_at_the_first_visit(self, visit, server):
         page = visit(server.url)
-        expect(page.locator("#prompt")).to_have_value(
-            "Alan Turing theorized that computers would one day become"
-        )
-        assert len(ids_in(page, "#prompt-strip")) == 10
+        expect(page.locator("#prompt")).to_have_value("Once upon a time, there was a little")
+        assert len(ids_in(page, "#prompt-strip")) == 9
 
     def test_the_meaning_of_the_space_symbol_is_explained_in_place(self, visit, server):
         page = visit(server.url)

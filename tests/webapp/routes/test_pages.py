@@ -33,8 +33,8 @@ def test_the_page_names_its_model(client):
 
 def test_a_first_visit_has_something_to_look_at(client):
     root = page(client)
-    assert textarea_value(root.id("prompt")).startswith("Alan Turing theorized")
-    assert len(root.id("prompt-strip").ids()) == 10
+    assert textarea_value(root.id("prompt")).startswith("Once upon a time, there was a")
+    assert len(root.id("prompt-strip").ids()) == 9
 
 
 def test_a_permalink_fills_the_form_and_cuts_the_prompt(client):
