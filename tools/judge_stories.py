@@ -120,7 +120,7 @@ def names_in(text: str) -> set[str]:
     }
 
 
-def only_person(words: list[str], names: set[str]) -> frozenset | None:
+def only_person(words: list[str], names: set[str]) -> frozenset[str] | None:
     """The gender (FEMALE or MALE) of a story's only person, None where that is unclear.
 
     Clear is a story that mentions one kind of person (``girl`` but no ``mom``) and at
@@ -169,7 +169,7 @@ def sampled_stories(
     """One story a seed, to ``<|endoftext|>`` or the end of the context."""
     ids = model.encoder.encode(prompt)
     engine = Engine(model.params, model.hparams)
-    stories = []
+    stories: list[Story] = []
     for seed in seeds:
         sampling = SamplingParams(temperature=temperature, top_k=top_k, seed=seed)
         tokens = list(stream(engine, ids, model.hparams.n_ctx, sampling))
@@ -184,7 +184,7 @@ def real_stories(model: Model, works: list[str], prompt: str, n_stories: int) ->
 
     Raises InputError where there is none.
     """
-    stories = []
+    stories: list[Story] = []
     for work in works:
         if work.startswith(prompt) and len(stories) < n_stories:
             ids = model.encoder.encode(work.strip())
