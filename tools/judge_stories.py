@@ -27,6 +27,7 @@ from pathlib import Path
 # The project is run from its checkout, and `python tools/…` does not look there.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from gpt2core.cli import DEMO_DEFAULTS
 from gpt2core.engine.engine import Engine
 from gpt2core.errors import GPT2Error, InputError
 from gpt2core.generate import stream
@@ -206,8 +207,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--models-dir", default="models", help="folder of models (models)")
     add("--prompt", default="Once upon a time", help="what every story begins with")
     add("--samples", type=int, default=100, help="how many stories, seeds 1 to this (100)")
-    add("--temperature", type=float, default=0.8, help="of sampling (0.8)")
-    add("--top-k", type=int, default=40, help="of sampling; 0: all tokens (40)")
+    temperature, top_k = DEMO_DEFAULTS["temperature"], int(DEMO_DEFAULTS["top_k"])
+    add("--temperature", type=float, default=temperature, help=f"of sampling ({temperature})")
+    add("--top-k", type=int, default=top_k, help=f"of sampling; 0: all tokens ({top_k})")
     add("--show", action="store_true", help="print the sampled stories too")
     args = parser.parse_args(argv)
     if args.samples < 1:
