@@ -42,7 +42,7 @@ from gpt2core.tokenizer.bpe import Encoder
 
 # The bundled model soon repeats itself if it always takes the likeliest token. Its defaults
 # are those of the page's controls.
-DEMO_DEFAULTS = {"temperature": 0.8, "top_k": 40}
+DEMO_DEFAULTS = {"temperature": 0.7, "top_k": 40}
 
 EPILOG = """\
 A first word that is exactly one of these is a command, anything else the prompt:

@@ -9,7 +9,8 @@ CPU and, unchanged, on GPUs::
 
 Texts are UTF-8; a line ``<|endoftext|>`` separates works. With ``--checkpoint FILE`` the
 same command, given again after an interruption, goes on where it stopped; ``--init-from
-DIR`` starts a new training from exported weights, so that hours add up.
+DIR`` starts a new training from exported weights, so that hours add up, and with a larger
+``--n-layer`` from a deeper model that predicts the same.
 
 Invariants: what lies in ``--out`` is always a whole model, the best on the validation
 text so far; a training that goes on from its checkpoint sees the batches it would have
@@ -37,6 +38,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -59,6 +61,7 @@ from tools.bits_per_byte import encode_works, read_works
 
 N_RAREST = 1000  # tokens whose mean stands for those that never occur
 LOG_EVERY = 50  # steps
+N_LAYER = 4  # of a model trained from nothing
 
 
 # --- text -> tokens ---------------------------------------------------------------
@@ -177,6 +180,36 @@ def initial_params(hparams: HParams, n_rank: int, seed: int) -> dict:
     return {"wte": wte, "wpe": wpe, "blocks": blocks, "ln_f": norm()}
 
 
+def deeper(blocks: list[dict], n_layer: int | None) -> list[dict]:
+    """``n_layer`` blocks: ``blocks``, each of the middle ones followed by a copy.
+
+    The copies add nothing to the residual stream at first (``c_proj`` is 0), so the model
+    predicts what it predicted. None stands for as many blocks as there are. Raises
+    InputError unless ``n_layer`` is from ``len(blocks)`` to twice that.
+    """
+    n_new = 0 if n_layer is None else n_layer - len(blocks)
+    if not 0 <= n_new <= len(blocks):
+        raise InputError(
+            f"a model of {len(blocks)} layers can start one of {len(blocks)} to "
+            f"{2 * len(blocks)} layers, not of {n_layer}: change --n-layer."
+        )
+    first = (len(blocks) - n_new) // 2
+    copied = range(first, first + n_new)
+    return [
+        block
+        for i, original in enumerate(blocks)
+        for block in ([original, silent_copy(original)] if i in copied else [original])
+    ]
+
+
+def silent_copy(block: dict) -> dict:
+    """A copy of ``block``, with arrays of its own, that adds 0 to the residual stream."""
+    copy = jax.tree.map(np.array, block)
+    for part in ("attn", "mlp"):
+        copy[part]["c_proj"] = jax.tree.map(np.zeros_like, copy[part]["c_proj"])
+    return copy
+
+
 def whole_model(params: dict, vocabulary: Vocabulary, n_vocab: int) -> dict:
     """``params`` with GPT-2's full ``wte``, every number rounded to the file's float16.
 
@@ -205,8 +238,38 @@ def cross_entropy(params, log_weight, windows, n_head: int, dtype):
     return jnp.mean(total - wanted)
 
 
-def make_optimizer(lr: float, lr_muon: float) -> optax.GradientTransformation:
-    """Gradients clipped to norm 1; Muon for the blocks' matrices, Adam for the rest."""
+def with_dropout(params: dict, rate: float, key) -> dict:
+    """``params`` with a random part ``rate`` of each block's inner channels set to 0.
+
+    The channels that ``c_proj`` reads (the heads' outputs, the hidden units of the
+    feed-forward network) are dropped by their rows of its matrix; those kept are
+    scaled up, so that the sum stays the same on average. One choice holds for all
+    positions of a step. Source: Srivastava et al. (2014); Gal and Ghahramani (2016).
+    """
+
+    def drop(layer, key):
+        kept = jax.random.bernoulli(key, 1 - rate, layer["w"].shape[:1])  # [n_in]
+        return {**layer, "w": layer["w"] * (kept / (1 - rate))[:, None]}  # [n_in, n_out]
+
+    keys = jax.random.split(key, (len(params["blocks"]), 2))
+    blocks = [
+        {
+            **block,
+            "attn": {**block["attn"], "c_proj": drop(block["attn"]["c_proj"], attn_key)},
+            "mlp": {**block["mlp"], "c_proj": drop(block["mlp"]["c_proj"], mlp_key)},
+        }
+        for block, (attn_key, mlp_key) in zip(params["blocks"], keys, strict=True)
+    ]
+    return {**params, "blocks": blocks}
+
+
+def make_optimizer(
+    lr: float, lr_muon: float, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """Gradients clipped to norm 1; Muon for the blocks' matrices, Adam for the rest.
+
+    ``weight_decay`` applies to the blocks' matrices only.
+    """
 
     def matrices(params):
         spec = optax.contrib.MuonDimensionNumbers()
@@ -218,18 +281,24 @@ def make_optimizer(lr: float, lr_muon: float) -> optax.GradientTransformation:
         lr_muon,
         adam_learning_rate=lr,
         adam_b2=0.98,
+        weight_decay=weight_decay,
         muon_weight_dimension_numbers=matrices,
     )
     return optax.chain(optax.clip_by_global_norm(1.0), muon)
 
 
-def make_step(optimizer, n_head: int, dtype):
-    """The compiled step: new weights and optimizer state from a batch, and its loss."""
+def make_step(optimizer, n_head: int, dtype, dropout: float = 0.0):
+    """The compiled step: new weights and optimizer state from a batch, and its loss.
+
+    ``key`` decides what is dropped, where ``dropout`` is more than 0.
+    """
 
     @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, rows, log_weight, windows, scale):
+    def step(params, state, rows, log_weight, windows, scale, key):
         def loss_of(params):
             in_play = {**params, "wte": params["wte"][rows]}  # [n_rank, d] -> [n_rows, d]
+            if dropout:
+                in_play = with_dropout(in_play, dropout, key)
             return cross_entropy(in_play, log_weight, windows, n_head, dtype)
 
         loss, gradients = jax.value_and_grad(loss_of)(params)
@@ -361,13 +430,13 @@ def train(args: argparse.Namespace) -> None:
             f"{args.batch} windows of {hparams.n_ctx}: give more text, or a smaller --batch "
             "or --n-ctx."
         )
-    optimizer = make_optimizer(args.lr, args.lr_muon)
+    optimizer = make_optimizer(args.lr, args.lr_muon, args.weight_decay)
     training = Training(args, texts, hparams, params, optimizer.init(params))
     training.resume()
 
     platform = training.split.mesh.devices[0].platform
     dtype = jnp.float32 if platform == "cpu" else jnp.bfloat16
-    take_step = make_step(optimizer, hparams.n_head, dtype)
+    take_step = make_step(optimizer, hparams.n_head, dtype, args.dropout)
     n_devices = len(training.split.mesh.devices)
     log(f"{hparams.n_params:,} parameters, {n_devices} × {platform}, {dtype.__name__}")
 
@@ -423,9 +492,12 @@ def starting_point(args, texts: Texts) -> tuple[HParams, dict]:
     if args.init_from:
         model = load_model(str(args.init_from))
         wte = model.params["wte"][texts.vocabulary.gpt2_ids]  # -> [n_rank, n_embd]
-        return model.hparams, {**model.params, "wte": wte}
+        blocks = deeper(model.params["blocks"], args.n_layer)
+        hparams = replace(model.hparams, n_layer=len(blocks))
+        return hparams, {**model.params, "wte": wte, "blocks": blocks}
     n_vocab = default_encoder().n_vocab
-    hparams = HParams(n_vocab, args.n_ctx, args.n_embd, args.n_head, args.n_layer)
+    n_layer = N_LAYER if args.n_layer is None else args.n_layer
+    hparams = HParams(n_vocab, args.n_ctx, args.n_embd, args.n_head, n_layer)
     return hparams, initial_params(hparams, len(texts.vocabulary), args.seed)
 
 
@@ -470,8 +542,9 @@ class Training:
         rows, log_weight = jax.device_put((rows, log_weight), self.same)
         windows = jax.device_put(windows, self.split)
         scale = jnp.float32(learning_rate_scale(self.progress(), self.step, args.warm_up))
+        key = jax.random.fold_in(jax.random.key(args.seed), self.step)
         self.params, self.state, loss = take_step(
-            self.params, self.state, rows, log_weight, windows, scale
+            self.params, self.state, rows, log_weight, windows, scale, key
         )
         self.step += 1
         return float(loss)
@@ -513,11 +586,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--n-ctx", type=int, default=256, help="tokens of context (256)")
     add("--n-embd", type=int, default=192, help="channels (192)")
     add("--n-head", type=int, default=3, help="attention heads (3)")
-    add("--n-layer", type=int, default=4, help="layers (4)")
+    add("--n-layer", type=int, help=f"layers ({N_LAYER}, or as in --init-from)")
     add("--batch", type=int, default=8, help="windows of n-ctx tokens in a step (8)")
     add("--rows", type=int, default=4096, help="vocabulary in play in a step (4096)")
     add("--lr", type=float, default=6e-3, help="learning rate of Adam (0.006)")
     add("--lr-muon", type=float, default=1e-2, help="learning rate of Muon (0.01)")
+    add("--weight-decay", type=float, default=0.0, help="of the blocks' matrices (0)")
+    add("--dropout", type=float, default=0.0, help="part of the inner channels dropped (0)")
     add("--warm-up", type=int, default=100, help="steps of warm-up (100)")
     add("--seed", type=int, default=0, help="of weights, batches and samples (0)")
     add(
@@ -529,6 +604,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.minutes is None and args.steps is None:
         parser.error("say how long to train: --minutes or --steps.")
+    if not 0 <= args.dropout < 1:
+        parser.error(f"--dropout must be at least 0 and less than 1, not {args.dropout}.")
+    if not args.weight_decay >= 0:
+        parser.error(f"--weight-decay must be at least 0, not {args.weight_decay}.")
     for name in ("minutes", "steps", "save_every", "batch", "rows", "lr", "lr_muon", "warm_up"):
         value = getattr(args, name)
         if value is not None and not value > 0:

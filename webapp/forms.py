@@ -21,7 +21,7 @@ Fields = Mapping[str, Any]  # by name; text from a form, any value from JSON
 DEFAULTS = {
     "prompt": "",
     "n_tokens": "40",
-    "temperature": "0.8",
+    "temperature": "0.7",
     "top_k": "40",
     "top_p": "1",
     "seed": "",

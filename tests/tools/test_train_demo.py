@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpt2core.errors import InputError
 from gpt2core.generate import generate
 from gpt2core.model import gpt2
 from gpt2core.store.loader import load_model
@@ -157,16 +158,43 @@ def test_it_starts_from_exported_weights(texts, first):
     assert losses(later.stdout)[0] < losses(first.stdout)[0] - 1
 
 
+def test_more_layers_start_from_the_same_predictions(texts, first):
+    """One step at a learning rate of almost 0: the export is the first model, one layer deeper."""
+    out = texts / "deeper"
+    rates = ["--lr", "1e-12", "--lr-muon", "1e-12", "--n-layer", "2"]
+    later = run(texts, "--steps", "1", "--init-from", str(texts / "out"), "--out", str(out), *rates)
+    assert later.returncode == 0, later.stderr
+    shallow, deep = load_model(str(texts / "out")), load_model(str(out))
+    assert (shallow.hparams.n_layer, deep.hparams.n_layer) == (1, 2)
+    ids = deep.encoder.encode("On day 3 the")
+    logits = [gpt2(ids, **model.params, n_head=2) for model in (shallow, deep)]
+    assert np.abs(logits[0] - logits[1]).max() < 1e-3
+    assert (deep.params["blocks"][1]["mlp"]["c_fc"]["w"] != 0).all()
+
+
+def test_dropout_and_weight_decay_train(here, tmp_path, texts, capsys):
+    assert here(["--steps", "20", *RATES, "--dropout", "0.1", "--weight-decay", "0.1"]) == 0
+    seen = losses(capsys.readouterr().out)
+    assert seen[-1] < seen[0] - 1
+    assert load_model(str(tmp_path / "out")).hparams.n_layer == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ([], "say how long to train"),
         (["--steps", "0"], "--steps must be more than 0, not 0"),
+        (["--steps", "1", "--dropout", "1"], "--dropout must be at least 0 and less than 1"),
+        (["--steps", "1", "--weight-decay", "-1"], "--weight-decay must be at least 0"),
         (["--steps", "1", "--n-head", "3"], "the heads must divide the channels evenly"),
         (["--steps", "1", "--n-ctx", "4000"], "too few for one batch"),
         (["--steps", "1", "--rows", "8"], "make --rows larger"),
         (["--steps", "1", "--valid", "no_such.txt"], "the text no_such.txt cannot be read"),
         (["--steps", "1", "--init-from", "no_such_model"], "no_such_model"),
+        (
+            ["--steps", "1", "--init-from", "demo", "--n-layer", "3"],
+            "layers, not of 3: change --n-layer",
+        ),
     ],
 )
 def test_wrong_arguments_are_told_in_a_sentence(here, tmp_path, capsys, arguments, sentence):
@@ -234,6 +262,47 @@ def test_exported_rows_are_gpt2s_ids():
     table = train_demo.whole_model({"wte": wte}, vocabulary, 10)["wte"]
     assert table[[7, 2, 9]].tolist() == wte.tolist()
     assert (table[[0, 1, 3, 4, 5, 6, 8]] == wte.mean(axis=0).astype(np.float16)).all()
+
+
+def test_dropout_keeps_the_sum_on_average():
+    """Whole rows of c_proj are dropped, about as many as asked for; nothing else changes."""
+    import jax
+
+    ones = np.ones((400, 3), np.float32)
+    layer = {"w": ones, "b": ones[0]}
+    block = {"attn": {"c_attn": layer, "c_proj": layer}, "mlp": {"c_fc": layer, "c_proj": layer}}
+    params = {"wte": ones, "blocks": [block, block]}
+    dropped = train_demo.with_dropout(params, 0.25, jax.random.key(1))
+    masks = []
+    for block in dropped["blocks"]:
+        for part, inner in (("attn", "c_attn"), ("mlp", "c_fc")):
+            w = np.asarray(block[part]["c_proj"]["w"])
+            assert (block[part][inner]["w"] == 1).all() and (block[part]["c_proj"]["b"] == 1).all()
+            assert set(np.unique(w)) == {0, np.float32(1 / 0.75)}
+            assert (w == w[:, :1]).all()
+            assert w.mean() == pytest.approx(1, abs=0.15)
+            masks.append(tuple(w[:, 0]))
+    assert len(set(masks)) == 4
+    assert (dropped["wte"] == 1).all()
+
+
+def test_a_deeper_model_repeats_the_middle_layers():
+    rng = np.random.default_rng(0)
+
+    def block(i):
+        layer = {"w": rng.normal(size=(2, 2)), "b": rng.normal(size=2)}
+        part = {"c_attn": layer, "c_fc": layer, "c_proj": layer}
+        return {"name": np.array(i), "attn": dict(part), "mlp": dict(part)}
+
+    blocks = [block(i) for i in range(4)]
+    for n_layer, order in [(None, [0, 1, 2, 3]), (5, [0, 1, 1, 2, 3]), (6, [0, 1, 1, 2, 2, 3])]:
+        deep = train_demo.deeper(blocks, n_layer)
+        assert [int(block["name"]) for block in deep] == order
+        n_silent = sum(not block["mlp"]["c_proj"]["w"].any() for block in deep)
+        assert n_silent == len(order) - 4
+    for n_layer in (0, 3, 9):
+        with pytest.raises(InputError, match="of 4 to 8 layers"):
+            train_demo.deeper(blocks, n_layer)
 
 
 def test_the_learning_rate_rises_and_falls():
