@@ -31,6 +31,7 @@ def read_tokenizer_json(path: Path) -> TokenizerJson:
     """Read and check the file. Raises ModelFileError, naming a setting that is not GPT-2's."""
     file = JsonSettings(path)
     model = file.expect(file.values, "model", dict)
+    file.expect(file.values, "added_tokens", list)  # every writer writes it, if empty
     if model.get("type") != "BPE":
         raise file.refusal("the type of the model", model)
     for values, names in (

@@ -102,6 +102,7 @@ def test_a_tokenizer_json_is_read(tmp_path, spelling, encoder):
         {"model": {"type": "WordPiece", "vocab": {}}},
         {"model": None},
         {"model": {"type": "BPE", "vocab": {}, "merges": ["a b c"]}},
+        {"added_tokens": None},
         {"added_tokens": [{"id": 50256}]},
         {"added_tokens": [added("<pad>", 0)]},
         {"added_tokens": [added("<pad>", 50257, lstrip=None)]},
