@@ -66,12 +66,21 @@ function promptText() {
   return limit ? Array.from(value).slice(0, limit).join("") : value;
 }
 
+/** Whether special tokens are read in the prompt, if that is not the model's default. */
+function specialTokens() {
+  const box = byId("form").querySelector('[name="special_tokens"][type="checkbox"]');
+  return box && box.checked !== "default" in box.dataset ? box.checked : undefined;
+}
+
+/** The body of POST /tokenize for the prompt. */
+const tokenizeBody = () => ({ prompt: promptText(), special_tokens: specialTokens() });
+
 /** What can be taken of the prompt, or of the text that is shown ("text"). */
 const takes = {
   ids: async (button, of) => copy(button, (await idsOf(of)).join(", ")),
   json: (button, of) => download("json", of),
   csv: (button, of) => download("csv", of),
-  curl: (button) => copy(button, curl(JSON.stringify({ prompt: promptText() }))),
+  curl: (button) => copy(button, curl(JSON.stringify(tokenizeBody()))),
 };
 
 async function idsOf(of) {
@@ -80,7 +89,7 @@ async function idsOf(of) {
   const response = await fetch("/tokenize", {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: JSON.stringify({ prompt: promptText() }),
+    body: JSON.stringify(tokenizeBody()),
   });
   return (await response.json()).tokens.map(({ id }) => id);
 }
@@ -92,6 +101,7 @@ function download(kind, of) {
   const chips = [...byId("strip").querySelectorAll(".generated")];
   const prompt = ofText ? state.source.prompt : promptText();
   form.elements.prompt_json.value = JSON.stringify(prompt);
+  form.elements.special_tokens.value = { true: "1", false: "0" }[specialTokens()] ?? "";
   form.elements.kept.value = ofText ? generatedIds().join(",") : "";
   form.elements.logprobs.value = ofText
     ? chips.map((chip) => chip.dataset.logprob ?? "").join(",")

@@ -71,6 +71,19 @@ class TestTakingAway:
         assert whole["prompt"] == TRICKY
         assert [token["id"] for token in whole["tokens"]] == ids_in(page, "#prompt-strip")
 
+    def test_special_tokens_are_taken_as_they_are_shown(self, visit, server):
+        page = visit(server.url, **CLIPBOARD)
+        type_prompt(page, "a<|endoftext|>")
+        page.get_by_label("as a special token").check()
+        expect(page.locator("#prompt-strip .chip")).to_have_count(2)
+        shown = ids_in(page, "#prompt-strip")
+        assert shown == [64, 50256]
+        take(page, "prompt", "Copy ids").click()
+        expect(page.locator("#said")).to_have_text("Copied")
+        assert clipboard(page) == "64, 50256"
+        whole = json.loads(downloaded(page, take(page, "prompt", "JSON")))
+        assert [token["id"] for token in whole["tokens"]] == shown
+
     @pytest.mark.parametrize("text", [f'It\'s \\ {ROBOT}\n"$HOME"\u200b', TRICKY])
     def test_curl_gives_the_tokens_that_are_shown(self, visit, server, text):
         page = visit(server.url, **CLIPBOARD)
