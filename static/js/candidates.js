@@ -24,7 +24,9 @@ export function start() {
   byId("prompt").addEventListener("input", () => {
     next.inert = true;
   });
-  next.addEventListener("htmx:after:swap", () => {
+  document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
+    if (ctx.target !== next) return;
+    byId("next-heading").textContent = HEADING;
     next.inert = false;
   });
   byId("form").addEventListener(CHANGED, () => showChosen(lastChip()));
@@ -32,11 +34,12 @@ export function start() {
 
 const lastChip = () => [...byId("strip").querySelectorAll(".generated")].at(-1);
 
-/** Show how `chip` was chosen, where later the candidates for the next token will be. */
+/** Show how `chip` was chosen, until the candidates for the next token are there. */
 export function showChosen(chip) {
-  const { running } = state;
-  byId("next-heading").textContent = running && chip ? "Chosen just now" : HEADING;
-  if (chip?.dataset.candidates) byId("next").replaceChildren(candidateTable(chip));
+  if (!chip?.dataset.candidates) return;
+  byId("next-heading").textContent = "Chosen just now";
+  byId("next").replaceChildren(candidateTable(chip));
+  byId("next").inert = true; // to write one of these would be another text
 }
 
 /** The candidates of the token of `chip`, itself among them. */

@@ -49,7 +49,7 @@ export function chipAt(node) {
   const span = node?.closest?.(".running [data-first], #text [data-first]");
   if (!span) return null;
   const strip = byId(span.closest("#text") ? "strip" : "prompt-strip");
-  return strip.querySelector(`[data-index="${span.dataset.first}"]`);
+  return strip?.querySelector(`[data-index="${span.dataset.first}"]`) ?? null;
 }
 
 /** Ids of the generated tokens before the token `index`: the form's field `kept`. */

@@ -54,5 +54,6 @@ function ignoringAbort(fetch) {
 /** Chips of an earlier prompt would mislead. Announced once, however much is typed meanwhile. */
 function showNotTokenized(className, message) {
   const tokens = byId("tokens");
+  byId("prompt-running").replaceChildren();
   if (tokens.textContent !== message) tokens.replaceChildren(note(className, message));
 }

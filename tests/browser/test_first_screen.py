@@ -20,7 +20,7 @@ def bottom(page, selector: str) -> float:
 
 
 def settled(page) -> None:
-    expect(page.locator("#next .candidate")).to_have_count(10)
+    expect(page.locator("#next [data-after] .candidate")).to_have_count(10)
 
 
 class TestFirstScreen:
@@ -50,7 +50,7 @@ class TestFirstScreen:
         page = visit(server.url, **LAPTOP)
         generate(page, n_tokens=5)
         done(page)
-        settled(page)
+        expect(page.locator('#next [data-after*=","]')).to_be_visible()  # those after the text
         first = page.locator("#next .candidate").first
         before, n = first.bounding_box()["y"], page.locator("#strip .chip").count()
         first.click()
