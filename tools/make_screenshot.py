@@ -13,7 +13,11 @@ from playwright.sync_api import expect, sync_playwright
 
 DOCS = Path(__file__).parent.parent / "docs"
 HEAD = "/inside/9?prompt=The+cat+sat+on+the+mat+because+it&layer=1&head=2"
-FIELDS = {"prompt": "Once upon a time, there was a little 🤖", "n_tokens": "40", "seed": "4"}
+FIELDS = {
+    "prompt": "Once upon a time, there was a little 🤖 named Tim. He",
+    "n_tokens": "40",
+    "seed": "4",
+}
 
 
 def main(url: str) -> None:
