@@ -54,7 +54,7 @@ def test_without_json_it_prints_tables(inside):
     status, out, _ = inside(TEXT, "--at", "2")
     assert status == 0
     assert "Likeliest after token 2, Ġcat" in out
-    assert "Attention of Ġcat, layer 3, head 0" in out
+    assert "Attention of Ġcat, layer 5, head 0" in out
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_without_json_it_prints_tables(inside):
     [
         ([""], "The text is empty: type at least one character."),
         ([TEXT, "--at", "9"], "Token is 9; it must be a whole number from 1 to 8."),
-        ([TEXT, "--layer", "4"], "Layer is 4; it must be a whole number from 0 to 3."),
+        ([TEXT, "--layer", "6"], "Layer is 6; it must be a whole number from 0 to 5."),
         ([TEXT, "--head", "-1"], "Head is -1; it must be a whole number from 0 to 2."),
         ([TEXT, "--for", "50257"], "Token id is 50257; it must be a whole number from 0 to 50256."),
         (["word " * 300], "The text is 301 tokens long; the inside view takes 256 at most."),

@@ -210,8 +210,8 @@ def test_gelu_of_0_is_0():
     [
         ([], "type at least one character", {}),
         ([1] * 20, "20 tokens long; this model's context holds 19", {"maximum": 19}),
-        ([1, 31], "Token id 31 is not in the vocabulary, which ends at 30", {"id": 31}),
-        ([1, -1], "Token id -1 is not in the vocabulary", {"id": -1}),
+        ([1, 31], "Token id 31 is not a token .* its vocabulary ends at 30", {"id": 31}),
+        ([1, -1], "Token id -1 is not a token", {"id": -1}),
     ],
 )
 def test_a_text_that_cannot_be_recorded_is_refused_with_its_numbers(ids, message, numbers):
