@@ -307,7 +307,7 @@ def test_a_missing_file_is_named(folder, missing, sentence):
 
 def test_weights_too_large_for_the_disk_are_an_error(folder, stand_in):
     stand_in("raise SystemExit('a child was started')")
-    hparams = SMALL.to_dict() | {"n_layer": 10**12}
+    hparams = SMALL.to_dict() | {"n_vocab": 10**12}
     (folder / HPARAMS_FILE).write_text(json.dumps(hparams))
     with pytest.raises(ModelFileError, match=r"is too full: [0-9,.]+ GB are needed, .* are free"):
         convert_checkpoint(folder)
