@@ -88,7 +88,7 @@ def test_an_installed_glyph_serves_the_page_with_its_own_files(installed, tmp_pa
         finally:
             server.terminate()
         output = server.communicate(timeout=60)[0]
-    assert "Your prompt" in page and ".chip" in style
+    assert "Your text" in page and ".chip" in style
     assert "gthread" in output, "the packaged gunicorn.conf.py was not used"
 
 
