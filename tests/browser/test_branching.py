@@ -88,7 +88,7 @@ class TestNextToken:
         expect(page.locator("#error-temperature")).to_be_empty()  # nobody pressed Generate
 
     def test_each_control_changes_the_sampling_probabilities(self, visit, server):
-        page = visit(f"{server.url}/?prompt=Once+upon+a&temperature=1&top_k=0&top_p=1", **WIDE)
+        page = visit(f"{server.url}/?prompt=Lily+saw+a&temperature=1&top_k=0&top_p=1", **WIDE)
         settled(page)
         plain = next_bars(page)
         model = [(piece, share) for piece, share, _ in plain]

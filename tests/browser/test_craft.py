@@ -118,7 +118,7 @@ class TestPrint:
         expect(page.locator("#strip .chip").first).to_be_visible()
         expect(page.locator("#strip .chip").last).to_be_visible()
         expect(page.locator(".on-paper")).to_have_text(
-            re.compile("Temperature 0.8, top-k 40, top-p 1")
+            re.compile("Temperature 0.7, top-k 40, top-p 1")
         )
 
 

@@ -173,7 +173,7 @@ class TestNames:
         expect(page.get_by_role("link", name="Glyph, the start page")).to_be_visible()
 
     def test_a_candidate_row_is_read_once(self, visit, server):
-        page = visit(f"{server.url}/?prompt=Once+upon+a", **LAPTOP)
+        page = visit(f"{server.url}/?prompt=Lily+saw+a", **LAPTOP)
         settled(page)
         row = page.locator("#next tbody tr").first
         share = row.locator("td").nth(1).text_content()

@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from tests.helpers.inside import ODD_TEXTS, STORY, TEXT, address
 
+N_STATES = 7  # of the bundled model: the embedding, and after each of six layers
 INSTRUMENTS = ("heads", "lens", "attribution", "sampling")
 each_instrument = pytest.mark.parametrize("name", INSTRUMENTS)
 VARIANTS = {
@@ -99,12 +100,12 @@ def test_choosing_another_token_drops_the_key_that_it_may_not_see(visit, server)
 
 def test_without_scripts_the_lens_is_whole(visit, server):
     page = open_at(visit, server, "lens", java_script_enabled=False)
-    expect(page.locator("#lens-rows tr")).to_have_count(5)
+    expect(page.locator("#lens-rows tr")).to_have_count(N_STATES)
     page.get_by_role("button", name="half steps too").click()
-    expect(page.locator("#lens-rows tr")).to_have_count(9)
+    expect(page.locator("#lens-rows tr")).to_have_count(2 * N_STATES - 1)
     page.locator(".inside-chip").nth(2).click()
     expect(page.locator(".inside-lens thead th")).to_have_count(3)
-    expect(page.locator("#lens-rows tr")).to_have_count(9)
+    expect(page.locator("#lens-rows tr")).to_have_count(2 * N_STATES - 1)
 
 
 def test_without_scripts_a_sum_is_opened_and_compared(visit, server):
@@ -163,14 +164,14 @@ def test_choosing_a_token_swaps_the_view_and_keeps_focus_and_address(visit, serv
 
 def test_the_rows_of_the_lens_arrive_after_a_swap_and_leave_the_focus_alone(visit, server):
     page = open_at(visit, server, "lens")
-    expect(page.locator("#lens-rows tr")).to_have_count(5)
+    expect(page.locator("#lens-rows tr")).to_have_count(N_STATES)
     whole = page.locator("#lens-rows").inner_text()
     page.get_by_role("button", name="half steps too").click()
-    expect(page.locator("#lens-rows tr")).to_have_count(9)
+    expect(page.locator("#lens-rows tr")).to_have_count(2 * N_STATES - 1)
     expect(page.locator("#lens-rows tr").last).to_contain_text("= the answer")
     expect(page.get_by_role("button", name="half steps too")).to_be_focused()
     page.get_by_role("button", name="whole layers").click()
-    expect(page.locator("#lens-rows tr")).to_have_count(5)
+    expect(page.locator("#lens-rows tr")).to_have_count(N_STATES)
     assert page.locator("#lens-rows").inner_text() == whole
 
 
@@ -179,8 +180,8 @@ def test_another_choice_while_rows_arrive_shows_only_its_own(visit, server):
     for at in (30, 12, 3):
         page.locator(f".inside-chip[data-at='{at}']").click()
         expect(page.locator(".inside-lens thead th").last).to_have_attribute("data-at", str(at))
-    expect(page.locator("#lens-rows tr")).to_have_count(5)
-    assert page.locator("#lens-rows td").count() == 15
+    expect(page.locator("#lens-rows tr")).to_have_count(N_STATES)
+    assert page.locator("#lens-rows td").count() == 3 * N_STATES
 
 
 def test_a_sum_is_compared_as_soon_as_a_token_is_chosen(visit, server):

@@ -17,7 +17,7 @@ def parse(encoder):
 def test_numbers_are_read_and_empty_ones_are_none(parse):
     query = parse(prompt="a b", at="2", layer="0", head="", **{"for": "7"})
     assert (query.at, query.layer, query.head, query.token) == (2, 0, None, 7)
-    assert query.sampling.seed == 0 and query.sampling.temperature == 0.8
+    assert query.sampling.seed == 0 and query.sampling.temperature == 0.7
 
 
 def test_a_cell_is_layer_and_head(parse):

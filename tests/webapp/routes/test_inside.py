@@ -144,7 +144,7 @@ class TestRefusals:
         [
             ({"prompt": ""}, "inside-text", ["empty"]),
             ({"prompt": EXAMPLE, "at": 9}, "mend-at", ["9", "1 to 8"]),
-            ({"prompt": EXAMPLE, "layer": 4}, "mend-layer", ["4", "0 to 3"]),
+            ({"prompt": EXAMPLE, "layer": 6}, "mend-layer", ["6", "0 to 5"]),
             ({"prompt": EXAMPLE, "cell": "0.3"}, "mend-head", ["3", "0 to 2"]),
             ({"prompt": EXAMPLE, "for": 50257}, "mend-for", ["50257", "50256"]),
             ({"prompt": EXAMPLE, "at": "x"}, "mend-at", ["'x'"]),

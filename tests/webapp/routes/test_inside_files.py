@@ -41,11 +41,11 @@ class TestFiles:
         return list(csv.reader(io.StringIO(text)))[1:]
 
     def test_a_head_is_a_table_of_pairs(self, client, record):
-        pattern = record(EXAMPLE).patterns[3][1]
+        pattern = record(EXAMPLE).patterns[5][1]
         rows = self.rows(client, head=1)
         assert len(rows) == 8 * 9 // 2
         for layer, head, query, _, key, _, weight in rows:
-            assert (layer, head) == ("3", "1")
+            assert (layer, head) == ("5", "1")
             assert float(weight) == pytest.approx(float(pattern[int(query) - 1, int(key) - 1]))
 
     def test_lens_and_attribution_are_tables_too(self, client):

@@ -47,10 +47,8 @@ def test_the_grid_is_the_recordings_lens(client, demo):
     rows = grid(page.id("lens-rows"))
     assert [name for name, _, _ in rows] == [
         "embedding",
-        "after layer 0",
-        "after layer 1",
-        "after layer 2",
-        "after layer 3 = the answer",
+        *(f"after layer {layer}" for layer in range(demo.hparams.n_layer - 1)),
+        f"after layer {demo.hparams.n_layer - 1} = the answer",
     ]
     for (_, pieces, probabilities), ids, expected in zip(
         rows, found.ids, found.probabilities, strict=True
@@ -78,7 +76,7 @@ def test_half_steps_stand_between_the_layers(client, demo):
     logits = half_steps(recording, 7)  # [n_layer, n_vocab]
     page = open_page(client, "/inside/lens", prompt=TEXT, half=1)
     rows = grid(page.id("lens-rows"))
-    assert len(rows) == 9
+    assert len(rows) == 2 * demo.hparams.n_layer + 1
     for layer, row in enumerate(logits):
         name, pieces, probabilities = rows[2 * layer + 1]
         assert name == f"layer {layer}, attention added"
@@ -128,7 +126,7 @@ def test_the_sentence_says_since_when_the_answer_leads(client, demo):
     assert f"is likeliest after layer {since - 1}, and from there on." in page.words
 
 
-def test_with_scripts_the_rows_come_one_by_one_and_are_those_of_the_whole_page(client):
+def test_with_scripts_the_rows_come_one_by_one_and_are_those_of_the_whole_page(client, demo):
     whole = open_page(client, "/inside/lens", prompt=TEXT, half=1)
     part = parse(
         client.get(address("/inside/lens", prompt=TEXT, half=1), headers=HTMX).get_data(True)
@@ -139,7 +137,7 @@ def test_with_scripts_the_rows_come_one_by_one_and_are_those_of_the_whole_page(c
     assert response.mimetype == "text/event-stream"
     sent = messages(response.get_data(True).splitlines())
     rows = [row for partial in shown(sent).parts["lens-rows"] for row in partial.all("tr")]
-    assert len(sent) == len(rows) == 9
+    assert len(sent) == len(rows) == 2 * demo.hparams.n_layer + 1
     assert [row.words for row in rows] == [row.words for row in whole.id("lens-rows").all("tr")]
 
 
@@ -174,7 +172,7 @@ def test_the_page_of_many_layers_is_small_and_says_what_is_left_out(app, demo):
     with app.test_request_context("/inside/lens"):
         query = parsed(demo, {"prompt": text_of(demo, 64)})
         view = open_view("instruments.lens_page", {}, demo, query, app.extensions["recordings"])
-        n = 48 // 4
+        n = 48 // demo.hparams.n_layer
         deep = replace(
             view.recording,
             residual=view.recording.residual[:-1] * n + view.recording.residual[-1:],
@@ -234,7 +232,7 @@ def test_the_file_of_the_grid_has_every_state_of_every_column(client, demo):
     rows = rows_of_file(client, "/inside/lens.csv")
     found = lens_grid(recorded(demo, TEXT), range(8))
     whole = [row for row in rows if "added" not in row["state"]]
-    assert len(rows) == 9 * 8 and len(whole) == found.ids.size
+    assert len(rows) == (2 * demo.hparams.n_layer + 1) * 8 and len(whole) == found.ids.size
     assert [int(row["next_id"]) for row in whole] == found.ids.ravel().tolist()
     probabilities = [float(row["probability"]) for row in whole]
     assert np.allclose(probabilities, found.probabilities.ravel(), rtol=1e-4)
@@ -244,10 +242,10 @@ def test_the_file_of_the_ranks_has_every_leader_in_every_state(client, demo):
     rows = rows_of_file(client, "/inside/lens/ranks.csv")
     logits = lens(recorded(demo, TEXT), 7)
     for row in rows:
-        n = [s.label for s in states(4, half=False, step=1)].index(row["state"])
+        n = [s.label for s in states(demo.hparams.n_layer, half=False, step=1)].index(row["state"])
         id = int(row["id"])
         assert int(row["rank"]) == ranks(logits, [id])[n, 0]
         assert float(row["probability"]) == pytest.approx(
             np.exp(log_softmax(logits[n]))[id], rel=1e-4
         )
-    assert len(rows) == 5 * len({int(row.argmax()) for row in logits})
+    assert len(rows) == (demo.hparams.n_layer + 1) * len({int(row.argmax()) for row in logits})
