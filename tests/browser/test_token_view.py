@@ -250,7 +250,9 @@ class TestOwnVocabulary:
         hparams = HParams(n_vocab=1_257, n_ctx=64, n_embd=12, n_head=2, n_layer=1)
         write_small_model(models / "few", hparams)
         (models / "few" / "encoder.json").write_text(json.dumps(build_vocabulary(merges)))
-        (models / "few" / "vocab.bpe").write_text("\n".join(map(" ".join, merges)))
+        (models / "few" / "vocab.bpe").write_text(
+            "".join(f"{left} {right}\n" for left, right in merges)
+        )
         return servers("few", GPT2_MODEL="few", GPT2_MODELS_DIR=models)
 
     def test_the_page_shows_its_own_numbers(self, visit, few):
