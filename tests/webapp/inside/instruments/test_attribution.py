@@ -231,9 +231,9 @@ def test_the_file_adds_up_at_every_level(client, demo, part):
         return sum(v for k, v in shares.items() if k.rpartition(".")[0] == name + kind)
 
     assert shares["logit"] == pytest.approx(float(recorded(demo, TEXT).last_logits.max()), rel=1e-6)
-    top = ["wte", "wpe", "bias", *(f"{n}.{kind}" for n in range(4) for kind in ("attn", "mlp"))]
+    top = ["wte", "wpe", "bias", *(f"{n}.{kind}" for n in range(6) for kind in ("attn", "mlp"))]
     assert sum(shares[name] for name in top) == pytest.approx(shares["logit"], abs=1e-4)
-    for layer in range(4):
+    for layer in range(6):
         heads = below(f"{layer}.attn")
         assert heads == pytest.approx(shares[f"{layer}.attn"], abs=1e-4)
     if part == MLP:

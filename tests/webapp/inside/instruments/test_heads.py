@@ -146,7 +146,7 @@ def test_every_cell_chooses_its_head_and_the_chosen_one_is_marked(client):
     (table,) = page.all("table", "inside-heads")
     buttons = table.all("button")
     assert [b.attributes["value"] for b in buttons] == [
-        f"{layer}.{head}" for layer in range(4) for head in range(3)
+        f"{layer}.{head}" for layer in range(6) for head in range(3)
     ]
     (chosen,) = [b for b in buttons if b.attributes.get("aria-current")]
     assert chosen.attributes["value"] == "1.2"
@@ -204,7 +204,7 @@ def test_the_worst_patterns_of_the_most_heads_are_small(app, demo):
         query = parsed(demo, {"prompt": text_of(demo, n)})
         view = open_view("instruments.heads_page", {}, demo, query, app.extensions["recordings"])
         for pattern in (crowded, fine):
-            patterns = tuple(np.stack([pattern] * 3) for _ in range(4))
+            patterns = tuple(np.stack([pattern] * 3) for _ in range(6))
             worst = replace(view, recording=replace(view.recording, patterns=patterns))
             found = heads(worst, MEASURES[0], "looks")
             thumbs = sum(len(path.d) for thumb in found.thumbnails for path in thumb.picture.paths)
