@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.test_bpe import MIXED, address, open_all
 from tests.browser.test_page import done, generate, type_prompt
 from tests.browser.test_token_view import PHONE, both_sizes, chip
-from tests.helpers.web import HEROES, ROBOT
+from tests.helpers.web import ROBOT, STORY
 
 both_schemes = pytest.mark.parametrize("scheme", ["light", "dark"])
 
@@ -22,7 +22,7 @@ def check(page, state: str) -> None:
 def test_the_page_before_and_after_generating(visit, server, scheme):
     page = visit(f"{server.url}/?prompt=", color_scheme=scheme, reduced_motion="reduce")
     check(page, "empty")
-    type_prompt(page, f"{HEROES} \n\t{ROBOT} " * 8)
+    type_prompt(page, f"{STORY} \n\t{ROBOT} " * 8)
     open_all(page)
     check(page, "typed")
     generate(page, n_tokens=100)
@@ -37,7 +37,7 @@ def test_the_page_before_and_after_generating(visit, server, scheme):
 @both_sizes
 def test_the_page_while_generating_and_its_details(visit, slow_server, scheme, size):
     page = visit(slow_server.url, color_scheme=scheme, reduced_motion="reduce", **size)
-    type_prompt(page, f"Slow: {HEROES} {ROBOT} \n")
+    type_prompt(page, f"Slow: {STORY} {ROBOT} \n")
     expect(page.locator("#next tbody tr")).to_have_count(10)
     check(page, "candidates, brackets")
     chip(page, "prompt-strip", 1).focus()

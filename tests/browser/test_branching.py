@@ -8,9 +8,9 @@ from playwright.sync_api import expect
 
 from tests.browser.test_page import copied_link, done, generate, ids_in, pieces_in, type_prompt
 from tests.browser.test_token_view import PHONE, WIDE, both_sizes, bytes_of, chip, facts
-from tests.helpers.web import HEROES, HEROES_IDS, ROBOT, wait_until
+from tests.helpers.web import ROBOT, STORY, STORY_IDS, wait_until
 
-N_PROMPT = len(HEROES_IDS)
+N_PROMPT = len(STORY_IDS)
 
 
 def next_bars(page) -> list[tuple[str, str, str]]:
@@ -62,7 +62,7 @@ def written(visit, server):
 
     def written(url=None, **options):
         page = visit(url or server.url, **{**WIDE, **options})
-        generate(page, prompt=HEROES, n_tokens=12, temperature=1, seed=5)
+        generate(page, prompt=STORY, n_tokens=12, temperature=1, seed=5)
         finished(page, N_PROMPT + 12)
         return page
 
@@ -248,7 +248,7 @@ class TestBranching:
         expect(chip(page, "strip", at).locator(".probability")).to_have_text(share)
         made = ",".join(map(str, after[N_PROMPT : at + 1]))
         answer = server.generate_json(
-            prompt=HEROES, kept=made, n_tokens=12, temperature=1, seed=seed(page)
+            prompt=STORY, kept=made, n_tokens=12, temperature=1, seed=seed(page)
         )
         assert after[at + 1 :] == [token["id"] for token in answer["tokens"]]
 
@@ -269,7 +269,7 @@ class TestBranching:
 
     def test_the_drawn_token_is_always_among_the_candidates_with_its_rank(self, visit, server):
         page = visit(server.url, **WIDE)
-        generate(page, prompt=HEROES, n_tokens=60, temperature=3, top_k=0, seed=2)
+        generate(page, prompt=STORY, n_tokens=60, temperature=3, top_k=0, seed=2)
         finished(page, N_PROMPT + 60)
         n_beyond = 0
         for one in page.locator("#strip .generated").all():
@@ -304,8 +304,8 @@ class TestBranching:
         type_prompt(page, "Something else altogether")
         open_details(page, N_PROMPT + 2).nth(3).get_by_role("button").click()
         ids = finished(page, N_PROMPT + 3 + 12)
-        assert ids[:N_PROMPT] == HEROES_IDS
-        expect(page.locator("#prompt")).to_have_value(HEROES)
+        assert ids[:N_PROMPT] == STORY_IDS
+        expect(page.locator("#prompt")).to_have_value(STORY)
         expect(page.locator("#prompt-strip .chip")).to_have_count(N_PROMPT)
 
     def test_a_text_can_be_branched_off_while_it_is_generated(self, visit, slow_server):
@@ -338,7 +338,7 @@ class TestContinuingAndCutting:
         page.get_by_role("button", name="Regenerate").click()
         expect(page.locator("#progress")).not_to_contain_text(re.compile(r"seed 5$"))
         ids = finished(page, N_PROMPT + 12)
-        assert ids[:N_PROMPT] == HEROES_IDS
+        assert ids[:N_PROMPT] == STORY_IDS
         assert seed(page) != 5
         expect(page.locator("#seed")).to_have_value("5")
 
@@ -351,7 +351,7 @@ class TestContinuingAndCutting:
         page.get_by_role("button", name="Regenerate").click()
         expect(page.locator("#progress")).not_to_contain_text(re.compile(r"seed 5$"))
         assert finished(page, N_PROMPT + 24)[: N_PROMPT + 12] == before
-        expect(page.locator("#prompt")).to_have_value(HEROES)
+        expect(page.locator("#prompt")).to_have_value(STORY)
 
     @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
     def test_regenerate_keeps_a_quotation_mark_whose_id_is_one(self, visit, server, scripts):
@@ -423,23 +423,23 @@ class TestContinuingAndCutting:
         assert page.locator("#text").text_content() == text
 
     def test_a_candidate_continues_the_kept_tokens_of_a_link(self, visit, server):
-        kept = ",".join(map(str, HEROES_IDS[3:]))
+        kept = ",".join(map(str, STORY_IDS[3:]))
         page = visit(f"{server.url}/?prompt=Not+all+heroes&kept={kept}&n_tokens=2", **WIDE)
         settled(page)
         row = page.locator("#next tbody tr").nth(1)
         piece = row.locator(".piece").text_content()
         row.get_by_role("button").click()
         expect(page.locator("#strip .chip")).to_have_count(N_PROMPT + 1)
-        assert ids_in(page, "#strip")[:N_PROMPT] == HEROES_IDS
+        assert ids_in(page, "#strip")[:N_PROMPT] == STORY_IDS
         assert pieces_in(page, "#strip")[N_PROMPT] == piece
         # Chips that a link kept have no candidates, but the text can be cut there all the same.
         open_details(page, N_PROMPT - 2)
         page.get_by_role("button", name="Cut the text after this token").click()
-        assert ids_in(page, "#strip") == HEROES_IDS[:-1]
+        assert ids_in(page, "#strip") == STORY_IDS[:-1]
 
 
 class TestKeptTokensOfALink:
-    KEPT = ",".join(map(str, HEROES_IDS[3:]))
+    KEPT = ",".join(map(str, STORY_IDS[3:]))
 
     @pytest.fixture
     def linked(self, visit, server):
@@ -450,8 +450,8 @@ class TestKeptTokensOfALink:
     @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
     def test_it_is_shown_before_anything_is_generated(self, linked, scripts):
         page = linked(java_script_enabled=scripts)
-        assert ids_in(page, "#strip") == HEROES_IDS
-        assert page.locator("#text").text_content() == HEROES
+        assert ids_in(page, "#strip") == STORY_IDS
+        assert page.locator("#text").text_content() == STORY
         made = page.locator("#strip .generated")
         expect(made).to_have_count(4)
         expect(made.first).to_have_css("background-image", "none")  # its probability is unknown
@@ -477,7 +477,7 @@ class TestKeptTokensOfALink:
         page.locator("#prompt").press("End")
         page.locator("#n_tokens").fill("3")
         page.locator("#generate").click()
-        assert finished(page, N_PROMPT + 3)[:N_PROMPT] == HEROES_IDS
+        assert finished(page, N_PROMPT + 3)[:N_PROMPT] == STORY_IDS
 
     def test_starting_from_the_prompt_leaves_the_settings(self, linked):
         page = linked()
@@ -491,9 +491,9 @@ class TestKeptTokensOfALink:
         page = linked()
         open_details(page, N_PROMPT - 2)
         page.get_by_role("button", name="Cut the text after this token").click()
-        assert ids_in(page, "#strip") == HEROES_IDS[:-1]
+        assert ids_in(page, "#strip") == STORY_IDS[:-1]
         page.get_by_role("button", name="Continue").click()
-        assert finished(page, N_PROMPT - 1 + 2)[: N_PROMPT - 1] == HEROES_IDS[:-1]
+        assert finished(page, N_PROMPT - 1 + 2)[: N_PROMPT - 1] == STORY_IDS[:-1]
 
 
 class TestWithoutJavaScript:

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from gpt2core.hparams import HParams
 from tests.browser.test_page import done, fill, generate, type_prompt
 from tests.browser.test_token_view import PHONE, WIDE, chip, scrolls_sideways
-from tests.helpers.web import HEROES, ROBOT, wait_until, write_small_model
+from tests.helpers.web import ROBOT, STORY, wait_until, write_small_model
 
 # The positions of everything clickable in the form, in page coordinates.
 PLACES = """() => JSON.stringify(
@@ -92,7 +92,7 @@ class TestMotion:
                 " document.addEventListener('animationstart', e => moved.push(e.animationName));"
                 " document.addEventListener('transitionstart', e => moved.push('transition')); }"
             )
-            generate(page, prompt=HEROES, n_tokens=5)
+            generate(page, prompt=STORY, n_tokens=5)
             done(page)
             page.locator("#strip .chip").last.hover()
             page.wait_for_timeout(300)
@@ -126,7 +126,7 @@ class TestSizes:
     @pytest.mark.parametrize("width", [320, 390, 768, 1024, 1400, 2560])
     def test_nothing_scrolls_sideways_with_brackets_and_details(self, visit, server, width):
         page = visit(server.url, viewport={"width": width, "height": 800})
-        type_prompt(page, f"{ROBOT * 9} {HEROES} {'=' * 300}")
+        type_prompt(page, f"{ROBOT * 9} {STORY} {'=' * 300}")
         assert not scrolls_sideways(page)
         generate(page, n_tokens=5)
         done(page)

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from tests.browser.test_branching import N_PROMPT, finished, written  # noqa: F401
 from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen, type_prompt
 from tests.browser.test_token_view import PHONE, WIDE
-from tests.helpers.web import HEROES, HEROES_IDS
+from tests.helpers.web import STORY, STORY_IDS
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 # Records each position to which the window is scrolled.
@@ -163,7 +163,7 @@ class TestInterruptedText:
 
     def test_a_refused_request_leaves_a_finished_text_as_it_was(self, visit, server):
         page = visit(server.url)
-        generate(page, prompt=HEROES, n_tokens=5)
+        generate(page, prompt=STORY, n_tokens=5)
         done(page)
         before = page.locator("#after").inner_text()
         generate(page, n_tokens=0)
@@ -226,47 +226,47 @@ class TestNotCut:
 
     def test_a_server_that_cannot_be_reached(self, visit, server):
         page = visit(server.url)
-        type_prompt(page, HEROES)
+        type_prompt(page, STORY)
         page.route("**/tokenize", lambda route: route.abort())
         page.locator("#prompt").fill("Something else")
         expect(page.locator("#tokens")).to_contain_text("server cannot be reached")
         expect(page.locator("#prompt-strip .chip")).to_have_count(0)
-        page.locator("#prompt").fill(HEROES)
+        page.locator("#prompt").fill(STORY)
         expect(page.locator("#tokens")).to_contain_text("server cannot be reached")
         page.unroute("**/tokenize")  # the page asks again by itself
-        expect(page.locator("#prompt-strip .chip")).to_have_count(len(HEROES_IDS))
+        expect(page.locator("#prompt-strip .chip")).to_have_count(len(STORY_IDS))
         expect(page.locator(".problem")).to_have_count(0)
         expect(page.locator("#next [data-after]")).to_be_visible()
 
     def test_of_a_prompt_that_is_too_long_the_beginning_is_counted(self, visit, server):
         page = visit(server.url)
-        type_prompt(page, HEROES)
+        type_prompt(page, STORY)
         page.locator("#prompt").fill("a" * 100_001)
         expect(page.locator("#error-prompt")).to_contain_text("100,001")
         expect(page.locator("#counts")).to_contain_text("100,000 characters")
         expect(page.locator("#tokens")).to_contain_text("1 more follow")
-        page.locator("#prompt").fill(HEROES)
-        expect(page.locator("#prompt-strip .chip")).to_have_count(len(HEROES_IDS))
+        page.locator("#prompt").fill(STORY)
+        expect(page.locator("#prompt-strip .chip")).to_have_count(len(STORY_IDS))
         expect(page.locator("#error-prompt")).to_be_empty()
 
     def test_a_prompt_over_the_limit_of_the_body(self, visit, server):
         page = visit(server.url)
-        type_prompt(page, HEROES)
+        type_prompt(page, STORY)
         page.locator("#prompt").fill("é" * 250_000)
         expect(page.locator("#tokens .problem")).to_be_visible()
         expect(page.locator("#prompt-strip .chip")).to_have_count(0)
-        page.locator("#prompt").fill(HEROES)
-        expect(page.locator("#prompt-strip .chip")).to_have_count(len(HEROES_IDS))
+        page.locator("#prompt").fill(STORY)
+        expect(page.locator("#prompt-strip .chip")).to_have_count(len(STORY_IDS))
         expect(page.locator(".problem")).to_have_count(0)
 
 
 @pytest.mark.parametrize("browser", [None, FIREFOX], ids=["chromium", "firefox"])
 def test_going_back_from_an_anchor_changes_nothing(visit, server, browser):
     page = visit(server.url, **({"user_agent": browser} if browser else {}))
-    generate(page, prompt=HEROES, n_tokens=3)
+    generate(page, prompt=STORY, n_tokens=3)
     done(page)
     page.evaluate("() => { location.hash = 'result'; }")
     page.go_back()
     page.wait_for_timeout(500)
-    expect(page.locator("#prompt")).to_have_value(HEROES)
+    expect(page.locator("#prompt")).to_have_value(STORY)
     expect(page.locator("#strip .generated")).to_have_count(3)

@@ -18,9 +18,9 @@ from tests.browser.test_page import (
     type_prompt,
 )
 from tests.browser.test_token_view import WIDE
-from tests.helpers.web import HEROES, HEROES_IDS, ROBOT, environment
+from tests.helpers.web import ROBOT, STORY, STORY_IDS, environment
 
-N_PROMPT = len(HEROES_IDS)
+N_PROMPT = len(STORY_IDS)
 CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
 
 
@@ -41,7 +41,7 @@ def downloaded(page, button) -> str:
 
 
 class TestTakingAway:
-    @pytest.mark.parametrize("text", [HEROES, f"{ROBOT}\n " * 5, "word, " * 3_400], ids=len)
+    @pytest.mark.parametrize("text", [STORY, f"{ROBOT}\n " * 5, "word, " * 3_400], ids=len)
     def test_the_ids_of_any_text_are_copied_as_a_list(self, visit, server, encoder, text):
         page = visit(server.url, **CLIPBOARD)
         type_prompt(page, text)
@@ -121,17 +121,17 @@ class TestTakingAway:
     def test_without_a_clipboard_the_ids_are_shown_and_selected(self, visit, server):
         page = visit(server.url)
         page.evaluate("() => Object.defineProperty(navigator, 'clipboard', {value: undefined})")
-        type_prompt(page, HEROES)
+        type_prompt(page, STORY)
         take(page, "prompt", "Copy ids").click()
         expect(page.locator("#copied")).to_be_visible()
-        assert page.evaluate("() => getSelection().toString()") == ", ".join(map(str, HEROES_IDS))
+        assert page.evaluate("() => getSelection().toString()") == ", ".join(map(str, STORY_IDS))
 
 
 class TestLinks:
     def test_a_copied_link_shows_the_text_when_it_is_opened(self, visit, server):
         page = visit(server.url, pace="slow", **CLIPBOARD)
         page.get_by_label("Full").check()
-        generate(page, prompt=HEROES, n_tokens=30, temperature=1)
+        generate(page, prompt=STORY, n_tokens=30, temperature=1)
         done(page)
         text = page.locator("#text").text_content()
         link = copied_link(page)
@@ -153,10 +153,10 @@ class TestLinks:
         expect(page.locator("#strip .chip")).to_have_count(0)
 
     def test_without_scripts_the_server_generates_what_a_link_describes(self, visit, server):
-        answer = server.generate_json(prompt=HEROES, n_tokens=9, seed=4)
-        page = visit(f"{server.url}/?prompt={HEROES}&n_tokens=9&seed=4", java_script_enabled=False)
+        answer = server.generate_json(prompt=STORY, n_tokens=9, seed=4)
+        page = visit(f"{server.url}/?prompt={STORY}&n_tokens=9&seed=4", java_script_enabled=False)
         done(page)
-        assert page.locator("#text").inner_text() == HEROES + answer["text"]
+        assert page.locator("#text").inner_text() == STORY + answer["text"]
 
 
 class TestUndo:
@@ -166,19 +166,19 @@ class TestUndo:
         page.locator("#prompt").press_sequentially("My own text")
         page.get_by_text("Examples").click()
         page.locator(".example").nth(3).click()
-        expect(page.locator("#prompt")).to_have_value(HEROES)
+        expect(page.locator("#prompt")).to_have_value(STORY)
         page.keyboard.press("Control+z")
         expect(page.locator("#prompt")).to_have_value("My own text")
 
     def test_regenerate_gives_back_what_was_typed(self, visit, server):
         page = visit(server.url, **WIDE)
-        generate(page, prompt=HEROES, n_tokens=4)
+        generate(page, prompt=STORY, n_tokens=4)
         finished(page, N_PROMPT + 4)
         page.get_by_role("button", name="Continue").click()
         before = finished(page, N_PROMPT + 8)
         type_prompt(page, "A new prompt")
         page.get_by_role("button", name="Regenerate").click()
-        expect(page.locator("#prompt")).to_have_value(HEROES)
+        expect(page.locator("#prompt")).to_have_value(STORY)
         expect(page.locator("#strip .generated")).to_have_count(8)
         done(page)
         page.get_by_role("button", name="Undo").click()
@@ -187,7 +187,7 @@ class TestUndo:
 
     def test_a_cut_can_be_undone(self, visit, server):
         page = visit(server.url, **WIDE)
-        generate(page, prompt=HEROES, n_tokens=8)
+        generate(page, prompt=STORY, n_tokens=8)
         before = finished(page, N_PROMPT + 8)
         text = page.locator("#text").text_content()
         page.locator("#strip .generated").nth(2).click()
@@ -204,7 +204,7 @@ class TestUndo:
 class TestReload:
     def test_it_keeps_prompt_settings_and_text(self, visit, server):
         page = visit(server.url, **WIDE)
-        generate(page, prompt=HEROES, n_tokens=6, temperature=1.5, seed=11)
+        generate(page, prompt=STORY, n_tokens=6, temperature=1.5, seed=11)
         ids = finished(page, N_PROMPT + 6)
         fill(page, prompt="Something typed later", top_k=7)
         page.reload()
@@ -216,7 +216,7 @@ class TestReload:
         expect(page.locator("#prompt-strip .chip")).to_have_count(3)
         page.get_by_role("button", name="Continue").click()
         assert finished(page, N_PROMPT + 12)[: N_PROMPT + 6] == ids
-        expect(page.locator("#prompt")).to_have_value(HEROES)
+        expect(page.locator("#prompt")).to_have_value(STORY)
 
     def test_a_text_that_was_being_written_can_be_continued(self, visit, slow_server):
         page = visit(slow_server.url, **WIDE)
@@ -232,9 +232,9 @@ class TestReload:
 
     def test_a_new_visit_starts_anew(self, visit, server):
         page = visit(server.url)
-        type_prompt(page, HEROES)
+        type_prompt(page, STORY)
         page.get_by_role("link", name="Glyph").click()
-        expect(page.locator("#prompt")).not_to_have_value(HEROES)
+        expect(page.locator("#prompt")).not_to_have_value(STORY)
 
 
 class TestSettings:

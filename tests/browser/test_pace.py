@@ -7,9 +7,9 @@ from playwright.sync_api import expect
 from tests.browser.test_branching import finished
 from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen
 from tests.browser.test_token_view import WIDE
-from tests.helpers.web import HEROES, HEROES_IDS
+from tests.helpers.web import STORY, STORY_IDS
 
-N_PROMPT = len(HEROES_IDS)
+N_PROMPT = len(STORY_IDS)
 
 
 class TestSlow:
@@ -24,7 +24,7 @@ class TestSlow:
         expect(page.get_by_label("Full")).to_be_checked()
 
     def test_a_text_can_be_watched_and_has_the_tokens_of_full_pace(self, visit, server):
-        fields = {"prompt": HEROES, "n_tokens": 12, "temperature": 1, "seed": 8}
+        fields = {"prompt": STORY, "n_tokens": 12, "temperature": 1, "seed": 8}
         answer = server.generate_json(**fields)
         assert len(answer["tokens"]) == 12
         page = visit(server.url, pace="slow")
@@ -40,7 +40,7 @@ class TestSlow:
 
     def test_stop_is_exact(self, visit, server):
         page = visit(server.url, pace="slow")
-        generate(page, prompt=HEROES, n_tokens=100)
+        generate(page, prompt=STORY, n_tokens=100)
         expect(page.locator("#strip .generated").nth(4)).to_be_attached()
         page.locator("#stop").click()
         shown = ids_in(page, "#strip")
@@ -55,7 +55,7 @@ class TestSlow:
 class TestStep:
     def test_each_press_writes_one_token(self, visit, server):
         page = visit(server.url, pace="step", **WIDE)
-        fill(page, prompt=HEROES)
+        fill(page, prompt=STORY)
         for n in (1, 2, 3):
             page.get_by_role("button", name="Next token").first.click()
             finished(page, N_PROMPT + n)
@@ -73,7 +73,7 @@ class TestStep:
         texts = []
         for _ in range(2):
             page = visit(server.url, pace="step", **WIDE)
-            fill(page, prompt=HEROES, seed=5, temperature=2)
+            fill(page, prompt=STORY, seed=5, temperature=2)
             for n in range(1, 6):
                 page.locator("#generate").click()
                 finished(page, N_PROMPT + n)
@@ -83,7 +83,7 @@ class TestStep:
 
     def test_undo_goes_back_one_step(self, visit, server):
         page = visit(server.url, pace="step", **WIDE)
-        fill(page, prompt=HEROES)
+        fill(page, prompt=STORY)
         for n in (1, 2):
             page.locator("#generate").click()
             finished(page, N_PROMPT + n)
@@ -92,7 +92,7 @@ class TestStep:
 
     def test_another_prompt_begins_another_text(self, visit, server):
         page = visit(server.url, pace="step", **WIDE)
-        fill(page, prompt=HEROES)
+        fill(page, prompt=STORY)
         page.locator("#generate").click()
         finished(page, N_PROMPT + 1)
         fill(page, prompt="Once")
@@ -129,7 +129,7 @@ def test_with_reduced_motion_whole_sentences_appear(visit, slow_server):
 
 def test_a_request_is_acknowledged_at_once(visit, server):
     page = visit(server.url)
-    generate(page, prompt=HEROES, n_tokens=3)
+    generate(page, prompt=STORY, n_tokens=3)
     done(page)
     held = []
     page.route("**/generate", lambda route: held.append(route))

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.helpers.paced import SLOW_PACE
-from tests.helpers.web import HEROES, HEROES_IDS, HEROES_PIECES, ROBOT, wait_until
+from tests.helpers.web import ROBOT, STORY, STORY_IDS, STORY_PIECES, wait_until
 
 # Markup, quotes and line ends that a page must show as ordinary text.
 TRICKY = (
@@ -83,10 +83,10 @@ class TestTyping:
     def test_typing_shows_each_token_with_its_piece_and_id(self, visit, server):
         page = visit(server.url)
         page.locator("#prompt").fill("")
-        page.locator("#prompt").press_sequentially(HEROES)
+        page.locator("#prompt").press_sequentially(STORY)
         expect(page.locator("#prompt-strip .chip")).to_have_count(7)
-        assert ids_in(page, "#prompt-strip") == HEROES_IDS
-        assert pieces_in(page, "#prompt-strip") == HEROES_PIECES
+        assert ids_in(page, "#prompt-strip") == STORY_IDS
+        assert pieces_in(page, "#prompt-strip") == STORY_PIECES
 
     def test_neighbouring_chips_never_look_alike(self, visit, server):
         page = visit(server.url)
@@ -125,19 +125,19 @@ class TestTyping:
         for count, text in enumerate(("one", "two"), start=1):
             page.locator("#prompt").fill(text)
             wait_until(lambda n=count: page.wait_for_timeout(20) or len(held) == n, "a request")
-        page.locator("#prompt").fill(HEROES)
+        page.locator("#prompt").fill(STORY)
         expect(page.locator("#prompt-strip .chip")).to_have_count(7)
         for route in held:
             route.continue_()
         page.wait_for_timeout(500)
-        assert ids_in(page, "#prompt-strip") == HEROES_IDS
+        assert ids_in(page, "#prompt-strip") == STORY_IDS
 
     def test_examples_fill_the_prompt(self, visit, server):
         page = visit(f"{server.url}/?prompt=x")
         page.get_by_text("Examples").click()
         page.get_by_text("Not all heroes wear capes.", exact=True).click()
         expect(page.get_by_text("Not all heroes wear capes.", exact=True)).to_be_hidden()
-        expect(page.locator("#prompt")).to_have_value(HEROES)
+        expect(page.locator("#prompt")).to_have_value(STORY)
         expect(page.locator("#prompt-strip .chip")).to_have_count(7)
         expect(page.locator("#prompt")).to_be_focused()
 
@@ -156,15 +156,15 @@ class TestTyping:
 
 class TestGenerating:
     def test_the_chips_are_the_tokens_the_model_generated(self, visit, server):
-        fields = {"prompt": HEROES, "n_tokens": 40, "temperature": 1, "top_k": 0, "seed": 7}
+        fields = {"prompt": STORY, "n_tokens": 40, "temperature": 1, "top_k": 0, "seed": 7}
         answer = server.generate_json(**fields)
         page = visit(server.url)
         page.evaluate(WATCH, "strip")
         generate(page, **fields)
         done(page)
         made = [token["id"] for token in answer["tokens"]]
-        assert ids_in(page, "#strip") == HEROES_IDS + made
-        assert page.locator("#prompt-text").text_content() == HEROES
+        assert ids_in(page, "#strip") == STORY_IDS + made
+        assert page.locator("#prompt-text").text_content() == STORY
         assert page.locator("#continuation").text_content() == answer["text"]
         assert len({n for _, n in seen(page)}) > 10  # one by one, not all at the end
         expect(page.locator("#progress")).to_contain_text("tokens/s")
@@ -218,14 +218,14 @@ class TestGenerating:
 
     def test_pressing_generate_many_times_leaves_one_complete_text(self, visit, server):
         page = visit(server.url)
-        answer = server.generate_json(prompt=HEROES, n_tokens=30, seed=3)
+        answer = server.generate_json(prompt=STORY, n_tokens=30, seed=3)
         for wait in (0, 5, 20, 40, 10, 80, 0, 30):
-            generate(page, prompt=HEROES, n_tokens=30, seed=3)
+            generate(page, prompt=STORY, n_tokens=30, seed=3)
             page.wait_for_timeout(wait)
         done(page)
         page.wait_for_timeout(300)
         made = [token["id"] for token in answer["tokens"]]
-        assert ids_in(page, "#strip") == HEROES_IDS + made
+        assert ids_in(page, "#strip") == STORY_IDS + made
         assert page.locator("#continuation").text_content() == answer["text"]
         expect(page.locator("#problem")).to_be_empty()
         expect(page.locator("#stop")).not_to_be_visible()
@@ -358,7 +358,7 @@ class TestBadInput:
 
     def test_invalid_input_leaves_a_finished_text_unchanged(self, visit, server):
         page = visit(server.url)
-        generate(page, prompt=HEROES, n_tokens=5)
+        generate(page, prompt=STORY, n_tokens=5)
         done(page)
         chips = ids_in(page, "#strip")
         generate(page, n_tokens=0)
@@ -420,24 +420,24 @@ class TestWithoutJavaScript:
         return lambda url, **options: visit(url, java_script_enabled=False, **options)
 
     def test_the_form_returns_the_whole_page_with_the_finished_text(self, plain, server):
-        fields = {"prompt": HEROES, "n_tokens": 12, "temperature": 1, "seed": 5}
+        fields = {"prompt": STORY, "n_tokens": 12, "temperature": 1, "seed": 5}
         answer = server.generate_json(**fields)
         page = plain(server.url)
         generate(page, **fields)
         done(page)
         made = [token["id"] for token in answer["tokens"]]
-        assert ids_in(page, "#strip") == HEROES_IDS + made
-        assert page.locator("#text").inner_text() == HEROES + answer["text"]
-        expect(page.locator("#prompt")).to_have_value(HEROES)
+        assert ids_in(page, "#strip") == STORY_IDS + made
+        assert page.locator("#text").inner_text() == STORY + answer["text"]
+        expect(page.locator("#prompt")).to_have_value(STORY)
         expect(page.locator("#seed")).to_have_value("5")
 
     def test_cut_into_tokens_works(self, plain, server):
         page = plain(server.url)
-        fill(page, prompt=f"{HEROES}\nTwo")
+        fill(page, prompt=f"{STORY}\nTwo")
         page.get_by_role("button", name="Cut into tokens").click()
         expect(page.locator("#prompt-strip .chip")).to_have_count(9)
-        assert ids_in(page, "#prompt-strip") == [*HEROES_IDS, 198, 7571]
-        expect(page.locator("#prompt")).to_have_value(f"{HEROES}\nTwo")
+        assert ids_in(page, "#prompt-strip") == [*STORY_IDS, 198, 7571]
+        expect(page.locator("#prompt")).to_have_value(f"{STORY}\nTwo")
 
     def test_messages_stand_beside_their_fields_and_no_input_is_lost(self, plain, server):
         page = plain(server.url)
@@ -497,7 +497,7 @@ class TestAnyInput:
 @pytest.mark.parametrize("width", [320, 390, 768, 1440])
 def test_nothing_scrolls_sideways(visit, server, width):
     page = visit(server.url, viewport={"width": width, "height": 800})
-    type_prompt(page, "a" * 400 + " " + HEROES + "=" * 300 + "\u3000" * 20)
+    type_prompt(page, "a" * 400 + " " + STORY + "=" * 300 + "\u3000" * 20)
     generate(page, n_tokens=9)
     done(page)
     page.locator("details").evaluate_all("all => all.forEach(e => e.open = true)")

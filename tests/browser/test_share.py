@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from playwright.sync_api import expect
 
-from tests.helpers.web import HEROES, ROBOT, ROOT, environment
+from tests.helpers.web import ROBOT, ROOT, STORY, environment
 
 PROMPT = f'It\'s "so" {ROBOT}\n\tOnce $HOME'
 
@@ -98,7 +98,7 @@ def test_the_files_hold_the_chips_of_the_strip(finished):
 
 def test_without_javascript_there_are_the_same_texts_and_files(visit, server):
     page = visit(server.url, java_script_enabled=False)
-    page.locator("#prompt").fill(HEROES)
+    page.locator("#prompt").fill(STORY)
     page.locator("#n_tokens").fill("3")
     page.locator("#generate").click()
     page.locator(".share summary").click()

@@ -12,10 +12,10 @@ from gpt2core.tokenizer.bpe import ENDOFTEXT, build_vocabulary
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
 from tests.helpers.web import (
-    HEROES,
-    HEROES_IDS,
-    HEROES_PIECES,
     ROBOT,
+    STORY,
+    STORY_IDS,
+    STORY_PIECES,
     wait_until,
     write_small_model,
 )
@@ -186,7 +186,7 @@ class TestDetails:
     )
     def test_they_never_cover_the_token_they_explain(self, visit, server, width, height):
         page = visit(server.url, viewport={"width": width, "height": height})
-        generate(page, prompt=HEROES * 4, n_tokens=60, seed=3)
+        generate(page, prompt=STORY * 4, n_tokens=60, seed=3)
         done(page)
         chips = [chip(page, "prompt-strip", at) for at in range(0, 28, 7)]
         chips += [page.locator("#strip .generated").nth(at) for at in range(0, 60, 10)]
@@ -205,7 +205,7 @@ class TestDetails:
     @both_sizes
     def test_they_lead_to_how_bpe_made_the_token(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, HEROES)
+        type_prompt(page, STORY)
         heroes = chip(page, "prompt-strip", 2)
         heroes.tap() if size is PHONE else heroes.click()
         page.get_by_role("link", name="How BPE made this token").click()
@@ -214,7 +214,7 @@ class TestDetails:
 
     def test_a_word_of_the_text_opens_those_of_its_token(self, visit, server):
         page = visit(server.url, **WIDE)
-        generate(page, prompt=HEROES, n_tokens=5)
+        generate(page, prompt=STORY, n_tokens=5)
         done(page)
         word = page.locator("#text .made").nth(2)
         word.click()
@@ -270,10 +270,10 @@ class TestStrip:
     @both_sizes
     def test_each_chip_has_its_piece_and_id(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, HEROES)
-        assert ids_in(page, "#prompt-strip") == HEROES_IDS
+        type_prompt(page, STORY)
+        assert ids_in(page, "#prompt-strip") == STORY_IDS
         chips = page.locator("#prompt-strip .chip").all_inner_texts()
-        expected = [[p, str(i)] for p, i in zip(HEROES_PIECES, HEROES_IDS, strict=True)]
+        expected = [[p, str(i)] for p, i in zip(STORY_PIECES, STORY_IDS, strict=True)]
         assert [text.split() for text in chips] == expected
 
     @both_sizes
@@ -307,7 +307,7 @@ class TestStrip:
 
     def test_generated_chips_differ_by_more_than_colour(self, visit, server):
         page = visit(server.url, **WIDE)
-        generate(page, prompt=HEROES, n_tokens=3)
+        generate(page, prompt=STORY, n_tokens=3)
         done(page)
         expect(page.locator(".fold-line")).to_contain_text("how probable the model found it")
         looks = page.locator("#strip .chip").evaluate_all(
@@ -320,7 +320,7 @@ class TestStrip:
     @both_sizes
     def test_pieces_texts_or_ids_are_shown_and_the_choice_is_remembered(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, HEROES)
+        type_prompt(page, STORY)
         heroes = chip(page, "prompt-strip", 2)
         piece, plain, id = (heroes.locator(name) for name in (".piece", ".readable", ".id"))
         expect(piece).to_be_visible()
@@ -340,11 +340,11 @@ class TestStrip:
     @both_sizes
     def test_in_the_text_it_is_running_text_whose_tokens_open(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, f"{HEROES}\n\nAll {ROBOT} said")
+        type_prompt(page, f"{STORY}\n\nAll {ROBOT} said")
         page.get_by_label("in the text").check()
         expect(page.locator("#prompt-strip")).to_be_hidden()
         running = page.locator("#prompt-running")
-        assert running.inner_text() == f"{HEROES}\n\nAll {ROBOT} said"
+        assert running.inner_text() == f"{STORY}\n\nAll {ROBOT} said"
         assert running.locator("span").filter(has_text=ROBOT).count() == 1
         line = "e => Math.round(e.getClientRects()[0].top)"
         last = running.locator("span").last.evaluate(line)
@@ -416,7 +416,7 @@ class TestHighlighting:
 
     def test_the_highlight_lies_behind_the_characters_of_the_text_area(self, visit, server):
         page = visit(server.url, **PHONE)
-        type_prompt(page, f"{HEROES} {ROBOT}\n" * 12)
+        type_prompt(page, f"{STORY} {ROBOT}\n" * 12)
         page.locator("#prompt-strip .chip").first.focus()
         page.keyboard.press("End")
         sizes = page.evaluate(
@@ -522,7 +522,7 @@ class TestKeyboard:
     def long(self, visit, server):
         """A page with a prompt of several rows, in one of them a bracket."""
         page = visit(server.url, **WIDE)
-        type_prompt(page, f"{HEROES} the {ROBOT} and " * 6)
+        type_prompt(page, f"{STORY} the {ROBOT} and " * 6)
         return page
 
     def test_one_chip_of_a_strip_is_reached_with_tab_and_arrows_do_the_rest(self, long):
