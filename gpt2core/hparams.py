@@ -106,6 +106,18 @@ def check_prompt(
     check_ids(ids, n_vocab, unused)
 
 
+def check_text(ids: Sequence[int], n_vocab: int, n_ctx: int, unused: Collection[int] = ()) -> None:
+    """Raise InputError unless ``ids`` can be read whole: 1 to ``n_ctx`` of them."""
+    if len(ids) > n_ctx:
+        raise InputError(
+            f"The text is {len(ids):,} tokens long; this model's context holds {n_ctx:,}.",
+            "prompt",
+            n_prompt_tokens=len(ids),
+            n_ctx=n_ctx,
+        )
+    check_ids(ids, n_vocab, unused)
+
+
 def check_ids(ids: Sequence[int], n_vocab: int, unused: Collection[int] = ()) -> None:
     """Raise InputError unless ``ids`` is one or more ids of ``0 … n_vocab - 1``.
 

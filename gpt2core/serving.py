@@ -14,7 +14,7 @@ import threading
 from functools import cached_property
 from pathlib import Path
 
-from gpt2core.engine.events import Generation, Unavailable
+from gpt2core.engine.events import Generation, Scoring, Unavailable
 from gpt2core.engine.scheduler import RESTARTING, Scheduler
 from gpt2core.errors import ModelFileError
 from gpt2core.hparams import MODEL_SIZES, HParams
@@ -135,7 +135,7 @@ class ModelServer:
 
     @property
     def load(self) -> dict[str, int]:
-        """The numbers of generations that run and wait."""
+        """The numbers of requests that run and wait."""
         return self._scheduler.load if self._scheduler else {"running": 0, "waiting": 0}
 
     @property
@@ -148,13 +148,21 @@ class ModelServer:
 
         Raises InputError for an invalid prompt, Unavailable if it cannot be taken now.
         """
+        return self._ready_scheduler().submit(ids, n_tokens, sampling)
+
+    def score(self, ids: list[int]) -> Scoring:
+        """Queue a text whose own tokens are scored; see :meth:`Scheduler.score`."""
+        return self._ready_scheduler().score(ids)
+
+    def _ready_scheduler(self) -> Scheduler:
+        """The scheduler, once the model is loaded. Raises Unavailable if it takes long."""
         self.start()
         self.wait_until_loaded(timeout=2)  # the bundled model loads in less
         if self._draining:
             raise Unavailable(RESTARTING, retry_after=5)
         if self._scheduler is None:
             raise self._not_ready()
-        return self._scheduler.submit(ids, n_tokens, sampling)
+        return self._scheduler
 
     def loaded_model(self) -> Model:
         """The model, for what needs its weights without generating. Raises Unavailable."""

@@ -32,13 +32,16 @@ from numpy.typing import NDArray
 
 from gpt2core.engine.blas import has_small_kernels
 from gpt2core.engine.blas import n_threads as threads_allotted
+from gpt2core.engine.gates import Gates, RowGates, row_gates
 from gpt2core.engine.layout import WIDTH, Layout, layout_in_memory, n_blocks
+from gpt2core.engine.scores import Scores, join_scores, score_rows
 from gpt2core.engine.team import Team
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams, check_ids
 from gpt2core.model import Params
 
 PREFILL_CHUNK = 128  # tokens of a prompt in one pass: bounds the buffers
+SCORE_CHUNK = 32  # tokens in one pass with the logits of all: bounds the memory these take
 # Slots that share one np.matmul call are padded to the longest. An extra call costs about as
 # much as attending to 8 more key blocks, so slots share while the padding stays below that.
 MAX_PADDING_BLOCKS_PER_CALL = 8
@@ -85,6 +88,7 @@ class Engine:
             weights if isinstance(weights, Layout) else layout_in_memory(weights, hparams)
         )
         self._lengths: list[int | None] = [None] * n_slots  # None: the slot is free
+        self._gates: list[Gates | None] = [None] * n_slots
         threads = 1
         if 12 * hparams.n_embd**2 >= MIN_WEIGHTS_FOR_THREADS:
             threads = min(n_threads or threads_allotted(), self._layout.n_shards)
@@ -95,11 +99,16 @@ class Engine:
             for index in range(threads)
         ]
 
-    def open(self) -> int:
-        """Take a free slot, which is empty. Raises InputError if none is free."""
+    def open(self, gates: Gates | None = None) -> int:
+        """Take a free slot, which is empty; ``gates`` hold for it until it is closed.
+
+        Raises InputError if no slot is free, or if the gates are those of another shape.
+        """
+        if gates is not None:
+            gates.check(self.hparams)
         for slot, length in enumerate(self._lengths):
             if length is None:
-                self._lengths[slot] = 0
+                self._lengths[slot], self._gates[slot] = 0, gates
                 return slot
         n_slots = self.n_slots
         raise InputError(f"All {n_slots} slots of this engine are taken.", n_slots=n_slots)
@@ -135,8 +144,26 @@ class Engine:
         for start in range(0, len(ids), PREFILL_CHUNK):
             chunk = ids[start : start + PREFILL_CHUNK]
             is_end = not more_follow and start + PREFILL_CHUNK >= len(ids)
-            logits = self._run(PrefillChunk(slot, self.length(slot), chunk, is_end))
+            logits = self._run(PrefillChunk(slot, self.length(slot), chunk, int(is_end)))
         return None if more_follow else logits[0]  # [n_vocab]
+
+    def score(self, slot: int, ids: Sequence[int], targets: Sequence[int]) -> Scores:
+        """Append ``ids`` to a slot and score ``targets``: ``targets[i]`` follows ``ids[i]``.
+
+        A text is scored with ``score(slot, text[:-1], text[1:])``, or with such parts one after
+        the other; no token can score the first. Never holds more than ``[SCORE_CHUNK, n_vocab]``
+        logits. Raises InputError, before any computing, as :meth:`prefill` does.
+        """
+        if len(ids) != len(targets):
+            raise InputError(f"{len(ids):,} tokens cannot be scored by {len(targets):,} others.")
+        self._check(ids, self.length(slot))
+        check_ids(targets, self.hparams.n_vocab, self.unused_ids)
+        parts = []
+        for start in range(0, len(ids), SCORE_CHUNK):
+            chunk = ids[start : start + SCORE_CHUNK]
+            logits = self._run(PrefillChunk(slot, self.length(slot), chunk, len(chunk)))
+            parts.append(score_rows(logits, targets[start : start + SCORE_CHUNK]))
+        return join_scores(parts)
 
     def step(self, slots: Sequence[int], ids: Sequence[int]) -> Array:
         """Append ``ids[i]`` to ``slots[i]``; returns the logits ``[n_seq, n_vocab]`` after each.
@@ -181,6 +208,7 @@ class Engine:
         n_rows = math.prod(grouped(task.n_logits, self._workers[0].group))
         # Newly allocated, because the caller may keep what is returned.
         logits = np.empty((n_rows, len(layout.vocab) * WIDTH), np.float32)
+        task.gates = row_gates([self._gates[slot] for slot in task.slots], self.hparams)
         self._team.run(lambda index: self._workers[index].run(task, x, logits, self._team))
         for slot, end in zip(task.slots, task.ends, strict=True):
             self._lengths[slot] = end
@@ -314,7 +342,8 @@ class ShardWorker:
         r = self.workspace(len(x))
         r.x[:] = x
         attend = task.attention(self, r)
-        for layer in self.layers:
+        for i, layer in enumerate(self.layers):
+            gates = task.gates[i] if task.gates else None
             # Attention: queries, keys and values of this worker's heads.
             rms_normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
             np.matmul(r.normed_in, layer["qkv_w"], out=r.qkv_out)
@@ -329,9 +358,12 @@ class ShardWorker:
                 r = self.last_row(r)
                 attend = task.last_token().attention(self, r)
             attend(layer)  # -> r.heads
+            if gates:
+                # [n_rows, n_head] -> [n_rows, n_local, n_head, 1]
+                r.heads[: len(r.x)] *= self.local_heads(gates)
             np.matmul(r.heads_in, layer["proj_w"], out=r.proj_out)
             team.barrier(self.index)
-            self.all_reduce(r, r.proj_sum, layer["proj_b"])
+            self.all_reduce(r, r.proj_sum, layer["proj_b"], gates.attn if gates else None)
             # Feed-forward: this worker's columns of the hidden layer.
             rms_normalise(r.x, r.normed, r.scale)  # [n_rows, n_embd]
             np.matmul(r.normed_in, layer["fc_w"], out=r.hidden_out)
@@ -340,7 +372,7 @@ class ShardWorker:
                 double_gelu(hidden, scratch)
             np.matmul(r.hidden_in, layer["out_w"], out=r.out_out)
             team.barrier(self.index)
-            self.all_reduce(r, r.out_sum, layer["out_b"])
+            self.all_reduce(r, r.out_sum, layer["out_b"], gates.mlp if gates else None)
         self.find_logits(r, logits)
 
     def last_row(self, r: "Workspace") -> "Workspace":
@@ -357,11 +389,21 @@ class ShardWorker:
         products = logits.reshape(*r.groups, -1, WIDTH).transpose(2, 0, 1, 3)
         np.matmul(r.normed_in, self.vocab, out=products[self.blocks])
 
-    def all_reduce(self, r: "Workspace", partial: Array, bias: Array) -> None:
-        """Add the results of all shards ``[n_rows, n_shards, n_embd]`` to the residual stream."""
+    def local_heads(self, gates: RowGates) -> Array:
+        """The gates of this worker's heads, ``[n_rows, n_local, n_head, 1]``."""
+        heads = gates.heads.reshape(len(gates.heads), -1, self.n_head, 1)
+        return heads[:, self.shards]
+
+    def all_reduce(self, r: "Workspace", partial: Array, bias: Array, gate: Array | None) -> None:
+        """Add the results of all shards ``[n_rows, n_shards, n_embd]`` to the residual stream.
+
+        ``gate``, ``[n_rows, 1]``, multiplies what is added.
+        """
         np.add.reduce(partial, axis=1, out=r.sum)
+        r.sum += bias
+        if gate is not None:
+            r.sum *= gate
         r.x += r.sum
-        r.x += bias
 
 
 class Workspace:
@@ -427,7 +469,8 @@ class Pass(ABC):
     ):
         self.slots, self.ends = slots, ends  # [n_slots] each: a slot's length after the pass
         self.ids, self.positions = ids, positions  # [n_rows] each
-        self.n_logits = n_logits  # of the last rows
+        self.n_logits = n_logits  # of the last rows: 0, 1 or all
+        self.gates: list[RowGates] | None = None  # of each layer; a prompt's rows share one
 
     @abstractmethod
     def attention(self, worker: ShardWorker, r: Workspace) -> Attend:
@@ -510,9 +553,9 @@ class DecodeBatch(Pass):
 class PrefillChunk(Pass):
     """Several more tokens for one slot."""
 
-    def __init__(self, slot: int, length: int, ids: Sequence[int], is_end: bool):
+    def __init__(self, slot: int, length: int, ids: Sequence[int], n_logits: int):
         self.slot, self.length, self.end = slot, length, length + len(ids)
-        super().__init__([slot], ids, list(range(length, self.end)), [self.end], int(is_end))
+        super().__init__([slot], ids, list(range(length, self.end)), [self.end], n_logits)
         first = length // WIDTH * WIDTH  # every row may attend to all places before it
         places = np.arange(first, n_blocks(self.end) * WIDTH)
         masked = places > np.array(self.positions)[:, None]

@@ -1,16 +1,18 @@
 """What a client of the scheduler holds: the handle of a prompt, and the events on it.
 
-The serving thread puts events on a :class:`Generation`; the client, usually a response that
-is being streamed, takes them off.
+The serving thread puts events on a :class:`Generation` or a :class:`Scoring`; the client,
+usually a response that is being streamed, takes them off.
 
 Invariants: ``put`` never blocks, so a slow client delays nobody. The last event is a token
-with a finish reason or :class:`Failed`, unless the client cancels.
+with a finish reason, :class:`Scored` or :class:`Failed`, unless the client cancels.
 """
 
 import queue
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from gpt2core.engine.scores import Scores
 from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.errors import GPT2Error
 from gpt2core.sampling import SamplingParams
@@ -46,24 +48,34 @@ class Failed:
     message: str
 
 
-Event = Queued | Prefilling | GeneratedToken | Failed
+@dataclass(frozen=True)
+class Scored:
+    """The whole text is scored: ``scores[i]`` are those of its token ``i + 1``."""
+
+    scores: Scores
 
 
-class Generation:
-    """The handle of one submitted prompt: what was requested, and the events so far."""
+Event = Queued | Prefilling | GeneratedToken | Failed  # of a generation
+Result = TypeVar("Result", GeneratedToken, Scored)
 
-    def __init__(self, ids: list[int], n_tokens: int, sampling: SamplingParams):
-        self.ids, self.n_tokens, self.sampling = ids, n_tokens, sampling
+
+class Request(Generic[Result]):
+    """The handle of one submitted text: its ids, and the events so far."""
+
+    def __init__(self, ids: list[int]):
+        self.ids = ids
         self.cancelled = False
         # Unbounded, so put() never blocks. It stays small: one event a token, chunk or position.
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Queued | Prefilling | Failed | Result] = queue.SimpleQueue()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Queued | Prefilling | Failed | Result) -> None:
         """Add an event. Called by the serving thread; never blocks."""
         self._events.put(event)
 
-    def events(self, heartbeat_seconds: float) -> Iterator[Event | None]:
-        """Yield each event, up to the last token or the failure.
+    def events(
+        self, heartbeat_seconds: float
+    ) -> Iterator[Queued | Prefilling | Failed | Result | None]:
+        """Yield each event, up to the last token, the scores or the failure.
 
         Yields None whenever ``heartbeat_seconds`` pass without an event, so that the caller
         can send a heartbeat and notice that its client has disconnected.
@@ -75,7 +87,7 @@ class Generation:
                 yield None
                 continue
             yield event
-            if isinstance(event, Failed):
+            if isinstance(event, (Failed, Scored)):
                 return
             if isinstance(event, GeneratedToken) and event.finish_reason:
                 return
@@ -83,3 +95,15 @@ class Generation:
     def cancel(self) -> None:
         """The client has left: the scheduler drops the sequence before its next token."""
         self.cancelled = True
+
+
+class Generation(Request[GeneratedToken]):
+    """A prompt that is continued by up to ``n_tokens`` tokens."""
+
+    def __init__(self, ids: list[int], n_tokens: int, sampling: SamplingParams):
+        super().__init__(ids)
+        self.n_tokens, self.sampling = n_tokens, sampling
+
+
+class Scoring(Request[Scored]):
+    """A text whose own tokens are scored; nothing is generated."""

@@ -3,17 +3,19 @@
 It has no thread, lock, clock or engine. The serving thread (``scheduler.py``) asks it what to
 do next, does it, and records how long it took.
 
-Invariants: at most ``n_slots`` sequences run and ``max_waiting`` generations wait. Slots are
-given in order of arrival; a generation that is cancelled while it waits gets none. Prompts
+Invariants: at most ``n_slots`` sequences run and ``max_waiting`` requests wait. Slots are
+given in order of arrival; a request that is cancelled while it waits gets none. Prompts
 are read one at a time, also in order of arrival. While other sequences decode, a prefill
 chunk takes about as long as a decode step, so a long prompt never delays their next token by
 much more than one step.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from gpt2core.engine.events import Generation
+from gpt2core.engine.events import Request
+from gpt2core.engine.scores import Scores
 from gpt2core.engine.sequence import Sequence
 
 MIN_PREFILL_CHUNK = 16  # tokens; with fewer, a prompt would be read too inefficiently
@@ -21,54 +23,74 @@ MIN_PREFILL_CHUNK = 16  # tokens; with fewer, a prompt would be read too ineffic
 
 @dataclass(eq=False)
 class Running:
-    """A generation that has a slot of the engine."""
+    """A request that has a slot of the engine.
 
-    generation: Generation
-    sequence: Sequence
+    A :class:`Generation` has a ``sequence``. A :class:`Scoring` has ``scores`` instead: those of
+    the tokens read so far.
+    """
+
+    request: Request[Any]
     slot: int
-    last_token_id: int  # the newest token: of the prompt, then of the continuation
-    n_prefilled: int = 0  # tokens of the prompt that are in the cache
+    sequence: Sequence | None = None
+    n_prefilled: int = 0  # tokens of the text that are in the cache
+    scores: list[Scores] = field(default_factory=list)  # of the chunks read so far
+    last_token_id: int = field(init=False)  # the newest token: of the prompt, then generated
+
+    def __post_init__(self) -> None:
+        self.last_token_id = self.request.ids[-1]
+
+    @property
+    def generating(self) -> Sequence:
+        """The sequence of a generation. Raises TypeError for a text that is scored."""
+        if self.sequence is None:
+            raise TypeError("nothing is generated after a text that is scored")
+        return self.sequence
+
+    @property
+    def n_to_read(self) -> int:
+        """Tokens that go into the cache; the last one of a text that is scored predicts none."""
+        return len(self.request.ids) - (self.sequence is None)
 
     @property
     def unread(self) -> list[int]:
-        """The tokens of the prompt that are not in the cache yet."""
-        return self.generation.ids[self.n_prefilled :]
+        """The tokens that are to be read and are not in the cache yet."""
+        return self.request.ids[self.n_prefilled : self.n_to_read]
 
     @property
     def is_decoding(self) -> bool:
-        """Whether the whole prompt is read."""
-        return self.n_prefilled == len(self.generation.ids)
+        """Whether the whole text is read."""
+        return self.n_prefilled == self.n_to_read
 
 
 class Policy:
-    """The waiting and running generations, and the two durations that set the chunk size."""
+    """The waiting and running requests, and the two durations that set the chunk size."""
 
     def __init__(self, n_slots: int, max_waiting: int, max_chunk: int):
         """``max_chunk`` is the number of prompt tokens that the engine reads best at once."""
         self.n_slots, self.max_waiting, self.max_chunk = n_slots, max_waiting, max_chunk
-        self.waiting: deque[Generation] = deque()
+        self.waiting: deque[Request[Any]] = deque()
         self.running: list[Running] = []
         self._step_seconds = 0.0  # of the newest decode step
         self._prompt_token_seconds = 0.0  # for each token of the newest prefill chunk
 
     @property
     def is_busy(self) -> bool:
-        """Whether the next generation would have to wait."""
+        """Whether the next request would have to wait."""
         return len(self.running) + len(self.waiting) >= self.n_slots
 
     @property
     def is_full(self) -> bool:
-        """Whether the queue has no room for the next generation."""
+        """Whether the queue has no room for the next request."""
         return len(self.running) + len(self.waiting) >= self.n_slots + self.max_waiting
 
-    def add(self, generation: Generation) -> int:
+    def add(self, request: Request[Any]) -> int:
         """Append to the queue. Returns the position: 0 if a slot is free, 1 for the next."""
-        self.waiting.append(generation)
+        self.waiting.append(request)
         return max(0, len(self.running) + len(self.waiting) - self.n_slots)
 
-    def admit(self) -> list[Generation]:
-        """Remove and return the generations that get a slot now. Also removes cancelled ones."""
-        self.waiting = deque(g for g in self.waiting if not g.cancelled)
+    def admit(self) -> list[Request[Any]]:
+        """Remove and return the requests that get a slot now. Also removes cancelled ones."""
+        self.waiting = deque(one for one in self.waiting if not one.cancelled)
         n_free = self.n_slots - len(self.running)
         return [self.waiting.popleft() for _ in range(min(n_free, len(self.waiting)))]
 

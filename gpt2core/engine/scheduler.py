@@ -1,13 +1,14 @@
-"""The thread that serves: many generations at once on one engine.
+"""The thread that serves: many requests at once on one engine.
 
-:meth:`Scheduler.submit` queues a prompt and returns its :class:`Generation`. The thread
-repeats four steps: admit waiting generations to free slots, drop those whose client has left,
-read one chunk of one prompt, and make one token for every sequence whose prompt is read. Each
-token goes to the queue of its generation, where the client takes it. ``policy.py`` decides
+:meth:`Scheduler.submit` queues a prompt and returns its :class:`Generation`;
+:meth:`Scheduler.score` queues a text and returns its :class:`Scoring`. The thread repeats four
+steps: admit waiting requests to free slots, drop those whose client has left, read one chunk
+of one text, and make one token for every sequence whose prompt is read. Each token goes to the
+queue of its request, where the client takes it. ``policy.py`` decides
 what to admit and how much to read.
 
 Invariants: only this thread runs the engine. A slow or disconnected client delays nobody
-else. A failure ends the generation it belongs to, or all running ones if that is unknown;
+else. A failure ends the request it belongs to, or all running ones if that is unknown;
 it never ends the thread. The policy's lists change only while the lock is held, because
 clients read their lengths.
 """
@@ -17,12 +18,23 @@ import sys
 import threading
 from collections.abc import Collection
 from time import monotonic, perf_counter
+from typing import Any
 
 from gpt2core.engine.engine import PREFILL_CHUNK, Engine
-from gpt2core.engine.events import Failed, Generation, Prefilling, Queued, Unavailable
+from gpt2core.engine.events import (
+    Failed,
+    Generation,
+    Prefilling,
+    Queued,
+    Request,
+    Scored,
+    Scoring,
+    Unavailable,
+)
 from gpt2core.engine.policy import Policy, Running
+from gpt2core.engine.scores import join_scores, no_scores
 from gpt2core.engine.sequence import GeneratedToken, Sequence
-from gpt2core.hparams import check_prompt
+from gpt2core.hparams import check_prompt, check_text
 from gpt2core.sampling import FloatArray, SamplingParams
 
 log = logging.getLogger(__name__)
@@ -74,7 +86,7 @@ class Scheduler:
 
     @property
     def load(self) -> dict[str, int]:
-        """The numbers of generations that run and wait."""
+        """The numbers of requests that run and wait."""
         with self._changed:
             return {"running": len(self._policy.running), "waiting": len(self._policy.waiting)}
 
@@ -92,6 +104,27 @@ class Scheduler:
         engine = self._engine
         check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
         generation = Generation(ids, n_tokens, sampling)
+        self._queue(generation)
+        return generation
+
+    def score(self, ids: list[int]) -> Scoring:
+        """Queue a text to be scored: its own tokens, each given what stands before it.
+
+        The text is read in chunks between the steps of those that generate, as a prompt is.
+        The last event is :class:`Scored`. Raises InputError for an invalid or too long text,
+        Unavailable if it cannot be taken now.
+        """
+        engine = self._engine
+        check_text(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
+        scoring = Scoring(ids)
+        if len(ids) == 1:  # nothing stands before it
+            scoring.put(Scored(no_scores(0)))
+        else:
+            self._queue(scoring)
+        return scoring
+
+    def _queue(self, request: Request[Any]) -> None:
+        """Let a request wait for its slot. Raises Unavailable."""
         with self._changed:
             if self._stopped or self._deadline is not None:
                 raise Unavailable(RESTARTING, retry_after=5)
@@ -101,11 +134,10 @@ class Scheduler:
                     f"{self._policy.max_waiting} more wait; try again in a moment.",
                     retry_after=5,
                 )
-            position = self._policy.add(generation)
+            position = self._policy.add(request)
             if position:
-                generation.put(Queued(position))
+                request.put(Queued(position))
             self._changed.notify_all()
-        return generation
 
     def _serve(self) -> None:
         """The thread's function."""
@@ -131,49 +163,64 @@ class Scheduler:
             return not self._stopped
 
     def _admit(self) -> None:
-        """Give free slots to waiting generations; report new positions to the others."""
+        """Give free slots to waiting requests; report new positions to the others."""
         with self._changed:
             n_waiting = len(self._policy.waiting)
-            for generation in self._policy.admit():
-                sequence = Sequence(
-                    generation.ids,
-                    generation.n_tokens,
-                    self._engine.hparams.n_ctx,
-                    generation.sampling,
-                    self._end_ids,
-                )
-                slot, last_id = self._engine.open(), generation.ids[-1]
-                self._policy.running.append(Running(generation, sequence, slot, last_id))
+            for request in self._policy.admit():
+                sequence = self._sequence(request) if isinstance(request, Generation) else None
+                running = Running(request, self._engine.open(), sequence)
+                self._policy.running.append(running)
             if len(self._policy.waiting) < n_waiting:
                 for position, waiting in enumerate(self._policy.waiting, start=1):
                     waiting.put(Queued(position))
 
+    def _sequence(self, generation: Generation) -> Sequence:
+        return Sequence(
+            generation.ids,
+            generation.n_tokens,
+            self._engine.hparams.n_ctx,
+            generation.sampling,
+            self._end_ids,
+        )
+
     def _drop_cancelled(self) -> None:
-        """Free the slots of generations whose client has left."""
+        """Free the slots of requests whose client has left."""
         for running in list(self._policy.running):
-            if running.generation.cancelled:
+            if running.request.cancelled:
                 self._release(running)
 
     def _prefill_next(self) -> None:
-        """Read the next chunk of the first prompt that is not read yet."""
+        """Read the next chunk of the first text that is not read yet."""
         chosen = self._policy.next_prefill()
         if chosen is None:
             return
         running, chunk = chosen
         more_follow = len(chunk) < len(running.unread)
+        logits = None  # [n_vocab] of the first new token
         began = perf_counter()
         try:
-            logits = self._engine.prefill(running.slot, chunk, more_follow)  # [n_vocab] or None
+            if running.sequence is None:
+                self._score_chunk(running, chunk)
+            else:
+                logits = self._engine.prefill(running.slot, chunk, more_follow)
         except Exception as error:
             self._fail(running, error)
             return
         self._policy.record_prefill(len(chunk), perf_counter() - began)
         running.n_prefilled += len(chunk)
-        if logits is None:
-            n_tokens = len(running.generation.ids)
-            running.generation.put(Prefilling(running.n_prefilled, n_tokens))
-        else:
+        if more_follow:
+            running.request.put(Prefilling(running.n_prefilled, running.n_to_read))
+        elif logits is not None:
             self._emit(running, self._sample(running, logits))
+        else:
+            running.request.put(Scored(join_scores(running.scores)))
+            self._release(running)
+
+    def _score_chunk(self, running: Running, chunk: list[int]) -> None:
+        """Read a chunk of a text and score the tokens that follow each of its tokens."""
+        first = running.n_prefilled + 1
+        targets = running.request.ids[first : first + len(chunk)]
+        running.scores.append(self._engine.score(running.slot, chunk, targets))
 
     def _decode_step(self) -> None:
         """Generate one token for each sequence whose prompt is read."""
@@ -194,40 +241,40 @@ class Scheduler:
     def _sample(self, running: Running, logits: FloatArray) -> GeneratedToken | None:
         """The next token from ``logits [n_vocab]``; None if sampling failed and was reported."""
         try:
-            return running.sequence.sample_next(logits)
+            return running.generating.sample_next(logits)
         except Exception as error:
             self._fail(running, error)
             return None
 
     def _emit(self, running: Running, token: GeneratedToken | None) -> None:
-        """Put a token on its generation's queue; after the last one, free the slot."""
+        """Put a token on its request's queue; after the last one, free the slot."""
         if token is None:  # sampling it failed
             return
         running.last_token_id = token.id
-        running.generation.put(token)
+        running.request.put(token)
         if token.finish_reason:
             self._release(running)
 
     def _fail(self, running: Running, error: Exception) -> None:
-        """End one generation with an error; the others go on."""
-        log.error("a generation failed", exc_info=error)
-        running.generation.put(Failed(failure_message(error)))
+        """End one request with an error; the others go on."""
+        log.error("a request failed", exc_info=error)
+        running.request.put(Failed(failure_message(error)))
         self._release(running)
 
     def _end_running(self, message: str) -> None:
-        """End all running generations, with a message for their users."""
+        """End all running requests, with a message for their users."""
         for running in list(self._policy.running):
-            running.generation.put(Failed(message))
+            running.request.put(Failed(message))
             self._release(running)
 
     def _end_waiting(self, message: str) -> None:
-        """End all waiting generations, with a message for their users."""
+        """End all waiting requests, with a message for their users."""
         with self._changed:
             while self._policy.waiting:
                 self._policy.waiting.popleft().put(Failed(message))
 
     def _release(self, running: Running) -> None:
-        """Free a generation's slot."""
+        """Free a request's slot."""
         self._engine.close(running.slot)
         with self._changed:
             self._policy.running.remove(running)

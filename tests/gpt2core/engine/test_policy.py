@@ -21,7 +21,7 @@ def run(policy: Policy, *generations: Generation) -> list[Running]:
     for one in generations:
         policy.add(one)
     started = [
-        Running(one, Sequence(one.ids, 5, 1024, one.sampling), slot, one.ids[-1])
+        Running(one, slot, Sequence(one.ids, 5, 1024, one.sampling))
         for slot, one in enumerate(policy.admit(), start=len(policy.running))
     ]
     policy.running += started
@@ -55,7 +55,7 @@ def test_slots_are_given_in_order_of_arrival():
     policy = Policy(2, 3, MAX_CHUNK)
     arrived = [generation() for _ in range(5)]
     started = run(policy, *arrived)
-    assert [running.generation for running in started] == arrived[:2]
+    assert [running.request for running in started] == arrived[:2]
     assert policy.admit() == []
     policy.running.remove(started[0])
     assert policy.admit() == [arrived[2]]

@@ -402,3 +402,35 @@ def test_many_starts_make_one_thread(start):
     for _ in range(5):
         one.start()
     assert threading.active_count() == before
+
+
+# Scores
+
+
+def test_a_text_is_scored_in_chunks_between_the_steps_of_those_that_generate(serve):
+    engine = Engine(LONG_CONTEXT.params(), LONG_CONTEXT.hparams, 2)
+    one, ids = serve(engine), LONG_CONTEXT.ids()
+    running = one.submit(ids[:3], 400, seeded(1))
+    *progress, scored = all_events(one.score(ids))
+    assert {type(event) for event in progress} == {Prefilling}
+    assert progress[-1].n_tokens == len(ids) - 1
+    n_generated = len(ids_of(events_so_far(running)))
+    assert n_generated >= len(progress)  # a step after each chunk
+    expected = Engine(LONG_CONTEXT.params(), LONG_CONTEXT.hparams)
+    slot = expected.open()
+    whole = expected.score(slot, ids[:-1], ids[1:])
+    assert len(scored.scores) == len(ids) - 1
+    assert abs(scored.scores.logprob - whole.logprob).max() < 1e-4
+    assert (scored.scores.rank == whole.rank).mean() > 0.99
+    running.cancel()
+
+
+def test_a_scored_text_frees_its_slot_and_may_be_cancelled_or_have_one_token(start, demo):
+    one = start(max_batch=1)
+    assert len(all_events(one.score([262]))[-1].scores) == 0
+    for _ in range(2):
+        assert len(all_events(one.score(HEROES_IDS))[-1].scores) == len(HEROES_IDS) - 1
+    one.score([262] * demo.hparams.n_ctx).cancel()
+    assert len(generated(one.submit(HEROES_IDS, 2, GREEDY))) == 2
+    with pytest.raises(InputError, match="context holds"):
+        one.score([262] * (demo.hparams.n_ctx + 1))

@@ -1,0 +1,69 @@
+"""Gates: factors that scale or remove parts of the model for one sequence.
+
+``Engine.open`` takes the gates of a slot; they hold until the slot is closed, because keys and
+values that are in the cache were computed with them. Ablation sets a part's gate to 0.
+
+Invariant: a gate of 1 changes no bit of the logits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2core.errors import InputError
+from gpt2core.hparams import HParams
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Factors of the outputs of every layer's parts, float32.
+
+    ``heads [n_layer, n_head]`` multiplies what a head hands to ``c_proj``. ``attn [n_layer]``
+    multiplies what attention adds to the residual stream, ``mlp [n_layer]`` what the
+    feed-forward network adds; both include the bias of their ``c_proj``.
+    """
+
+    heads: Array
+    attn: Array
+    mlp: Array
+
+    @classmethod
+    def ones(cls, hparams: HParams) -> Self:
+        """Gates that leave everything as it is, to be changed."""
+        n_layer, n_head = hparams.n_layer, hparams.n_head
+        heads = np.ones((n_layer, n_head), np.float32)
+        return cls(heads, np.ones(n_layer, np.float32), np.ones(n_layer, np.float32))
+
+    def check(self, hparams: HParams) -> None:
+        """Raise InputError unless the shapes are the model's and every factor is finite."""
+        expected = self.ones(hparams)
+        for name in ("heads", "attn", "mlp"):
+            array, shape = getattr(self, name), getattr(expected, name).shape
+            if array.shape != shape or not np.isfinite(array).all():
+                raise InputError(f"The gates of {name} must be finite numbers of shape {shape}.")
+
+
+@dataclass(frozen=True)
+class RowGates:
+    """The gates of one layer for the rows of a pass."""
+
+    heads: Array  # [n_rows, n_head]
+    attn: Array  # [n_rows, 1]
+    mlp: Array  # [n_rows, 1]
+
+
+def row_gates(gates: Sequence[Gates | None], hparams: HParams) -> list[RowGates] | None:
+    """Gates of several slots, a row each, layer by layer; None if no slot has any."""
+    if not any(gates):
+        return None
+    ones = Gates.ones(hparams)
+    rows = [one or ones for one in gates]
+    heads = np.stack([one.heads for one in rows], axis=1).astype(np.float32)  # [n_layer, n, n_head]
+    attn = np.stack([one.attn for one in rows], axis=1).astype(np.float32)  # [n_layer, n]
+    mlp = np.stack([one.mlp for one in rows], axis=1).astype(np.float32)  # [n_layer, n]
+    return [RowGates(heads[i], attn[i, :, None], mlp[i, :, None]) for i in range(hparams.n_layer)]
