@@ -58,7 +58,7 @@ def open_details(page, index: int):
 
 @pytest.fixture
 def written(visit, server):
-    """A page with twelve tokens after the heroes."""
+    """A page with twelve tokens after the beginning of a story."""
 
     def written(url=None, **options):
         page = visit(url or server.url, **{**WIDE, **options})
@@ -424,7 +424,7 @@ class TestContinuingAndCutting:
 
     def test_a_candidate_continues_the_kept_tokens_of_a_link(self, visit, server):
         kept = ",".join(map(str, STORY_IDS[3:]))
-        page = visit(f"{server.url}/?prompt=Not+all+heroes&kept={kept}&n_tokens=2", **WIDE)
+        page = visit(f"{server.url}/?prompt=One+day,&kept={kept}&n_tokens=2", **WIDE)
         settled(page)
         row = page.locator("#next tbody tr").nth(1)
         piece = row.locator(".piece").text_content()
@@ -443,8 +443,8 @@ class TestKeptTokensOfALink:
 
     @pytest.fixture
     def linked(self, visit, server):
-        """The page of a link that keeps the second half of the heroes' sentence."""
-        address = f"{server.url}/?prompt=Not+all+heroes&kept={self.KEPT}&n_tokens=2"
+        """The page of a link that keeps the last two thirds of the story's beginning."""
+        address = f"{server.url}/?prompt=One+day,&kept={self.KEPT}&n_tokens=2"
         return lambda **options: visit(address, **{**WIDE, **options})
 
     @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
@@ -484,7 +484,7 @@ class TestKeptTokensOfALink:
         page.get_by_role("link", name="Start from the prompt instead").click()
         expect(page.locator("#kept")).to_be_empty()
         expect(page.locator("#strip .chip")).to_have_count(0)
-        for name, value in {"prompt": "Not all heroes", "n_tokens": "2"}.items():
+        for name, value in {"prompt": "One day,", "n_tokens": "2"}.items():
             expect(page.locator(f"#{name}")).to_have_value(value)
 
     def test_one_can_branch_off_from_it(self, linked):

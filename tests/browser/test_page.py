@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.helpers.paced import SLOW_PACE
-from tests.helpers.web import ROBOT, STORY, STORY_IDS, STORY_PIECES, wait_until
+from tests.helpers.web import HEROES, ROBOT, STORY, STORY_IDS, STORY_PIECES, wait_until
 
 # Markup, quotes and line ends that a page must show as ordinary text.
 TRICKY = (
@@ -84,7 +84,7 @@ class TestTyping:
         page = visit(server.url)
         page.locator("#prompt").fill("")
         page.locator("#prompt").press_sequentially(STORY)
-        expect(page.locator("#prompt-strip .chip")).to_have_count(7)
+        expect(page.locator("#prompt-strip .chip")).to_have_count(len(STORY_IDS))
         assert ids_in(page, "#prompt-strip") == STORY_IDS
         assert pieces_in(page, "#prompt-strip") == STORY_PIECES
 
@@ -126,7 +126,7 @@ class TestTyping:
             page.locator("#prompt").fill(text)
             wait_until(lambda n=count: page.wait_for_timeout(20) or len(held) == n, "a request")
         page.locator("#prompt").fill(STORY)
-        expect(page.locator("#prompt-strip .chip")).to_have_count(7)
+        expect(page.locator("#prompt-strip .chip")).to_have_count(len(STORY_IDS))
         for route in held:
             route.continue_()
         page.wait_for_timeout(500)
@@ -137,7 +137,7 @@ class TestTyping:
         page.get_by_text("Examples").click()
         page.get_by_text("Not all heroes wear capes.", exact=True).click()
         expect(page.get_by_text("Not all heroes wear capes.", exact=True)).to_be_hidden()
-        expect(page.locator("#prompt")).to_have_value(STORY)
+        expect(page.locator("#prompt")).to_have_value(HEROES)
         expect(page.locator("#prompt-strip .chip")).to_have_count(7)
         expect(page.locator("#prompt")).to_be_focused()
 

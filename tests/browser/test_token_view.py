@@ -12,6 +12,7 @@ from gpt2core.tokenizer.bpe import ENDOFTEXT, build_vocabulary
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
 from tests.helpers.web import (
+    HEROES,
     ROBOT,
     STORY,
     STORY_IDS,
@@ -205,7 +206,7 @@ class TestDetails:
     @both_sizes
     def test_they_lead_to_how_bpe_made_the_token(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, STORY)
+        type_prompt(page, HEROES)
         heroes = chip(page, "prompt-strip", 2)
         heroes.tap() if size is PHONE else heroes.click()
         page.get_by_role("link", name="How BPE made this token").click()
@@ -320,7 +321,7 @@ class TestStrip:
     @both_sizes
     def test_pieces_texts_or_ids_are_shown_and_the_choice_is_remembered(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, STORY)
+        type_prompt(page, HEROES)
         heroes = chip(page, "prompt-strip", 2)
         piece, plain, id = (heroes.locator(name) for name in (".piece", ".readable", ".id"))
         expect(piece).to_be_visible()
@@ -340,11 +341,11 @@ class TestStrip:
     @both_sizes
     def test_in_the_text_it_is_running_text_whose_tokens_open(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, f"{STORY}\n\nAll {ROBOT} said")
+        type_prompt(page, f"{HEROES}\n\nAll {ROBOT} said")
         page.get_by_label("in the text").check()
         expect(page.locator("#prompt-strip")).to_be_hidden()
         running = page.locator("#prompt-running")
-        assert running.inner_text() == f"{STORY}\n\nAll {ROBOT} said"
+        assert running.inner_text() == f"{HEROES}\n\nAll {ROBOT} said"
         assert running.locator("span").filter(has_text=ROBOT).count() == 1
         line = "e => Math.round(e.getClientRects()[0].top)"
         last = running.locator("span").last.evaluate(line)

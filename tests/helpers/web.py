@@ -26,9 +26,9 @@ HEROES = "Not all heroes wear capes."
 HEROES_IDS = [3673, 477, 10281, 5806, 1451, 274, 13]
 HEROES_PIECES = ["Not", "Ġall", "Ġheroes", "Ġwear", "Ġcap", "es", "."]
 # The beginning of a story: whatever the seed, a story does not end within its first 30 tokens.
-STORY = "Once upon a time, there was a little"
-STORY_IDS = [7454, 2402, 257, 640, 11, 612, 373, 257, 1310]
-STORY_PIECES = ["Once", "Ġupon", "Ġa", "Ġtime", ",", "Ġthere", "Ġwas", "Ġa", "Ġlittle"]
+STORY = "One day, a little girl named Lily went"
+STORY_IDS = [3198, 1110, 11, 257, 1310, 2576, 3706, 20037, 1816]
+STORY_PIECES = ["One", "Ġday", ",", "Ġa", "Ġlittle", "Ġgirl", "Ġnamed", "ĠLily", "Ġwent"]
 HTMX = {"HX-Request": "true"}
 JSON = {"Accept": "application/json"}
 PATIENCE = 30  # seconds to wait for something quick; the machine may be busy
