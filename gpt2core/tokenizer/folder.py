@@ -115,6 +115,7 @@ def read_tokenizer(directory: Path) -> TokenizerReading:
         check_ids(ids)
         table = added_table(settings, ids, stated)
         check_agreement(directory, found, table)
+        check_numbering(settings, stated, table)
         rules, notes = read_rules(settings, stated, table)
         encoder = default_encoder()
         if merges is not None or rules != encoder.rules:
@@ -190,6 +191,27 @@ def check_agreement(directory: Path, found: dict[str, Vocabulary], table: AddedT
                 )
 
 
+def check_numbering(settings: Settings, stated: TokenizerJson | None, table: AddedTable) -> None:
+    """Raise ModelFileError if fast tokenizers number added tokens otherwise, and no row decides.
+
+    Slow tokenizers keep the ids that their files state, so a row for each is enough. A
+    ``tokenizer.json`` is read by fast ones only. Its ids are right if the weights end with the
+    row of its last token, as they do after an entry was taken out of the file.
+    """
+    renumbered, n_rows = table.renumbered(), settings.n_rows
+    if not renumbered or n_rows is None:
+        return
+    ids = [token.id for token, _ in renumbered]
+    rows_decide = ids[-1] + 1 == n_rows if stated else ids[-1] < n_rows
+    if ids != sorted(ids) or not rows_decide:
+        token, number = renumbered[-1]
+        raise ModelFileError(
+            f"{table.path_of(token)}: the added token {token.content!r} has id {token.id}, and "
+            f"fast tokenizers give it {number}, because the ids have a gap or are out of order; "
+            f"the {n_rows:,} rows of the weights do not show which is right."
+        )
+
+
 def read_rules(
     settings: Settings, stated: TokenizerJson | None, table: AddedTable
 ) -> tuple[Rules, list[str]]:
@@ -209,6 +231,11 @@ def read_rules(
     if own:
         names = ", ".join(token.content for token in own[:3]) + (" …" if len(own) > 3 else "")
         notes.append(f"adds {len(own)} tokens: {names}")
+    for token, number in table.renumbered()[:1]:
+        notes.append(
+            f"{token.content} keeps its id {token.id}, although the ids have a gap before it "
+            f"(fast tokenizers read {number})"
+        )
     if rules.reads_special_tokens:
         notes.append("special tokens are read in a text unless a request says otherwise")
     if rules.add_prefix_space:
