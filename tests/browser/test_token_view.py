@@ -212,6 +212,18 @@ class TestDetails:
         expect(page.locator("#bpe-text")).to_have_value(" heroes")
         assert parse_qs(urlsplit(page.url).query) == {"text": [" heroes"]}
 
+    def test_they_lead_to_how_a_special_token_was_read(self, visit, server):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, f"Hi{ENDOFTEXT}")
+        page.get_by_role("checkbox", name="special token").check()
+        end = page.locator('#prompt-strip .chip[data-id="50256"]')
+        end.click()
+        page.get_by_role("link", name="How BPE made this token").click()
+        expect(page.locator("#bpe-text")).to_have_value(ENDOFTEXT)
+        asked = {"text": [ENDOFTEXT], "special_tokens": ["1"]}
+        assert parse_qs(urlsplit(page.url).query) == asked
+        expect(page.locator("main")).to_contain_text("A token of its own")
+
     def test_a_word_of_the_text_opens_those_of_its_token(self, visit, server):
         page = visit(server.url, **WIDE)
         generate(page, prompt=STORY, n_tokens=5)
