@@ -162,6 +162,8 @@ def as_hugging_face(directory: Path) -> Iterator[Path]:
         for path in directory.iterdir():
             renamed = HUGGING_FACE_NAMES.get(path.name, path.name)
             (Path(name) / renamed).write_bytes(path.read_bytes())
+        # OpenAI's folders leave out what class of tokenizer they are for.
+        (Path(name) / "config.json").write_text('{"model_type": "gpt2"}')
         yield Path(name)
 
 
