@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2core.errors import ModelFileError
-from gpt2core.tokenizer.added import Rules
+from gpt2core.tokenizer.added import AddedToken, Rules
 from gpt2core.tokenizer.added_table import AddedTable
 from gpt2core.tokenizer.bpe import ENDOFTEXT, Encoder, VocabularyError, check_ids
 from gpt2core.tokenizer.json_settings import JsonSettings, brief
@@ -227,24 +227,32 @@ def read_rules(
         reads_special_tokens=bool(own) and not split_special,
         end_ids=read_end_ids(settings, table),
     )
+    return rules, describe(rules, own, table)
+
+
+def describe(rules: Rules, own: list[AddedToken], table: AddedTable) -> list[str]:
+    """Sentences about the rules that GPT-2 does not have, and about its ``own`` added tokens."""
     notes = []
     if own:
         names = ", ".join(token.content for token in own[:3]) + (" …" if len(own) > 3 else "")
-        notes.append(f"adds {len(own)} tokens: {names}")
+        reads = (
+            "; special ones are read unless a request says otherwise"
+            if rules.reads_special_tokens
+            else ""
+        )
+        notes.append(f"adds {len(own)} {'token' if len(own) == 1 else 'tokens'}: {names}{reads}")
     for token, number in table.renumbered()[:1]:
         notes.append(
             f"{token.content} keeps its id {token.id}, although the ids have a gap before it "
             f"(fast tokenizers read {number})"
         )
-    if rules.reads_special_tokens:
-        notes.append("special tokens are read in a text unless a request says otherwise")
     if rules.add_prefix_space:
         notes.append("puts a space before a text (add_prefix_space)")
     if rules.ignore_merges:
         notes.append("takes whole words from the vocabulary (ignore_merges)")
     if rules.first_ids:
         notes.append(f"puts token {', '.join(map(str, rules.first_ids))} before a text")
-    return rules, notes
+    return notes
 
 
 def read_prefix_space(config: JsonSettings, stated: TokenizerJson | None) -> bool:
