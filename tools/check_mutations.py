@@ -20,6 +20,7 @@ import collections
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -88,8 +89,8 @@ def check(directory: Path, original: Model) -> str:
     if not same_settings(model, directory):
         return "WRONG shape or ends"
     ids = read(lambda text, special: model.encoder.encode(text, special))
-    with as_hugging_face(directory) as readable:
-        found = readings(readable)
+    with readable(directory) as copy:
+        found = readings(copy)
     # A slow tokenizer that is told to split special tokens splits all added tokens.
     if ids in found or ids[: len(TEXTS)] in [one[: len(TEXTS)] for one in found[-1:]]:
         return "loaded, with a reader's ids"
@@ -153,18 +154,27 @@ def read_with_transformers(directory: Path, use_fast: bool) -> Ids:
 
 
 @contextlib.contextmanager
-def as_hugging_face(directory: Path) -> Iterator[Path]:
-    """The folder, or a copy of one that has OpenAI's names of files, with Hugging Face's."""
-    if not (directory / "encoder.json").exists():
-        yield directory
-        return
+def readable(directory: Path) -> Iterator[Path]:
+    """A copy of the folder without what stops transformers and changes no id.
+
+    That is OpenAI's names of files, which it does not look for, and a ``model_max_length``
+    that is no number.
+    """
     with tempfile.TemporaryDirectory() as name:
-        for path in directory.iterdir():
-            renamed = HUGGING_FACE_NAMES.get(path.name, path.name)
-            (Path(name) / renamed).write_bytes(path.read_bytes())
-        # OpenAI's folders leave out what class of tokenizer they are for.
-        (Path(name) / "config.json").write_text('{"model_type": "gpt2"}')
-        yield Path(name)
+        copy = Path(name) / "copy"
+        shutil.copytree(directory, copy)
+        if (copy / "encoder.json").exists():
+            for own, other in HUGGING_FACE_NAMES.items():
+                with contextlib.suppress(FileNotFoundError):
+                    (copy / own).rename(copy / other)
+            (copy / "config.json").write_text('{"model_type": "gpt2"}')
+        path = copy / "tokenizer_config.json"
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(settings.get("model_max_length"), int | float):
+                settings.pop("model_max_length", None)
+                path.write_text(json.dumps(settings), encoding="utf-8")
+        yield copy
 
 
 def same_settings(model: Model, directory: Path) -> bool:
