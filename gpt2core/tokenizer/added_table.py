@@ -7,6 +7,7 @@ Invariant: a token has one id and an id one token; files that contradict each ot
 ModelFileError, which names both.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from gpt2core.errors import ModelFileError
 from gpt2core.tokenizer.added import AddedToken
 from gpt2core.tokenizer.bpe import ENDOFTEXT
-from gpt2core.tokenizer.json_settings import JsonSettings
+from gpt2core.tokenizer.json_settings import JsonSettings, brief
 
 # Settings that name a special token, in the order in which tokens without an id get one.
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -139,6 +140,29 @@ class AddedTable:
 def same_flags(one: AddedToken, other: AddedToken) -> bool:
     """Whether two statements of a token agree. ``normalized`` matters to normalizers only."""
     return replace(one, normalized=other.normalized) == other
+
+
+def check_names(one: JsonSettings, other: JsonSettings) -> None:
+    """Raise ModelFileError if two files name different tokens for the same purpose.
+
+    Versions of transformers differ in which of them they take, and a named token is special.
+    """
+    for name in (*NAMED, *NAMED_LISTS):
+        mine, others = (sorted_contents(file.values.get(name)) for file in (one, other))
+        if mine and others and mine != others:
+            raise ModelFileError(
+                f"{other.path} contradicts {one.path.name} about {name} "
+                f"({brief(others)} and {brief(mine)})."
+            )
+
+
+def sorted_contents(value: Any) -> list[str]:
+    """The contents of a named token or of several, as text."""
+    is_one = isinstance(value, str) or (isinstance(value, dict) and "content" in value)
+    values = [value] if is_one else value.values() if isinstance(value, dict) else value or ()
+    if not isinstance(values, Iterable):
+        return []  # of another type, which named_tokens refuses
+    return sorted(str(v.get("content") if isinstance(v, dict) else v) for v in values)
 
 
 def named_tokens(file: JsonSettings) -> list[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from gpt2core.errors import ModelFileError
 from gpt2core.tokenizer.added import AddedToken, Rules
-from gpt2core.tokenizer.added_table import AddedTable
+from gpt2core.tokenizer.added_table import AddedTable, check_names
 from gpt2core.tokenizer.bpe import ENDOFTEXT, Encoder, VocabularyError, check_ids
 from gpt2core.tokenizer.json_settings import JsonSettings, brief
 from gpt2core.tokenizer.tokenizer_json import TokenizerJson, read_tokenizer_json
@@ -169,6 +169,7 @@ def added_table(
     table.add_decoder(settings.tokenizer)
     table.add_file(settings.added)
     table.add_endoftext(settings.directory)
+    check_names(settings.tokenizer, settings.special)
     table.add_named(settings.tokenizer)
     table.add_named(settings.special)
     return table

@@ -322,6 +322,26 @@ def test_files_that_contradict_each_other_are_told(tmp_path, kind, name, values,
     assert told in refusal(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "config", "special_map"),
+    [
+        ("eos_token", "x", ENDOFTEXT),
+        ("pad_token", {"content": "re"}, "x"),
+        ("additional_special_tokens", ["<|user|>"], ["<|bot|>", "<|user|>"]),
+    ],
+)
+def test_files_that_name_different_special_tokens_are_told(tmp_path, name, config, special_map):
+    write_model(tmp_path, "added_file")
+    for one in (config, special_map):
+        change(tmp_path, "tokenizer_config.json", **{name: config})
+        change(tmp_path, "special_tokens_map.json", **{name: one})
+        if one is config:
+            read_tokenizer(tmp_path)
+    assert f"special_tokens_map.json contradicts tokenizer_config.json about {name}" in refusal(
+        tmp_path
+    )
+
+
 def test_merges_that_differ_between_two_files_are_told(tmp_path):
     write_model(tmp_path, "plain_both")
     lines = (tmp_path / "merges.txt").read_text().splitlines()
