@@ -342,6 +342,17 @@ def test_files_that_name_different_special_tokens_are_told(tmp_path, name, confi
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("unk_token", True), ("unk_token", {}), ("fuse_unk", "x"), ("byte_fallback", 1)],
+)
+def test_settings_of_the_wrong_type_are_told_though_they_change_no_id(tmp_path, name, value):
+    write_model(tmp_path)
+    model = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+    change(tmp_path, "tokenizer.json", model=model | {name: value})
+    assert f"tokenizer.json: {name} is" in refusal(tmp_path)
+
+
 def test_merges_that_differ_between_two_files_are_told(tmp_path):
     write_model(tmp_path, "plain_both")
     lines = (tmp_path / "merges.txt").read_text().splitlines()
