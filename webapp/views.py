@@ -40,13 +40,6 @@ class TokenView:
     special_tokens: int | None = None  # as a field of a form: 1, 0, or the folder's default
 
     @property
-    def own_ids(self) -> str:
-        """The ids, if ``special_tokens`` makes them others than the text has by default."""
-        if self.special_tokens is None:
-            return ""
-        return join_ids([chip.token.id for chip in self.chips])
-
-    @property
     def n_chars(self) -> int:
         return len(self.text)
 

@@ -52,6 +52,12 @@ class Rules:
     reads_special_tokens: bool = False
     end_ids: frozenset[int] = frozenset()
 
+    @property
+    def keeps_text(self) -> bool:
+        """Whether the bytes of a text's tokens, joined, are always those of the text."""
+        strips = any(token.lstrip or token.rstrip for token in self.added_tokens)
+        return not (self.add_prefix_space or self.first_ids or strips)
+
 
 class Part(NamedTuple):
     """``text[start:end]``: an added token, or text between them where ``token`` is None."""

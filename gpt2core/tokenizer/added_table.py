@@ -7,6 +7,7 @@ Invariant: a token has one id and an id one token; files that contradict each ot
 ModelFileError, which names both.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from gpt2core.errors import ModelFileError
 from gpt2core.tokenizer.added import AddedToken
 from gpt2core.tokenizer.bpe import ENDOFTEXT
-from gpt2core.tokenizer.json_settings import JsonSettings
+from gpt2core.tokenizer.json_settings import JsonSettings, brief
 
 # Settings that name a special token, in the order in which tokens without an id get one.
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -42,6 +43,10 @@ class AddedTable:
     def has_id(self, token_id: int) -> bool:
         """Whether some token or piece has this id."""
         return token_id in self._piece_of or any(t.id == token_id for t in self.tokens)
+
+    def path_of(self, token: AddedToken) -> Path:
+        """The file that stated a token first."""
+        return self._stated_in[token.content]
 
     def add(self, token: AddedToken, path: Path, has_flags: bool = True) -> None:
         """Add a token that ``path`` states, or check it against what is known of it."""
@@ -75,18 +80,20 @@ class AddedTable:
 
     def add_decoder(self, file: JsonSettings) -> None:
         """Add ``added_tokens_decoder`` of a ``tokenizer_config.json``."""
-        for key, values in file.get(file.values, "added_tokens_decoder", dict, {}).items():
-            if not key.isdecimal():
+        table = file.get(file.values, "added_tokens_decoder", dict, {})
+        for key in table:
+            if not (key.isascii() and key.isdecimal()):
                 raise file.error(f"added_tokens_decoder has the id {key!r}.")
-            self.add(file.added_token(values, int(key)), file.path)
+        for key in sorted(table, key=int):  # transformers adds them in this order
+            self.add(file.added_token(table[key], int(key)), file.path)
 
     def add_file(self, file: JsonSettings) -> None:
         """Add an ``added_tokens.json``: content -> id, without flags."""
-        for content in file.values:
-            token = AddedToken(content, file.expect(file.values, content, int))
-            if not content:
-                raise file.error("an added token has no content.")
-            self.add(token, file.path, has_flags=False)
+        ids = {content: file.expect(file.values, content, int) for content in file.values}
+        if "" in ids:
+            raise file.error("an added token has no content.")
+        for content in sorted(ids, key=ids.__getitem__):  # as in add_decoder
+            self.add(AddedToken(content, ids[content]), file.path, has_flags=False)
 
     def add_named(self, file: JsonSettings) -> None:
         """Mark the tokens special that settings name, and give an id to those without one."""
@@ -104,6 +111,21 @@ class AddedTable:
                     token_id = self._next_id(content, file.path)
                 self.add(file.added_token({**values, "special": True}, token_id), file.path)
 
+    def renumbered(self) -> list[tuple[AddedToken, int]]:
+        """The tokens that Hugging Face's fast tokenizers number otherwise, with their numbers.
+
+        Those ignore the ids that files state: an added token that is no piece gets the
+        number behind all pieces and all added tokens before it. Source:
+        ``AddedVocabulary::add_tokens`` in ``added_vocabulary.rs``.
+        """
+        found, following = [], len(self._vocabulary)
+        for token in self.tokens:
+            number = self._vocabulary.get(token.content, following)
+            following = max(following, number + 1)
+            if number != token.id:
+                found.append((token, number))
+        return found
+
     def _next_id(self, content: str, path: Path) -> int:
         """The id behind all others, which a token gets that is named and has none."""
         ids = {*self._piece_of, *(token.id for token in self._tokens.values())}
@@ -118,6 +140,29 @@ class AddedTable:
 def same_flags(one: AddedToken, other: AddedToken) -> bool:
     """Whether two statements of a token agree. ``normalized`` matters to normalizers only."""
     return replace(one, normalized=other.normalized) == other
+
+
+def check_names(one: JsonSettings, other: JsonSettings) -> None:
+    """Raise ModelFileError if two files name different tokens for the same purpose.
+
+    Versions of transformers differ in which of them they take, and a named token is special.
+    """
+    for name in (*NAMED, *NAMED_LISTS):
+        mine, others = (sorted_contents(file.values.get(name)) for file in (one, other))
+        if mine and others and mine != others:
+            raise ModelFileError(
+                f"{other.path} contradicts {one.path.name} about {name} "
+                f"({brief(others)} and {brief(mine)})."
+            )
+
+
+def sorted_contents(value: Any) -> list[str]:
+    """The contents of a named token or of several, as text."""
+    is_one = isinstance(value, str) or (isinstance(value, dict) and "content" in value)
+    values = [value] if is_one else value.values() if isinstance(value, dict) else value or ()
+    if not isinstance(values, Iterable):
+        return []  # of another type, which named_tokens refuses
+    return sorted(str(v.get("content") if isinstance(v, dict) else v) for v in values)
 
 
 def named_tokens(file: JsonSettings) -> list[tuple[str, Any]]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt2core.errors import ModelFileError
-from gpt2core.tokenizer.added import Rules
-from gpt2core.tokenizer.added_table import AddedTable
+from gpt2core.tokenizer.added import AddedToken, Rules
+from gpt2core.tokenizer.added_table import AddedTable, check_names
 from gpt2core.tokenizer.bpe import ENDOFTEXT, Encoder, VocabularyError, check_ids
 from gpt2core.tokenizer.json_settings import JsonSettings, brief
 from gpt2core.tokenizer.tokenizer_json import TokenizerJson, read_tokenizer_json
@@ -115,6 +115,7 @@ def read_tokenizer(directory: Path) -> TokenizerReading:
         check_ids(ids)
         table = added_table(settings, ids, stated)
         check_agreement(directory, found, table)
+        check_numbering(settings, stated, table)
         rules, notes = read_rules(settings, stated, table)
         encoder = default_encoder()
         if merges is not None or rules != encoder.rules:
@@ -168,6 +169,7 @@ def added_table(
     table.add_decoder(settings.tokenizer)
     table.add_file(settings.added)
     table.add_endoftext(settings.directory)
+    check_names(settings.tokenizer, settings.special)
     table.add_named(settings.tokenizer)
     table.add_named(settings.special)
     return table
@@ -190,6 +192,27 @@ def check_agreement(directory: Path, found: dict[str, Vocabulary], table: AddedT
                 )
 
 
+def check_numbering(settings: Settings, stated: TokenizerJson | None, table: AddedTable) -> None:
+    """Raise ModelFileError if fast tokenizers number added tokens otherwise, and no row decides.
+
+    Slow tokenizers keep the ids that their files state, so a row for each is enough. A
+    ``tokenizer.json`` is read by fast ones only. Its ids are right if the weights end with the
+    row of its last token, as they do after an entry was taken out of the file.
+    """
+    renumbered, n_rows = table.renumbered(), settings.n_rows
+    if not renumbered or n_rows is None:
+        return
+    ids = [token.id for token, _ in renumbered]
+    rows_decide = ids[-1] + 1 == n_rows if stated else ids[-1] < n_rows
+    if ids != sorted(ids) or not rows_decide:
+        token, number = renumbered[-1]
+        raise ModelFileError(
+            f"{table.path_of(token)}: the added token {token.content!r} has id {token.id}, and "
+            f"fast tokenizers give it {number}, because the ids have a gap or are out of order; "
+            f"the {n_rows:,} rows of the weights do not show which is right."
+        )
+
+
 def read_rules(
     settings: Settings, stated: TokenizerJson | None, table: AddedTable
 ) -> tuple[Rules, list[str]]:
@@ -205,19 +228,32 @@ def read_rules(
         reads_special_tokens=bool(own) and not split_special,
         end_ids=read_end_ids(settings, table),
     )
+    return rules, describe(rules, own, table)
+
+
+def describe(rules: Rules, own: list[AddedToken], table: AddedTable) -> list[str]:
+    """Sentences about the rules that GPT-2 does not have, and about its ``own`` added tokens."""
     notes = []
     if own:
         names = ", ".join(token.content for token in own[:3]) + (" …" if len(own) > 3 else "")
-        notes.append(f"adds {len(own)} tokens: {names}")
-    if rules.reads_special_tokens:
-        notes.append("special tokens are read in a text unless a request says otherwise")
+        reads = (
+            "; special ones are read unless a request says otherwise"
+            if rules.reads_special_tokens
+            else ""
+        )
+        notes.append(f"adds {len(own)} {'token' if len(own) == 1 else 'tokens'}: {names}{reads}")
+    for token, number in table.renumbered()[:1]:
+        notes.append(
+            f"{token.content} keeps its id {token.id}, although the ids have a gap before it "
+            f"(fast tokenizers read {number})"
+        )
     if rules.add_prefix_space:
         notes.append("puts a space before a text (add_prefix_space)")
     if rules.ignore_merges:
         notes.append("takes whole words from the vocabulary (ignore_merges)")
     if rules.first_ids:
         notes.append(f"puts token {', '.join(map(str, rules.first_ids))} before a text")
-    return rules, notes
+    return notes
 
 
 def read_prefix_space(config: JsonSettings, stated: TokenizerJson | None) -> bool:

@@ -41,6 +41,9 @@ def read_tokenizer_json(path: Path) -> TokenizerJson:
         for name in names:
             if values.get(name):
                 raise file.refusal(name, values[name])
+    # These change no id; of another type, no other reader takes the file.
+    for name, kind in (("unk_token", str), ("fuse_unk", bool), ("byte_fallback", bool)):
+        file.get(model, name, kind, None)
     decoder = file.values.get("decoder")
     if decoder is not None and part_type(file, "decoder", decoder) != "ByteLevel":
         raise file.refusal("decoder", decoder)

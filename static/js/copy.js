@@ -1,6 +1,7 @@
 // Taking away: texts, links and ids to the clipboard, tokens as files. Away from https and
 // localhost browsers withhold the clipboard; then the text is selected instead.
 import { byId, generatedIds, say } from "./dom.js";
+import { specialTokens } from "./form.js";
 import { state } from "./state.js";
 
 const LABEL_MS = 2000;
@@ -64,12 +65,6 @@ function promptText() {
   const { value } = byId("prompt");
   const limit = byId("left-out")?.dataset.chars;
   return limit ? Array.from(value).slice(0, limit).join("") : value;
-}
-
-/** Whether special tokens are read in the prompt, if that is not the model's default. */
-function specialTokens() {
-  const box = byId("form").querySelector('[name="special_tokens"][type="checkbox"]');
-  return box && box.checked !== "default" in box.dataset ? box.checked : undefined;
 }
 
 /** The body of POST /tokenize for the prompt. */

@@ -2,6 +2,7 @@
 // they cover no token that they explain.
 import { candidateTable } from "./candidates.js";
 import { byId, chipAt, clone, generatedIds, make, unitsOf } from "./dom.js";
+import { specialTokens } from "./form.js";
 import { CHANGED, state } from "./state.js";
 import { moveTabStop } from "./strip.js";
 import { branch, cutAfter } from "./text.js";
@@ -116,7 +117,7 @@ function describe(chip) {
   }
   const text = textOf(chip);
   const [link, why] = panel.querySelectorAll(".more a");
-  link.href = `/bpe?${new URLSearchParams({ text })}`;
+  link.href = `/bpe?${withSpecialTokens({ text })}`;
   link.hidden = !text;
   if (why) linkWhy(why, chip);
   return panel;
@@ -127,8 +128,16 @@ function linkWhy(link, chip) {
   const { id, index } = chip.dataset;
   const prompt = state.source?.prompt ?? byId("prompt").defaultValue;
   const fields = { prompt, kept: generatedIds(index).join(","), for: id };
-  link.href = `/inside/attribution?${new URLSearchParams(fields)}`;
+  link.href = `/inside/attribution?${withSpecialTokens(fields)}`;
   link.hidden = !chip.matches(".generated");
+}
+
+/** The fields of an address whose text is cut as the prompt is. */
+function withSpecialTokens(fields) {
+  const special = specialTokens();
+  return new URLSearchParams(
+    special === undefined ? fields : { ...fields, special_tokens: Number(special) },
+  );
 }
 
 function alternatives(chip) {

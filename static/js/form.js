@@ -66,6 +66,12 @@ export function setPrompt(text) {
   prompt.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
+/** Whether special tokens are read in the prompt, if that is not the model's default. */
+export function specialTokens() {
+  const box = byId("form").querySelector('[name="special_tokens"][type="checkbox"]');
+  return box && box.checked !== "default" in box.dataset ? box.checked : undefined;
+}
+
 /** Mark the fields that have a message beside them; optionally focus the first. */
 export function markInvalid(focus) {
   let first = null;

@@ -213,6 +213,18 @@ class TestDetails:
         expect(page.locator("#bpe-text")).to_have_value(" heroes")
         assert parse_qs(urlsplit(page.url).query) == {"text": [" heroes"]}
 
+    def test_they_lead_to_how_a_special_token_was_read(self, visit, server):
+        page = visit(server.url, **WIDE)
+        type_prompt(page, f"Hi{ENDOFTEXT}")
+        page.get_by_role("checkbox", name="special token").check()
+        end = page.locator('#prompt-strip .chip[data-id="50256"]')
+        end.click()
+        page.get_by_role("link", name="How BPE made this token").click()
+        expect(page.locator("#bpe-text")).to_have_value(ENDOFTEXT)
+        asked = {"text": [ENDOFTEXT], "special_tokens": ["1"]}
+        assert parse_qs(urlsplit(page.url).query) == asked
+        expect(page.locator("main")).to_contain_text("A token of its own")
+
     def test_a_word_of_the_text_opens_those_of_its_token(self, visit, server):
         page = visit(server.url, **WIDE)
         generate(page, prompt=STORY, n_tokens=5)
@@ -315,8 +327,8 @@ class TestStrip:
             "all => all.map(e => [getComputedStyle(e).backgroundImage,"
             " e.querySelector('.probability')?.textContent])"
         )
-        assert all(look == ["none", None] for look in looks[:7])
-        assert all("gradient" in image and "%" in share for image, share in looks[7:])
+        assert all(look == ["none", None] for look in looks[: len(STORY_IDS)])
+        assert all("gradient" in image and "%" in share for image, share in looks[len(STORY_IDS) :])
 
     @both_sizes
     def test_pieces_texts_or_ids_are_shown_and_the_choice_is_remembered(self, visit, server, size):
@@ -580,7 +592,7 @@ class TestKeyboard:
         assert focused(long) == "1"
         long.keyboard.press("Enter")
         long.get_by_role("link", name="How BPE made this token").press("Enter")
-        expect(long.locator("#bpe-text")).to_have_value(" all")
+        expect(long.locator("#bpe-text")).to_have_value(" day")
 
     def test_escape_closes_the_details_before_it_stops_a_text(self, visit, slow_server):
         page = visit(slow_server.url, **WIDE)

@@ -178,6 +178,11 @@ def with_two(config: dict[str, Any] | None = None, **files: Any) -> Files:
     return two_files() | {"tokenizer_config.json": TOKENIZER_CONFIG | (config or {})} | more
 
 
+def with_two_and_rows(config: dict[str, Any] | None = None, **files: Any) -> Files:
+    """As :func:`with_two`, with a row for each added token of ``GAPS``."""
+    return with_two(config, **files) | ROWS_TO_THE_LAST_GAP
+
+
 def decoder_table(*tokens: dict[str, Any]) -> dict[str, Any]:
     """``added_tokens_decoder`` of a ``tokenizer_config.json``."""
     return {
@@ -239,6 +244,8 @@ LEFT, RIGHT = added("<mask>", N, special=True, lstrip=True), added("<sep>", N + 
 BOTH_SIDES = added("[X]", N + 2, special=True, lstrip=True, rstrip=True)
 NESTED = [added("<a>", N), added("<a><b>", N + 1, special=True), added("<b>", N + 2, special=True)]
 GAPS = [added("<|user|>", N + 3, special=True), added("<|bot|>", N + 5)]
+# The rows decide whether ids behind a gap are those of the weights.
+ROWS_TO_THE_LAST_GAP = {"config.json": CONFIG | {"vocab_size": N + 6}}
 PREFIX = {**BYTE_LEVEL, "add_prefix_space": True}
 DIGITS = {"type": "Digits", "individual_digits": True}
 PUNCTUATION = {"type": "Punctuation", "behavior": "Isolated"}
@@ -403,10 +410,13 @@ FOLDERS: dict[str, Folder] = {
         config={"pad_token": {"content": "[PAD]", "lstrip": True, "__type": "AddedToken"}},
     ),
     "gap_config": folder(
-        "A13", "slow", with_two, config={"added_tokens_decoder": decoder_table(*GAPS)}
+        "A13", "slow", with_two_and_rows,
+        config={"added_tokens_decoder": decoder_table(*GAPS)},
     ),
-    "gap_file": folder("A13", "slow", with_two, added_tokens={"<|user|>": N + 3, "<|bot|>": N + 5}),
-    "gap_json": folder("A13", "none", with_json, tokens=GAPS),
+    "gap_file": folder(
+        "A13", "slow", with_two_and_rows, added_tokens={"<|user|>": N + 3, "<|bot|>": N + 5}
+    ),
+    "gap_json": Folder("A13", "none", lambda: with_json(tokens=GAPS) | ROWS_TO_THE_LAST_GAP),
 }  # fmt: skip
 
 

@@ -1,8 +1,11 @@
 """Special tokens in a prompt: asked for by form, JSON and link, or by the model's folder."""
 
+import io
 import json
 from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 
 from gpt2core.settings import Settings
@@ -130,7 +133,7 @@ def test_a13_a_token_without_a_row_is_refused_in_a_prompt(tmp_path):
 
 @pytest.mark.parametrize("kept", [N, N + 4])
 def test_a13_an_id_that_is_no_token_cannot_be_kept(tmp_path, kept):
-    shape = replace(SHAPE, n_vocab=N + 7)
+    shape = replace(SHAPE, n_vocab=N + 6)
     client = app_of(write_model(tmp_path, "gap_json", shape)).test_client()
     answer = client.post("/generate", json={"prompt": "Hi", "kept": [kept]}, headers=JSON)
     assert answer.status_code == 422 and "no token's" in answer.get_json()["error"]["message"]
@@ -188,17 +191,77 @@ def test_a5_a_folder_as_dialogpts_holds_a_dialogue_on_the_page(tmp_path):
         prompt += f"{answer['text']}<|endoftext|>"
 
 
-def test_the_link_to_the_inside_views_has_the_tokens_that_were_asked_for(client):
-    def inside(**form):
-        page = parse(client.post("/tokenize", data={"prompt": TEXT, **form}, headers=HTMX).text)
-        (link,) = (e for e in page.all("a") if e.attributes["href"].startswith("/inside"))
-        return link.attributes["href"]
+def inside_links(client, text: str, **form) -> list[str]:
+    """The addresses of the inside views under a prompt's tokens."""
+    page = parse(client.post("/tokenize", data={"prompt": text, **form}, headers=HTMX).text)
+    hrefs = [e.attributes["href"] for e in page.all("a")]
+    return [href for href in hrefs if href.startswith("/inside")]
 
-    asked, default = inside(special_tokens="1"), inside(special_tokens="0")
-    assert "50256" in asked and "prompt=" in default
-    for address, n in ((asked, len(IDS)), (default, AS_CHARACTERS)):
-        answer = client.get(address.replace("/inside?", "/inside.json?"))
-        assert answer.status_code == 200 and len(answer.get_json()["tokens"]) == n
+
+def inside_ids(client, address: str) -> list[int]:
+    """The ids of the text of an inside view, by its JSON."""
+    path, _, query = address.partition("?")
+    answer = client.get(f"/inside.json?{query}")
+    assert answer.status_code == 200
+    return [token["id"] for token in answer.get_json()["tokens"]]
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+@pytest.mark.parametrize("who", ["client", "chat"])
+def test_the_inside_views_read_special_tokens_as_the_strip_does(who, asked, request):
+    client, text = request.getfixturevalue(who), {"client": TEXT, "chat": CHAT}[who]
+    expected = tokenized(client, prompt=text, special_tokens=asked == "1")
+    (link,) = inside_links(client, text, special_tokens=asked)
+    is_default = (who == "chat") == (asked == "1")
+    assert ("special_tokens=" not in link) == is_default and "kept=" not in link
+    assert inside_ids(client, link) == expected
+
+    page = parse(client.get(link).text)
+    (box,) = (e for e in page if e.attributes.get("type") == "checkbox")
+    assert ("checked" in box.attributes) == (asked == "1") and "hx-post" not in box.attributes
+    queries = [parse_qs(urlsplit(e.attributes["href"]).query) for e in page.all("a")]
+    own = [query for query in queries if query.get("prompt") == [text]]
+    assert len(own) > 20 and all(("special_tokens" in query) != is_default for query in own)
+
+    fields = {"prompt": text, "special_tokens": asked}
+    with np.load(io.BytesIO(client.get("/inside.npz", query_string=fields).data)) as arrays:
+        assert arrays["gpt2.inputs"].tolist() == expected
+    table = client.get("/inside.csv", query_string=fields).text.splitlines()[1:]
+    assert len(table) == len(expected) * (len(expected) + 1) // 2
+    for number in range(1, 5):  # those that know of the text
+        assert client.get(f"/inside/{number}", query_string=fields).status_code == 200
+
+
+def test_the_form_of_the_inside_views_asks_for_special_tokens(client):
+    for values, n in ((["0"], AS_CHARACTERS), (["0", "1"], len(IDS))):
+        answer = client.post("/inside", data={"prompt": TEXT, "special_tokens": values})
+        assert answer.status_code == 303
+        assert len(inside_ids(client, answer.headers["Location"])) == n
+
+
+def test_a_long_text_keeps_its_special_tokens_in_the_inside_views(client):
+    text = "-" * 1600 + TEXT  # too long for the links of a view: its ids stand there
+    expected = tokenized(client, prompt=text, special_tokens=True)
+    (link,) = inside_links(client, text, special_tokens="1")
+    assert inside_ids(client, link) == expected
+    page = parse(client.get(link).text)
+    (own,) = (e for e in page.all("a") if e.attributes.get("rel") == "bookmark")
+    query = parse_qs(urlsplit(own.attributes["href"]).query)
+    assert "prompt" not in query and query["special_tokens"] == ["1"]
+    assert inside_ids(client, own.attributes["href"]) == expected
+    assert "<|endoftext|>" in parse(client.get(own.attributes["href"]).text).id("inside-text").words
+
+
+def test_programs_of_the_inside_views_read_special_tokens_as_the_view_does(client):
+    fields = {"prompt": TEXT, "special_tokens": "1"}
+    page = client.get("/inside/4", query_string=fields).text
+    assert "special_tokens=True" in page
+    assert "special_tokens=" not in client.get("/inside/4", query_string={"prompt": "Hi"}).text
+
+
+def test_the_inside_views_refuse_another_reading_than_yes_and_no(client):
+    answer = client.get("/inside", query_string={"prompt": TEXT, "special_tokens": "7"})
+    assert answer.status_code == 422 and "The field special_tokens is" in answer.text
 
 
 @pytest.mark.parametrize("kind", ["prefix_two", "bos_config", "strips"])
@@ -210,4 +273,4 @@ def test_the_inside_views_take_a_text_whose_tokens_are_not_its_bytes(tmp_path, k
         assert answer.status_code == 200
     for number in range(1, 14):
         answer = client.get(f"/inside/{number}", query_string={"prompt": "Not <mask> all"})
-        assert answer.status_code == 200
+        assert answer.status_code == 200 and "does not hold" not in answer.text

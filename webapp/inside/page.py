@@ -32,6 +32,7 @@ EXAMPLES = (
     "The old king said to his daughter",
     "naïve café 🤖 日本語",
 )
+TEXT_FIELDS = ("prompt", "prompt_json", "kept", "special_tokens")
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "seed")
 # The instruments in the order of the navigation: endpoint, name, what it shows.
 INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
@@ -89,15 +90,15 @@ def text_values() -> dict[str, str]:
     return values if has_text else {"prompt": EXAMPLE} | values
 
 
-def inside_link(text: str, n_tokens: int, ids: str = "") -> str | None:
+def inside_link(text: str, n_tokens: int, special_tokens: int | None = None) -> str | None:
     """The address of the inside views of a text; None where it cannot be looked into.
 
-    ``ids`` with commas between are its tokens, if they are not those that it has by default.
+    ``special_tokens`` is the field of that name, None for the tokenizer's own default.
     """
     max_tokens = min(MAX_TOKENS, get_model_server().hparams.n_ctx)
     if not (inside_is_on() and 1 <= n_tokens <= max_tokens):
         return None
-    return short_link("inside.overview", **({"kept": ids} if ids else {"prompt": text}))
+    return short_link("inside.overview", prompt=text, special_tokens=special_tokens)
 
 
 def inside_is_on() -> bool:
@@ -146,6 +147,6 @@ def link_to_ending(error: FormErrors) -> str | None:
     numbers = error.errors[0].numbers
     if not {"n_prompt_tokens", "maximum"} <= numbers.keys():
         return None
-    values = {name: error.values.get(name) for name in ("prompt", "prompt_json", "kept")}
+    values = {name: error.values.get(name) for name in TEXT_FIELDS}
     ids = parsed(get_model_server().loaded_model(), values).ids[-int(numbers["maximum"]) :]
     return url_for("inside.overview", kept=",".join(map(str, ids)))

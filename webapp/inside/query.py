@@ -20,7 +20,14 @@ from gpt2core.hparams import HParams
 from gpt2core.sampling import SamplingParams
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
-from webapp.forms import DEFAULTS, FormErrors, parse_kept, parse_number, parse_prompt
+from webapp.forms import (
+    DEFAULTS,
+    FormErrors,
+    parse_kept,
+    parse_number,
+    parse_prompt,
+    parse_special_tokens,
+)
 
 LABELS = {
     "at": "Token",
@@ -45,6 +52,8 @@ class Query:
     ``ids`` are the prompt's tokens and those in ``kept``. ``token`` and ``against`` are the
     ids of the fields ``for`` and ``against``; ``draw`` counts tokens drawn before this one.
     ``key`` is the token, counted from 1, whose attention weight is explained.
+    ``special_tokens`` says whether the prompt's special tokens are read as such, where that
+    is not the tokenizer's own default.
     """
 
     prompt: str
@@ -58,6 +67,7 @@ class Query:
     draw: int = 0
     key: int | None = None
     sampling: SamplingParams = SamplingParams()
+    special_tokens: bool | None = None
 
     @property
     def n_prompt(self) -> int:
@@ -86,10 +96,13 @@ def parse_query(
         if cell:
             numbers["layer"], numbers["head"] = cell
     sampling = checked(parse_sampling, values)
+    special_tokens = checked(parse_special_tokens, values)
     if found:
         raise FormErrors(found, values)
-    prompt, kept = as_typed(prompt, kept, encoder)
-    ids = (*encoder.encode(prompt), *kept)
+    if special_tokens == encoder.rules.reads_special_tokens:
+        special_tokens = None
+    prompt, kept = as_typed(prompt, kept, encoder, special_tokens)
+    ids = (*encoder.encode(prompt, special_tokens), *kept)
     return Query(
         prompt,
         kept,
@@ -102,6 +115,7 @@ def parse_query(
         numbers["draw"] or 0,
         numbers["key"],
         sampling or SamplingParams(),
+        special_tokens,
     )
 
 
@@ -120,7 +134,9 @@ def read_prompt(values: Mapping[str, Any], max_chars: int) -> str:
     return replace_surrogates(parse_prompt(values, max_chars).replace("\r\n", "\n"))
 
 
-def as_typed(prompt: str, kept: tuple[int, ...], encoder: Encoder) -> tuple[str, tuple[int, ...]]:
+def as_typed(
+    prompt: str, kept: tuple[int, ...], encoder: Encoder, special_tokens: bool | None
+) -> tuple[str, tuple[int, ...]]:
     """``prompt`` and ``kept``; ids alone that are some text's own tokens become that text.
 
     A link to a text that is too long for an address holds its ids in ``kept``.
@@ -132,7 +148,7 @@ def as_typed(prompt: str, kept: tuple[int, ...], encoder: Encoder) -> tuple[str,
         text = data.decode()
     except UnicodeDecodeError:
         return prompt, kept
-    return (text, ()) if tuple(encoder.encode(text)) == kept else (prompt, kept)
+    return (text, ()) if tuple(encoder.encode(text, special_tokens)) == kept else (prompt, kept)
 
 
 def whole(values: Mapping[str, Any], name: str) -> int | None:

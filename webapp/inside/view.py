@@ -126,6 +126,8 @@ class View:
             fields = {"prompt_json": json.dumps(prompt)} if changes else {"prompt": prompt}
         if kept:
             fields["kept"] = ",".join(map(str, kept))
+        if self.query.special_tokens is not None:
+            fields["special_tokens"] = str(int(self.query.special_tokens))
         return fields
 
     @property

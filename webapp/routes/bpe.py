@@ -34,9 +34,13 @@ def submitted() -> ResponseReturnValue:
     """The text of the form: a redirect to its link, or the page itself if that is too long."""
     text = unix_line_ends(request.form.get("text", ""))
     special_tokens = parse_special_tokens(request.form)
-    field = None if special_tokens is None else int(special_tokens)
-    link = short_link("bpe.page", text=text, special_tokens=field)
+    link = short_link("bpe.page", text=text, special_tokens=field_of(special_tokens))
     return redirect(link, 303) if link else explanation_page(text, special_tokens)
+
+
+def field_of(special_tokens: bool | None) -> int | None:
+    """The field ``special_tokens`` of an address; None leaves it out."""
+    return None if special_tokens is None else int(special_tokens)
 
 
 def explanation_page(text: str, special_tokens: bool | None) -> ResponseReturnValue:
@@ -55,5 +59,7 @@ def explanation_page(text: str, special_tokens: bool | None) -> ResponseReturnVa
         special_tokens=special_tokens,
         explanation=explanation,
         examples=EXAMPLES,
-        generate_link=short_link("pages.index", prompt=text),
+        generate_link=short_link(
+            "pages.index", prompt=text, special_tokens=field_of(special_tokens)
+        ),
     )

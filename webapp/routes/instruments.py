@@ -20,7 +20,13 @@ from webapp.inside.instruments import sampling as draw
 from webapp.inside.instruments.heads import SHOWS, heads
 from webapp.inside.instruments.measures import BY_NAME, MEASURES
 from webapp.inside.instruments.options import choice, with_options
-from webapp.inside.page import inside_blueprint, opened_view, show
+from webapp.inside.page import (
+    SAMPLING_FIELDS,
+    TEXT_FIELDS,
+    inside_blueprint,
+    opened_view,
+    show,
+)
 from webapp.inside.view import View
 from webapp.request import query_fields, response_kind
 
@@ -177,7 +183,7 @@ def sampling_page() -> str:
 
 def link_to_generation(view: View) -> str:
     """The main page with this text and these fields, ready to generate."""
-    fields = {"temperature", "top_k", "top_p", "seed", "prompt", "prompt_json", "kept"}
+    fields = {*SAMPLING_FIELDS, *TEXT_FIELDS}
     given: dict[str, Any] = {name: value for name, value in view.fields.items() if name in fields}
     return url_for("pages.index", **{"seed": view.query.sampling.seed} | given)
 

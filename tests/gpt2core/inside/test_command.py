@@ -43,6 +43,14 @@ def test_tokens_are_those_of_the_text(inside, demo):
     assert [(token["start"], token["end"]) for token in tokens] == spans
 
 
+@pytest.mark.parametrize("options", [[], ["--special_tokens"], ["--no-special_tokens"]])
+def test_special_tokens_are_read_as_they_are_by_tokenize(inside, demo, options):
+    text = "Hi there<|endoftext|>"
+    asked = {"--special_tokens": True, "--no-special_tokens": False}.get("".join(options))
+    tokens = json.loads(inside(text, "--json", *options)[1])["tokens"]
+    assert [token["id"] for token in tokens] == demo.encoder.encode(text, asked)
+
+
 def test_options_choose_token_layer_head_and_logit(inside):
     made = json.loads(inside(TEXT, *"--at 3 --layer 1 --head 2 --for 7 --json".split())[1])
     assert made["at"] == 3

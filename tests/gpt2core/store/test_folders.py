@@ -14,9 +14,18 @@ from gpt2core.errors import InputError, ModelFileError
 from gpt2core.hparams import HParams
 from gpt2core.store.loader import get_encoder, load_model
 from gpt2core.store.weights import save_params
+from gpt2core.tokenizer.folder import read_tokenizer
 from tests.helpers.model_folders import SHAPE, change, write_model
 from tests.helpers.openai_layout import seeded_params, seeded_tensors
-from tests.helpers.tokenizer_folders import CONFIG, END, FOLDERS, N, added, decoder_table
+from tests.helpers.tokenizer_folders import (
+    CONFIG,
+    END,
+    ENDOFTEXT,
+    FOLDERS,
+    N,
+    added,
+    decoder_table,
+)
 
 OWN_SHAPE = HParams(n_ctx=64, n_embd=8, n_head=2, n_layer=1)
 OWN_CONFIG = CONFIG | {"vocab_size": 50257, "bos_token_id": 50256, "eos_token_id": 50256}
@@ -203,7 +212,7 @@ def test_a13_a_token_without_a_row_loads_and_is_refused_in_a_prompt(tmp_path, ki
 
 @pytest.mark.parametrize("kind", ["gap_config", "gap_file", "gap_json"])
 def test_a13_rows_between_added_tokens_load_and_are_never_sampled(tmp_path, kind):
-    shape = HParams(**{**SHAPE.to_dict(), "n_vocab": N + 7})
+    shape = HParams(**{**SHAPE.to_dict(), "n_vocab": N + 6})
     write_model(tmp_path, kind, shape)
     params = seeded_params(shape)
     gaps = [N, N + 1, N + 2, N + 4]
@@ -220,6 +229,47 @@ def test_a13_rows_between_added_tokens_load_and_are_never_sampled(tmp_path, kind
     for bad in gaps:
         with pytest.raises(InputError):
             engine.step([slot], [bad])
+
+
+def write_numbered(directory: Path, ids: dict[str, int], n_rows: int) -> Path:
+    """A folder whose ``tokenizer.json`` lists these added tokens in this order."""
+    write_model(directory, "plain_json", HParams(**{**SHAPE.to_dict(), "n_vocab": n_rows}))
+    tokens = [added(ENDOFTEXT, END, special=True), *(added(name, id) for name, id in ids.items())]
+    change(directory, "tokenizer.json", added_tokens=tokens)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("ids", "n_rows"),
+    [
+        ({"<sep>": N + 1, "[X]": N + 2}, N + 4),  # without the token at N; some row is spare
+        ({"<sep>": N + 1}, N + 64),
+        ({"<mask>": 2 * N, "<sep>": N + 1}, N + 2),  # one id moved beyond the rows
+        ({"<mask>": N, "<sep>": N + 9}, N + 2),
+        ({"<sep>": N + 1, "<mask>": N}, N + 2),  # no gap, but out of order
+        ({"<mask>": N + 1, "<sep>": N + 2, "[X]": N}, N + 3),
+    ],
+)
+def test_ids_that_other_readers_of_tokenizer_json_number_otherwise_are_refused(
+    tmp_path, ids, n_rows
+):
+    told = refusal(write_numbered(tmp_path, ids, n_rows))
+    assert "tokenizer.json: the added token" in told and "fast tokenizers give it" in told
+
+
+@pytest.mark.parametrize("ids", [{"<sep>": N + 1, "[X]": N + 2}, {"<mask>": N, "<sep>": N + 4}])
+def test_ids_behind_a_gap_are_kept_and_told_if_the_last_row_is_theirs(tmp_path, ids):
+    write_numbered(tmp_path, ids, max(ids.values()) + 1)
+    reading = read_tokenizer(tmp_path)
+    assert reading.encoder.encode("".join(ids)) == list(ids.values())
+    assert any("<sep> keeps its id" in note for note in reading.notes)
+    load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["gap_config", "gap_file"])
+def test_ids_behind_a_gap_without_a_row_are_refused(tmp_path, kind):
+    write_model(tmp_path, kind, HParams(**{**SHAPE.to_dict(), "n_vocab": N + 5}))
+    assert f"'<|bot|>' has id {N + 5}" in refusal(tmp_path)
 
 
 def test_a13_a_head_that_is_said_to_be_untied_but_equal_loads(tmp_path):
@@ -270,6 +320,37 @@ def test_files_that_contradict_each_other_are_told(tmp_path, kind, name, values,
     write_model(tmp_path, kind)
     change(tmp_path, name, **values)
     assert told in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "special_map"),
+    [
+        ("eos_token", "x", ENDOFTEXT),
+        ("pad_token", {"content": "re"}, "x"),
+        ("additional_special_tokens", ["<|user|>"], ["<|bot|>", "<|user|>"]),
+    ],
+)
+def test_files_that_name_different_special_tokens_are_told(tmp_path, name, config, special_map):
+    write_model(tmp_path, "added_file")
+    for one in (config, special_map):
+        change(tmp_path, "tokenizer_config.json", **{name: config})
+        change(tmp_path, "special_tokens_map.json", **{name: one})
+        if one is config:
+            read_tokenizer(tmp_path)
+    assert f"special_tokens_map.json contradicts tokenizer_config.json about {name}" in refusal(
+        tmp_path
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("unk_token", True), ("unk_token", {}), ("fuse_unk", "x"), ("byte_fallback", 1)],
+)
+def test_settings_of_the_wrong_type_are_told_though_they_change_no_id(tmp_path, name, value):
+    write_model(tmp_path)
+    model = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+    change(tmp_path, "tokenizer.json", model=model | {name: value})
+    assert f"tokenizer.json: {name} is" in refusal(tmp_path)
 
 
 def test_merges_that_differ_between_two_files_are_told(tmp_path):

@@ -249,7 +249,11 @@ class TestPages:
         assert not {n for n in names if n.startswith("bpe-") and f".{n}" not in styles}
 
     def test_no_address_has_two_answers(self, client):
-        other = create_app(Settings()).test_client()
+        app = create_app(Settings())
+        app.extensions["model_server"].start()
+        # A request waits only two seconds for a model that is being loaded.
+        app.extensions["model_server"].wait_until_loaded(timeout=60)
+        other = app.test_client()
         for path in [*PATHS, "/inside.json", "/inside.csv"]:
             fields = {"prompt": "The two workers", "at": 2}
             cold = client.get(path, query_string=fields).data

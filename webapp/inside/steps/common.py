@@ -105,9 +105,16 @@ def program(view: View, imports: Sequence[str], lines: Sequence[str], upto: int 
     return "\n".join([*code, *lines, ""])
 
 
+def encoding(view: View, text: str) -> str:
+    """The call that encodes ``text`` as the view's prompt is encoded, as Python."""
+    special_tokens = view.query.special_tokens
+    option = "" if special_tokens is None else f", special_tokens={special_tokens}"
+    return f"encode({text!r}{option})"
+
+
 def ids_of(view: View) -> str:
     """The text's ids, as Python."""
     query = view.query
-    cut = f"model.encoder.encode({query.prompt!r})" if query.prompt else ""
+    cut = f"model.encoder.{encoding(view, query.prompt)}" if query.prompt else ""
     kept = str(list(query.kept)) if query.kept else ""
     return " + ".join(part for part in (cut, kept) if part)

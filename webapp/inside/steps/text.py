@@ -14,7 +14,7 @@ from webapp.explanation import MAX_SYMBOLS, UniqueWord
 from webapp.formatting import plural
 from webapp.inside.labels import Label
 from webapp.inside.source import listing
-from webapp.inside.steps.common import choice_of
+from webapp.inside.steps.common import choice_of, encoding
 from webapp.inside.steps.step import Check, Content, Glance, Program, Step
 from webapp.inside.view import View
 
@@ -36,7 +36,8 @@ class Place:
 
 def words_of(view: View) -> list[PreToken]:
     """The words of the prompt, with their merges."""
-    return explain_encoding(view.model.encoder, view.query.prompt, MAX_SYMBOLS)
+    query = view.query
+    return explain_encoding(view.model.encoder, query.prompt, MAX_SYMBOLS, query.special_tokens)
 
 
 def place_of(view: View, words: list[PreToken]) -> Place | None:
@@ -79,7 +80,8 @@ def bytes_content(view: View) -> Content:
     sentence = f"The bytes of {counted(query.n_prompt, 'token')}, joined, are the prompt’s bytes."
     return Content(
         picture={"place": place_of(view, words), "data": data.hex(" "), "figures": figures},
-        checks=(Check(sentence, joined == query.prompt.encode()),),
+        # Some tokenizers add to a text, or give white space to the token beside it.
+        checks=(Check(sentence, joined == query.prompt.encode()),) * encoder.rules.keeps_text,
         program=Program(
             OPENING.format(view.model.name)
             + f"print(encoder.token_bytes({view.chosen.id}).hex(' '))\n",
@@ -109,7 +111,7 @@ def merges_content(view: View) -> Content:
         checks=(Check(sentence, len(word.symbols) - word.n_merges == len(word.ids)),),
         program=Program(
             OPENING.format(view.model.name)
-            + f"print(*(encoder.decoder[id] for id in encoder.encode({word.text!r})))\n",
+            + f"print(*(encoder.decoder[id] for id in encoder.{encoding(view, word.text)}))\n",
             " ".join(encoder.decoder[id] for id in word.ids),
         ),
     )
@@ -130,7 +132,8 @@ def ids_glance(view: View) -> Glance:
 
 def ids_content(view: View) -> Content:
     encoder, query = view.model.encoder, view.query
-    same = encoder.encode(query.prompt) == list(query.ids[: query.n_prompt])
+    again = encoder.encode(query.prompt, query.special_tokens)
+    same = again == list(query.ids[: query.n_prompt])
     rows = [
         IdRow(view.labels[i], encoder.merge_rank(view.labels[i].id)) for i in view.window.positions
     ]
