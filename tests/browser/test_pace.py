@@ -1,11 +1,13 @@
 """Step, slow, full: how fast a text appears, in a real Chromium."""
 
 import time
+from urllib.parse import urlsplit
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_branching import finished
-from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen, settle
+from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen, settle, type_prompt
 from tests.browser.test_token_view import WIDE
 from tests.helpers.web import HEROES, HEROES_IDS
 from webapp.forms import PACES
@@ -101,6 +103,27 @@ class TestStep:
         fill(page, prompt="Once")
         page.locator("#generate").click()
         finished(page, 1 + 1)
+
+
+@pytest.mark.parametrize("pace, presses", [("slow", 1), ("full", 1), ("step", 3)])
+def test_candidates_are_asked_for_once_a_press_not_once_a_token(visit, slow_server, pace, presses):
+    page = visit(slow_server.url, pace=pace, **WIDE)
+    type_prompt(page, "Echo: and")
+    n_prompt = page.locator("#prompt-strip .chip").count()
+    expect(page.locator("#next [data-after='']")).to_be_visible()
+    settle(page)
+    asked = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    fill(page, n_tokens=10)
+    settle(page)
+    asked.clear()
+    for n in range(1, presses + 1):
+        page.locator("#generate").click()
+        finished(page, n_prompt + (n if pace == "step" else 10))
+        expect(page.locator("#next [data-after]:not([data-after=''])")).to_be_visible()
+    settle(page)
+    assert asked.count("/generate") == presses
+    assert 1 <= asked.count("/next") <= presses
 
 
 # Notes the text as it is about to be painted.
