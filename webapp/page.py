@@ -11,7 +11,7 @@ from flask import render_template
 from gpt2core.continuation import Continuation
 from gpt2core.errors import InputError
 from gpt2core.hparams import check_prompt
-from webapp.forms import DEFAULTS, parse_kept, parse_prompt, parse_special_tokens
+from webapp.forms import default_fields, parse_kept, parse_prompt, parse_special_tokens
 from webapp.request import unix_line_ends
 from webapp.services import get_model_server, get_settings
 from webapp.views import ContinuationView, GenerationView, TokenView, token_view
@@ -69,7 +69,7 @@ def form_texts(values: Mapping[str, Any]) -> dict[str, str]:
     """The text of each field of the form. A value of JSON that is no text or number is dropped."""
     form = {
         name: str(values[name]) if isinstance(values.get(name), str | int | float) else default
-        for name, default in DEFAULTS.items()
+        for name, default in default_fields(get_model_server().hparams.n_ctx).items()
     }
     if isinstance(values.get("special_tokens"), bool):  # of JSON; a form has 0 and 1
         form["special_tokens"] = str(int(values["special_tokens"]))

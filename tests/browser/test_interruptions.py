@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_branching import N_PROMPT, finished, written  # noqa: F401
-from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen, type_prompt
+from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen, settle, type_prompt
 from tests.browser.test_token_view import PHONE, WIDE
 from tests.helpers.web import STORY, STORY_IDS
 
@@ -70,7 +70,7 @@ class TestSmallWindow:
         page.route("**/next", lambda route: route.fulfill(status=204))  # nothing else moves
         page.goto(f"{slow_server.url}/?prompt=Echo:+and&n_tokens=9")
         page.locator("#prompt").focus()
-        page.wait_for_timeout(300)
+        settle(page)
         page.evaluate(WATCH_SCROLLING)
         page.keyboard.press("Control+Enter")
         done(page)
@@ -193,10 +193,11 @@ class TestSecondPress:
         page.route("**/generate", lambda route: held.append(route))
         fill(page, prompt="Echo: and", n_tokens=20)
         page.locator("#generate").dblclick()
-        page.wait_for_timeout(300)
+        expect(page.locator("#stop")).to_be_visible()
+        settle(page)
         sent = len(held)
         page.locator("#stop").click()
-        page.wait_for_timeout(500)
+        settle(page)
         expect(page.locator("#status")).to_have_text("Stopped.")
         expect(page.locator("#stop")).to_be_hidden()
         assert len(held) == sent >= 1  # no other request follows
@@ -267,6 +268,6 @@ def test_going_back_from_an_anchor_changes_nothing(visit, server, browser):
     done(page)
     page.evaluate("() => { location.hash = 'result'; }")
     page.go_back()
-    page.wait_for_timeout(500)
+    settle(page)
     expect(page.locator("#prompt")).to_have_value(STORY)
     expect(page.locator("#strip .generated")).to_have_count(3)

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.helpers.openai_layout import Answer, ReleaseServer, small_release
-from tests.helpers.web import JSON
+from tests.helpers.web import JSON, wait_until
 
 DATA = "model.ckpt.data-00000-of-00001"
 IN_TIME = 180_000  # ms for a conversion, whose TensorFlow takes long to import
@@ -98,11 +98,8 @@ def test_without_javascript_a_failed_download_can_be_retried(visit, own_server, 
     with own_server(**{**settings, "WEB_CONCURRENCY": 1}) as server:
         page = visit(server.url, java_script_enabled=False)
         failed = page.locator("#model", has_text="answered 404")
-        for _ in range(40):
-            if failed.count():
-                break
-            page.wait_for_timeout(250)
-            page.reload()
+        wait_until(lambda: server.healthz()["status"] == "failed", "the failure")
+        page.reload()
         expect(failed).to_be_visible()
         storage.always["encoder.json"] = Answer(status=500)
         page.get_by_role("button", name="Try again").click()

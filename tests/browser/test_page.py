@@ -47,6 +47,16 @@ def done(page):
     expect(page.locator("#status")).to_contain_text("Done")
 
 
+def settle(page):
+    """Wait until the page has dealt with all that came before: a later request is answered."""
+    page.evaluate(
+        """async () => {
+          await fetch("/healthz");
+          for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
+        }"""
+    )
+
+
 def copied_link(page) -> str:
     """The link that the button copies. The page stays as it is."""
     page.get_by_role("button", name="Copy link").click()
@@ -122,14 +132,14 @@ class TestTyping:
                 held.append(route)
 
         page.route("**/tokenize", hold_the_first_two)
-        for count, text in enumerate(("one", "two"), start=1):
-            page.locator("#prompt").fill(text)
-            wait_until(lambda n=count: page.wait_for_timeout(20) or len(held) == n, "a request")
+        for text in ("one", "two"):
+            with page.expect_request("**/tokenize"):
+                page.locator("#prompt").fill(text)
         page.locator("#prompt").fill(STORY)
         expect(page.locator("#prompt-strip .chip")).to_have_count(len(STORY_IDS))
         for route in held:
             route.continue_()
-        page.wait_for_timeout(500)
+        settle(page)
         assert ids_in(page, "#prompt-strip") == STORY_IDS
 
     def test_examples_fill_the_prompt(self, visit, server):
@@ -194,7 +204,7 @@ class TestGenerating:
         expect(page.locator("#stop")).not_to_be_visible()
         expect(page.locator("#text")).to_be_focused()  # not lost with the button
         shown = page.locator("#strip .chip").count()
-        page.wait_for_timeout(300)
+        settle(page)
         assert page.locator("#strip .chip").count() == shown < 200
 
     def test_closing_the_tab_cancels_the_generation_on_the_server(self, visit, slow_server):
@@ -219,11 +229,12 @@ class TestGenerating:
     def test_pressing_generate_many_times_leaves_one_complete_text(self, visit, server):
         page = visit(server.url)
         answer = server.generate_json(prompt=STORY, n_tokens=30, seed=3)
-        for wait in (0, 5, 20, 40, 10, 80, 0, 30):
+        for wait in (0, 5, 20, 40, 10, 80, 0, 30):  # ms; the presses meet different moments
             generate(page, prompt=STORY, n_tokens=30, seed=3)
             page.wait_for_timeout(wait)
         done(page)
-        page.wait_for_timeout(300)
+        server.wait_for_load(0)
+        settle(page)
         made = [token["id"] for token in answer["tokens"]]
         assert ids_in(page, "#strip") == STORY_IDS + made
         assert page.locator("#continuation").text_content() == answer["text"]

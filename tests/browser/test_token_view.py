@@ -133,8 +133,9 @@ class TestDetails:
     def test_a_click_opens_them_and_the_button_closes_them(self, visit, server, encoder):
         page = visit(server.url, **WIDE)
         type_prompt(page, PROMPT)
+        page.clock.install()
         chip(page, "prompt-strip", 1).hover()
-        page.wait_for_timeout(300)
+        page.clock.fast_forward(1000)
         expect(page.locator("#details")).to_be_hidden()  # nothing opens under a resting pointer
         chip(page, "prompt-strip", 1).click()
         self.check_robot(page, encoder)
@@ -149,8 +150,9 @@ class TestDetails:
         expect(page.locator("#details dt").first).to_be_visible()
         self.check_robot(page, encoder)
         chip(page, "prompt-strip", 4).click()
+        page.clock.install()
         chip(page, "prompt-strip", 1).hover()
-        page.wait_for_timeout(300)
+        page.clock.fast_forward(1000)
         assert facts(page)["Text"] == "“b”"  # opened on purpose, they stay
 
     def test_while_open_they_follow_the_focus(self, visit, server, encoder):

@@ -4,7 +4,7 @@ import pytest
 
 from gpt2core.hparams import HParams
 from tests.helpers.web import HEROES, HEROES_IDS, JSON
-from webapp.forms import FormErrors, parse_request
+from webapp.forms import FormErrors, default_fields, parse_n_tokens, parse_request
 
 SHAPE = HParams(n_vocab=50257, n_ctx=64, n_embd=8, n_head=1, n_layer=1)
 
@@ -41,6 +41,11 @@ def test_fields_may_be_text_or_numbers(parse):
     assert text == numbers
     assert (text.n_tokens, text.sampling.temperature, text.sampling.top_k) == (5, 0.5, 3)
     assert (text.sampling.top_p, text.sampling.seed) == (0.9, 1)
+
+
+@pytest.mark.parametrize("n_ctx", [1, 64, 200, 1024])
+def test_the_default_length_fits_every_context(encoder, n_ctx):
+    assert parse_n_tokens({}, n_ctx) == int(default_fields(n_ctx)["n_tokens"]) == min(200, n_ctx)
 
 
 @pytest.mark.parametrize("empty", ["", "  ", None])

@@ -11,9 +11,11 @@ CSS = (ROOT / "static" / "app.css").read_text(encoding="utf-8")
 
 def colours() -> dict[str, dict[str, str]]:
     """The custom properties that are colours, for light and for dark."""
-    blocks = re.findall(r":root\s*\{([^}]*)\}", CSS)
-    light, dark = (dict(re.findall(r"--([\w-]+):\s*(#[0-9a-fA-F]{6})\b", b)) for b in blocks[:2])
-    return {"light": light, "dark": {**light, **dark}}
+    both = re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", CSS)
+    return {
+        "light": {name: light for name, light, _ in both},
+        "dark": {name: dark for name, _, dark in both},
+    }
 
 
 def luminance(colour: str) -> float:
