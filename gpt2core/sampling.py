@@ -5,11 +5,13 @@ A forward pass ends with a row of logits, one number for each token of the vocab
 one id. ``engine/sequence.py`` calls both after every pass, and :func:`most_likely` for the
 candidates that are shown beside the token.
 
-Invariants: the same logits, parameters and generator state give the same token.
-``temperature=0`` is greedy, whatever the other parameters are. ``top_k=0`` is off. Equal
-logits are ranked by id, lowest first.
+Invariants: a token is a function of the logits, the parameters and its position in the text.
+There is no generator state, so a text that is continued token by token, or from any of its
+tokens, is the text that one run generates. ``temperature=0`` is greedy, whatever the other
+parameters are. ``top_k=0`` is off. Equal logits are ranked by id, lowest first.
 
-Sources: Fan et al. (2018) for top-k, Holtzman et al. (2020) for top-p (nucleus sampling).
+Sources: Fan et al. (2018) for top-k, Holtzman et al. (2020) for top-p (nucleus sampling),
+Gumbel (1954) for the draw, Steele, Lea and Flood (2014) for SplitMix64.
 """
 
 import secrets
@@ -28,6 +30,11 @@ N_CANDIDATES = 10  # tokens that are reported with each generated token
 GROUP_SIZE = 64  # scores that most_likely first reduces to their maximum
 FIRST_NUCLEUS_SIZE = 256  # tokens that nucleus sorts first; mostly they are enough
 SMALLEST_FLOAT32 = float(np.finfo(np.float32).tiny)  # the smallest normal number, 1.2e-38
+
+# Of SplitMix64: the step between two states, and the two multipliers of the output function.
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+BITS_OF_ONE = np.uint64(0x3FF0000000000000)  # the float64 1.0
 
 FloatArray = NDArray[np.floating[Any]]
 IdArray = NDArray[np.integer[Any]]
@@ -75,10 +82,6 @@ class SamplingParams:
                 "seed",
                 maximum=MAX_SEED,
             )
-
-    def generator(self) -> np.random.Generator:
-        """A fresh random generator for one run with these parameters."""
-        return np.random.default_rng(self.seed)
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -134,27 +137,60 @@ def distribution(logits: FloatArray, params: SamplingParams) -> tuple[IdArray, F
     return ids, weights / weights.sum()  # [n_kept], [n_kept]
 
 
-def draw(ids: IdArray, probabilities: FloatArray, rng: np.random.Generator) -> int:
+def draw(ids: IdArray, probabilities: FloatArray, seed: int, position: int) -> int:
     """One of ``ids [n_kept]``, each with its probability ``[n_kept]``.
 
-    Takes exactly one number from ``rng``, whatever the parameters are.
+    ``position`` is the place of the new token in the text: the number of tokens before it.
+    The token with the largest ``log(probability) + noise`` is drawn (Gumbel-max trick).
     """
-    # Trap: the running sum is float64, because fifty thousand float32 additions would round
-    # the unlikely tokens away.
-    sums = np.cumsum(probabilities, dtype=np.float64)  # [n_kept]
-    return int(ids[index_at(sums, rng.random())])
+    # Trap: drawing where a random number falls on the running sum of the probabilities is not
+    # robust. Logits that differ in the sixth digit, as those of another processor do, move
+    # all borders, and tokens flip. Here only two nearly equal sums can flip.
+    numbers = uniform_numbers(seed, position, ids)  # [n_kept]
+    # Two logarithms for each token are slow, and few tokens can win. The sum grows with
+    # probability / wait, where the wait -log(1 - number) is never less than the number. So
+    # probability / number is an upper bound: keep what reaches the value of the best bound.
+    bounds = probabilities / numbers  # [n_kept]
+    best = bounds.argmax()
+    reached = probabilities[best] / -np.log1p(-numbers[best])
+    left = np.flatnonzero(bounds >= 0.999 * reached)  # [n_left], with room for rounding
+    sums = np.log(probabilities[left].astype(np.float64)) + gumbel_noise(numbers[left])  # [n_left]
+    return int(ids[left[sums.argmax()]])
 
 
-def index_at(sums: NDArray[np.float64], number: float) -> int:
-    """Index of the token that ``number``, at least 0 and less than 1, falls on.
+def gumbel_noise(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Uniform ``numbers [n]`` between 0 and 1 as Gumbel noise ``[n]``, from -3.6 to 36.7."""
+    noise: NDArray[np.float64] = -np.log(-np.log1p(-numbers))
+    return noise
 
-    ``sums [n_kept]`` are the running sums of the probabilities; the last need not be exactly
-    1. Each token has the part of the line from 0 to 1 that is as long as its probability, so
-    a uniform random number falls on it as often as its probability says.
+
+def uniform_numbers(seed: int, position: int, ids: IdArray) -> NDArray[np.float64]:
+    """A random number between 0 and 1, both excluded, for each of ``ids [n]``: ``[n]``.
+
+    A number depends on ``seed``, ``position`` and its id, not on which other ids there are.
     """
-    index = np.searchsorted(sums, number * sums[-1], side="right")
-    # Rounding can put the number on the end of the last part itself.
-    return min(int(index), len(sums) - 1)
+    # Each seed and position has a SplitMix64 stream, of which number id belongs to that id.
+    # SeedSequence hashes seed and position, so neighbouring ones give unrelated streams.
+    key = np.random.SeedSequence([seed, position]).generate_state(1, np.uint64)  # [1]
+    states = ids.astype(np.uint64)  # [n], a copy, which all that follows changes in place
+    states *= GOLDEN_GAMMA
+    states += key + GOLDEN_GAMMA  # the state of number id is key + (id + 1) * GOLDEN_GAMMA
+    splitmix64(states)
+    # 52 random bits become the fraction of a float64 from 1 to 2. The result is
+    # (k + 1/2) / 2**52 for a whole number k, so it is never 0 or 1.
+    states >>= np.uint64(12)
+    states |= BITS_OF_ONE
+    numbers = states.view(np.float64)  # [n]
+    numbers -= 1 - 2.0**-53
+    return numbers
+
+
+def splitmix64(states: NDArray[np.uint64]) -> None:
+    """Replace each of ``states [n]`` by the output of SplitMix64 for it."""
+    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+        states ^= states >> np.uint64(shift)
+        states *= multiplier
+    states ^= states >> np.uint64(31)
 
 
 def most_likely(scores: FloatArray, n: int) -> IdArray:

@@ -6,12 +6,12 @@ the number and limit it is about.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gpt2core.errors import GPT2Error, InputError
 from gpt2core.hparams import HParams, check_prompt
-from gpt2core.sampling import MAX_SEED, SamplingParams, fresh_seed
+from gpt2core.sampling import SamplingParams, fresh_seed
 from gpt2core.tokenizer.bpe import Encoder
 
 T = TypeVar("T")
@@ -155,12 +155,6 @@ def parse_pace(values: Fields) -> str:
     if pace not in PACES:
         raise InputError(f"The pace is {str(pace)[:40]!r}; it must be {', '.join(PACES)}.", "pace")
     return str(pace)
-
-
-def one_step(request: GenerationRequest) -> GenerationRequest:
-    """The request for one token. Its seed depends on its place, or all steps would draw alike."""
-    seed = ((request.sampling.seed or 0) + len(request.kept)) % (MAX_SEED + 1)
-    return replace(request, n_tokens=1, sampling=replace(request.sampling, seed=seed))
 
 
 def parse_kept(values: Fields, hparams: HParams, encoder: Encoder, n_new: int = 1) -> list[int]:

@@ -23,6 +23,7 @@ from gpt2core.sampling import (
     SamplingParams,
     distribution,
     draw,
+    fresh_seed,
     log_softmax,
     most_likely,
 )
@@ -69,7 +70,7 @@ class GeneratedToken:
 
 
 class Sequence:
-    """The state of one sequence that is being generated: its length and random generator."""
+    """The state of one sequence that is being generated: its length."""
 
     def __init__(
         self,
@@ -81,12 +82,14 @@ class Sequence:
     ):
         """Continue the prompt ``ids`` by up to ``n_tokens`` tokens, to ``n_ctx`` in all.
 
-        Each of ``end_ids`` ends the sequence early.
+        Each of ``end_ids`` ends the sequence early. Without a seed in ``sampling``, each
+        sequence gets a fresh one.
         """
         self.ids = ids
         self._length = len(ids)
         self._max_length, self._n_ctx = len(ids) + n_tokens, n_ctx
-        self._sampling, self._rng = sampling, sampling.generator()
+        self._sampling = sampling
+        self._seed = fresh_seed() if sampling.seed is None else sampling.seed
         self._end_ids = end_ids
 
     def sample_next(self, logits: FloatArray) -> GeneratedToken:
@@ -95,7 +98,7 @@ class Sequence:
             # The weights are finite, but too large to compute with in float32.
             raise GPT2Error("the model computed a score that is not a finite number.")
         ids, probabilities = distribution(logits, self._sampling)  # [n_kept], [n_kept]
-        id = draw(ids, probabilities, self._rng)
+        id = draw(ids, probabilities, self._seed, self._length)
         self._length += 1
         return make_token(id, logits, ids, probabilities, self._finish_reason(id))
 

@@ -1,9 +1,9 @@
-"""One draw step by step: temperature, top-k, top-p, and the random number of the seed.
+"""One draw step by step: temperature, top-k, top-p, and the noise of the seed.
 
-The probabilities of the remaining tokens divide the line from 0 to 1 into intervals, and the
-token whose interval contains the random number is drawn. All of this is computed by the
-functions of ``sampling``, so the token equals the one that a generation with the same
-logits, parameters and seed draws.
+Each token that is left has a log-probability and a random noise of its own; the token with
+the largest sum is drawn. All of this is computed by the functions of ``sampling``, so the
+token equals the one that a generation with the same logits, parameters and seed draws at the
+same position.
 
 Invariant: the tokens after each step are a subset of those before it.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gpt2core.errors import InputError
-from gpt2core.sampling import SamplingParams, distribution, index_at
+from gpt2core.sampling import SamplingParams, distribution, draw, gumbel_noise, uniform_numbers
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Funnel:
     """One draw. All arrays are ``[n_kept]``, one entry for each token that could be drawn.
 
     ``ids`` are the tokens, ``probabilities`` (float32) those of the draw, ``before`` the
-    model's own, without temperature, top-k and top-p. Token ``ids[i]`` has the interval from
-    ``starts[i]`` to ``ends[i]``; ``number``, from 0 to 1, is in that of ``ids[drawn]``.
+    model's own, without temperature, top-k and top-p. ``log_probabilities`` (natural
+    logarithm; -inf for a probability of 0) plus ``noise`` are ``sums``, of which
+    ``sums[drawn]`` is the largest.
     """
 
     steps: tuple[Step, ...]
     ids: np.ndarray
     before: np.ndarray
     probabilities: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    number: float
+    log_probabilities: np.ndarray
+    noise: np.ndarray
     drawn: int
 
     @property
@@ -51,12 +51,18 @@ class Funnel:
         """The drawn id."""
         return int(self.ids[self.drawn])
 
+    @property
+    def sums(self) -> np.ndarray:
+        """Log-probability plus noise of each token, ``[n_kept]``."""
+        sums: np.ndarray = self.log_probabilities + self.noise
+        return sums
 
-def funnel(logits: np.ndarray, params: SamplingParams, n_drawn: int = 0) -> Funnel:
+
+def funnel(logits: np.ndarray, params: SamplingParams, position: int) -> Funnel:
     """The draw from ``logits [n_vocab]`` with ``params`` and its seed.
 
-    A generation takes one random number for each token; ``n_drawn`` is the number of tokens
-    that it generated before this one. Raises InputError if ``params`` has no seed.
+    ``position`` is the number of tokens before the drawn one. Raises InputError if
+    ``params`` has no seed.
     """
     if params.seed is None:
         raise InputError("A draw can only be shown with a seed; enter one.", "seed")
@@ -66,19 +72,19 @@ def funnel(logits: np.ndarray, params: SamplingParams, n_drawn: int = 0) -> Funn
     warm = probabilities_of(logits, uncut)  # [n_vocab]
     after_top_k, _ = distribution(logits, replace(params, top_p=1.0))  # [n_top_k]
     ids, probabilities = distribution(logits, params)  # [n_kept] each
-    number = float(params.generator().random(n_drawn + 1)[-1])
-    reached = np.cumsum(probabilities, dtype=np.float64)  # [n_kept]
-    ends = reached / reached[-1]  # [n_kept]
-    starts = np.concatenate([[0.0], ends[:-1]])  # [n_kept]
-    drawn = index_at(reached, number)
+    with np.errstate(divide="ignore"):  # -inf is meant
+        log_probabilities = np.log(probabilities.astype(np.float64))  # [n_kept]
+    noise = gumbel_noise(uniform_numbers(params.seed, position, ids))  # [n_kept]
+    token = draw(ids, probabilities, params.seed, position)
     steps = (
         Step("all", logits.size, 1.0),
         Step("temperature", len(after_temperature), 1.0),
         Step("top_k", len(after_top_k), share(warm, after_top_k)),
         Step("top_p", len(ids), share(warm, ids)),
-        Step("draw", 1, share(warm, ids[drawn : drawn + 1])),
+        Step("draw", 1, share(warm, np.array([token]))),
     )
-    return Funnel(steps, ids, own[ids], probabilities, starts, ends, number, drawn)
+    drawn = int(np.flatnonzero(ids == token)[0])
+    return Funnel(steps, ids, own[ids], probabilities, log_probabilities, noise, drawn)
 
 
 def probabilities_of(logits: np.ndarray, params: SamplingParams) -> np.ndarray:

@@ -74,17 +74,14 @@ class TestStep:
             expect(next_token).to_be_focused()
         expect(page.locator("#strip [data-candidates]")).to_have_count(6)
 
-    def test_steps_with_a_seed_can_be_repeated(self, visit, server):
-        texts = []
-        for _ in range(2):
-            page = visit(server.url, pace="step", **WIDE)
-            fill(page, prompt=STORY, seed=5, temperature=2)
-            for n in range(1, 6):
-                page.locator("#generate").click()
-                finished(page, N_PROMPT + n)
-            texts.append(ids_in(page, "#strip"))
-        assert texts[0] == texts[1]
-        assert len(set(texts[0][N_PROMPT:])) > 1
+    def test_steps_with_a_seed_give_the_text_of_one_run(self, visit, server):
+        page = visit(server.url, pace="step", **WIDE)
+        fill(page, prompt=STORY, seed=5, temperature=2)
+        for n in range(1, 6):
+            page.locator("#generate").click()
+            finished(page, N_PROMPT + n)
+        run = server.generate_json(prompt=STORY, seed=5, temperature=2, n_tokens=5)
+        assert ids_in(page, "#strip")[N_PROMPT:] == [token["id"] for token in run["tokens"]]
 
     def test_undo_goes_back_one_step(self, visit, server):
         page = visit(server.url, pace="step", **WIDE)

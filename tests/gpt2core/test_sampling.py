@@ -16,12 +16,15 @@ from gpt2core.sampling import (
     distribution,
     draw,
     fresh_seed,
+    gumbel_noise,
     log_softmax,
     most_likely,
     nucleus,
+    splitmix64,
+    uniform_numbers,
 )
 
-N_DRAWS = 20_000
+N_DRAWS = 10_000
 
 LOGITS = np.array([1.0, 3.0, -2.0, 3.5, 0.0, 2.0, -60.0, 1.0], dtype=np.float32)
 
@@ -46,14 +49,15 @@ def ranked(scores):
     return sorted(range(len(scores)), key=lambda i: (-float(scores[i]), i))
 
 
-def sample(logits, params, rng):
+def sample(logits, params, position=0):
     """The two calls that engine/sequence.py makes for every token."""
-    return draw(*distribution(logits, params), rng)
+    return draw(*distribution(logits, params), params.seed, position)
 
 
 def draws(logits, params, n=N_DRAWS):
-    rng = params.generator()
-    return [sample(logits, params, rng) for _ in range(n)]
+    """The tokens at the first ``n`` positions of a text, if all have these logits."""
+    ids, probabilities = distribution(logits, params)
+    return [draw(ids, probabilities, params.seed, position) for position in range(n)]
 
 
 def as_dict(ids, probabilities):
@@ -67,13 +71,13 @@ def as_dict(ids, probabilities):
 @given(any_logits, st.integers(0, 5), st.floats(0.01, 1), st.integers(0, MAX_SEED))
 def test_temperature_zero_is_greedy_whatever_the_other_parameters_are(logits, top_k, top_p, seed):
     params = SamplingParams(temperature=0, top_k=top_k, top_p=top_p, seed=seed)
-    assert sample(logits, params, params.generator()) == ranked(logits)[0]
+    assert sample(logits, params) == ranked(logits)[0]
     ids, probabilities = distribution(logits, params)
     assert (ids.tolist(), probabilities.tolist()) == ([ranked(logits)[0]], [1.0])
 
 
 def test_the_default_is_greedy():
-    assert set(draws(LOGITS, SamplingParams(), 20)) == {3}
+    assert set(draws(LOGITS, SamplingParams(seed=1), 20)) == {3}
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 1.0, 1.5, MAX_TEMPERATURE])
@@ -257,46 +261,119 @@ def test_another_seed_gives_other_tokens():
     assert len({tuple(draws(LOGITS, params, 50)) for params in controls}) == 20
 
 
-def test_without_a_seed_runs_differ():
-    runs = {tuple(draws(LOGITS, SamplingParams(temperature=1), 50)) for _ in range(5)}
-    assert len(runs) == 5
+def chi_square(counts, expected):
+    """The statistic, and the 99.9 % point of its distribution (Wilson and Hilferty)."""
+    freedom = len(expected) - 1
+    part = 2 / (9 * freedom)
+    return ((counts - expected) ** 2 / expected).sum(), freedom * (
+        1 - part + 3.09 * math.sqrt(part)
+    ) ** 3
 
 
-def test_each_token_takes_one_random_number_whatever_the_parameters():
-    class CountingGenerator:
-        def __init__(self):
-            self.calls = 0
-
-        def random(self):
-            self.calls += 1
-            return 0.5
-
-    rng = CountingGenerator()
-    for params in CONTROLS:
-        sample(LOGITS, params, rng)
-    assert rng.calls == len(CONTROLS)
+def test_a_hundred_tokens_are_drawn_as_often_as_their_probabilities_say():
+    logits = (2 * np.random.RandomState(8).standard_normal(100)).astype(np.float32)
+    counts = np.bincount(draws(logits, SamplingParams(1.0, seed=5)), minlength=100)
+    expected = softmax(logits) * N_DRAWS
+    often = expected > 5
+    found, limit = chi_square(counts[often], expected[often])
+    assert found < limit
 
 
-@pytest.mark.parametrize("number", [0.0, 0.25, 0.5, 0.999, 1 - 2**-53])
-def test_each_random_number_draws_the_token_whose_interval_holds_it(number):
-    class FixedGenerator:
-        def random(self):
-            return number
+def test_draws_of_neighbouring_seeds_and_positions_are_independent():
+    # Four equally likely tokens: of neighbours, all sixteen pairs are equally frequent.
+    ids, probabilities = np.arange(4), np.full(4, 0.25, dtype=np.float32)
+    drawn = np.array(
+        [[draw(ids, probabilities, seed, position) for position in range(60)] for seed in range(60)]
+    )
+    neighbours = {
+        "the same seed, the next position": (drawn[:, :-1], drawn[:, 1:]),
+        "the next seed, the same position": (drawn[:-1], drawn[1:]),
+        "the next seed, the next position": (drawn[:-1, :-1], drawn[1:, 1:]),
+        "the next seed, the position before": (drawn[:-1, 1:], drawn[1:, :-1]),
+    }
+    for name, (one, other) in neighbours.items():
+        pairs = np.bincount((4 * one + other).ravel(), minlength=16)
+        found, limit = chi_square(pairs, np.full(16, one.size / 16))
+        assert found < limit, name
 
-    logits = np.log(np.array([1, 2, 1], dtype=np.float32))  # shares 0-¼, ¼-¾, ¾-1
-    expected = 0 if number < 0.25 else 1 if number < 0.75 else 2
-    assert sample(logits, SamplingParams(temperature=1), FixedGenerator()) == expected
+
+def test_numbers_of_neighbouring_seeds_and_positions_are_no_shifted_copies():
+    ids = np.arange(2000)
+    numbers = [uniform_numbers(seed, position, ids) for seed in (1, 2, 3) for position in (0, 1)]
+    assert len(np.unique(numbers)) == 6 * len(ids)
+
+
+def test_numbers_are_uniform_between_0_and_1():
+    numbers = uniform_numbers(3, 14, np.arange(50_257))
+    assert 0 < numbers.min() and numbers.max() < 1
+    counts = np.histogram(numbers, bins=100, range=(0, 1))[0]
+    found, limit = chi_square(counts, np.full(100, len(numbers) / 100))
+    assert found < limit
+
+
+def test_the_generator_is_splitmix64():
+    # The first numbers of the reference implementation (Vigna, splitmix64.c) from state 1234567.
+    gamma, state = 0x9E3779B97F4A7C15, 1234567
+    states = np.array([(state + n * gamma) % 2**64 for n in range(1, 4)], dtype=np.uint64)
+    splitmix64(states)
+    assert states.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+@pytest.mark.parametrize("bits", [0, 2**64 - 1])
+def test_no_bits_make_a_number_of_0_or_1(monkeypatch, bits):
+    monkeypatch.setattr("gpt2core.sampling.splitmix64", lambda states: states.fill(bits))
+    numbers = uniform_numbers(1, 1, np.arange(3))
+    assert (0 < numbers).all() and (numbers < 1).all()
+    assert np.isfinite(gumbel_noise(numbers)).all()
+
+
+@given(any_logits, st.integers(0, MAX_SEED), st.integers(0, 2000), st.floats(0.05, 5))
+def test_the_token_has_the_largest_sum_of_log_probability_and_noise(
+    logits, seed, position, temperature
+):
+    ids, probabilities = distribution(logits, SamplingParams(temperature, seed=seed))
+    numbers = uniform_numbers(seed, position, ids)
+    likely = probabilities > 0
+    sums = np.full(len(ids), -np.inf)
+    sums[likely] = np.log(probabilities[likely].astype(float)) - np.log(-np.log1p(-numbers[likely]))
+    assert sample(logits, SamplingParams(temperature, seed=seed), position) == ids[sums.argmax()]
+
+
+def test_a_number_depends_on_no_other_token():
+    ids = np.arange(50_257)
+    numbers = uniform_numbers(9, 3, ids)
+    some = np.array([50_256, 7, 0, 8])
+    np.testing.assert_array_equal(uniform_numbers(9, 3, some), numbers[some])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(1.0),
+        SamplingParams(1.7, top_p=0.95),
+        SamplingParams(0.7, top_k=40),
+        SamplingParams(1.2, top_k=200, top_p=0.9),
+    ],
+    ids=controls_id,
+)
+def test_logits_that_differ_in_the_sixth_digit_give_the_same_tokens(params):
+    # A number on the running sum of the probabilities flips 6 and 8 of 200 tokens here.
+    logits = (3 * np.random.RandomState(4).standard_normal(50_257)).astype(np.float32)
+    others = logits + np.where(np.arange(50_257) < 25_000, 1e-5, -1e-5).astype(np.float32)
+    found, moved = distribution(logits, params), distribution(others, params)
+    for seed in range(200):
+        assert draw(*found, seed, 8) == draw(*moved, seed, 8)
 
 
 def test_a_token_is_a_python_int():
-    for params in (SamplingParams(), *CONTROLS):
-        assert type(sample(LOGITS, params, params.generator())) is int
+    for params in (SamplingParams(seed=1), *CONTROLS):
+        assert type(sample(LOGITS, params)) is int
 
 
 def test_the_logits_are_not_changed():
     before = LOGITS.copy()
     for params in CONTROLS:
-        sample(LOGITS, params, params.generator())
+        sample(LOGITS, params)
     log_softmax(LOGITS), most_likely(LOGITS, 3)
     np.testing.assert_array_equal(LOGITS, before)
 
@@ -379,8 +456,10 @@ def test_an_invalid_parameter_is_an_error_that_names_it(field, value):
     ids=str,
 )
 def test_the_limits_of_each_range_and_numpys_numbers_are_valid(values):
-    params = SamplingParams(**{"temperature": 1.0, **values})
-    assert sample(LOGITS, params, params.generator()) in range(len(LOGITS))
+    params = SamplingParams(**{"temperature": 1.0, "seed": 1, **values})
+    ids, probabilities = distribution(LOGITS, params)
+    seed = fresh_seed() if params.seed is None else params.seed
+    assert draw(ids, probabilities, seed, 0) in range(len(LOGITS))
 
 
 def test_parameters_cannot_be_changed():

@@ -35,7 +35,6 @@ LABELS = {
     "head": "Head",
     "for": "Token id",
     "against": "Token id",
-    "draw": "Draw",
     "key": "Key",
 }
 MAX_DIGITS = 9
@@ -50,7 +49,7 @@ class Query:
     """Checked fields. None stands for a default that depends on the text.
 
     ``ids`` are the prompt's tokens and those in ``kept``. ``token`` and ``against`` are the
-    ids of the fields ``for`` and ``against``; ``draw`` counts tokens drawn before this one.
+    ids of the fields ``for`` and ``against``.
     ``key`` is the token, counted from 1, whose attention weight is explained.
     ``special_tokens`` says whether the prompt's special tokens are read as such, where that
     is not the tokenizer's own default.
@@ -64,7 +63,6 @@ class Query:
     head: int | None = None
     token: int | None = None
     against: int | None = None
-    draw: int = 0
     key: int | None = None
     sampling: SamplingParams = SamplingParams()
     special_tokens: bool | None = None
@@ -112,7 +110,6 @@ def parse_query(
         numbers["head"],
         numbers["for"],
         numbers["against"],
-        numbers["draw"] or 0,
         numbers["key"],
         sampling or SamplingParams(),
         special_tokens,

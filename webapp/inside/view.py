@@ -139,7 +139,6 @@ class View:
             "head": query.head,
             "for": query.token,
             "against": query.against,
-            "draw": query.draw or None,
         }
         fields = {name: str(n) for name, n in numbers.items() if n is not None}
         return fields | self._sampling_fields
@@ -192,6 +191,4 @@ def open_view(
     selection = select(recording, query.at, layer, query.head, query.token)
     if query.against is not None:
         in_range("against", "Token id", query.against, 0, recording.n_vocab - 1)
-    # Each draw before this one takes a number of the generator.
-    in_range("draw", "Draw", query.draw, 0, model.hparams.n_ctx)
     return View(endpoint, arguments, model, query, recording, selection, recordings)

@@ -163,7 +163,7 @@ def ranks_csv() -> Response:
 def sampling_page() -> str:
     """One draw, from all tokens to one."""
     view = opened_view()
-    sampling, n_drawn = view.query.sampling, view.query.draw
+    sampling = view.query.sampling
     is_last = view.position == view.recording.n_tokens - 1
     return show(
         "inside/instruments/sampling.html",
@@ -172,11 +172,9 @@ def sampling_page() -> str:
         sampling=sampling,
         temperature=shortest_repr(sampling.temperature),
         top_p=shortest_repr(sampling.top_p),
-        n_drawn=n_drawn,
         next_seed=((sampling.seed or 0) + 1) % (MAX_SEED + 1),
         is_last=is_last,
-        # A generation from here begins with the first number of its seed.
-        follows=link_to_generation(view) if is_last and not n_drawn else None,
+        follows=link_to_generation(view) if is_last else None,
         **WITHOUT_HEAD,
     )
 
@@ -190,13 +188,14 @@ def link_to_generation(view: View) -> str:
 
 @blueprint.get("/inside/sampling.csv")
 def sampling_csv() -> Response:
-    """Every token that could be drawn, with its place on the line."""
+    """Every token that could be drawn, with its log-probability, noise and sum."""
     view = opened_view()
     rows = (
         [piece.id, piece.piece, *map(number, figures), int(is_drawn)]
-        for piece, *figures, is_drawn in draw.every_token(view)
+        for piece, figures, is_drawn in draw.every_token(view)
     )
-    header = ["id", "piece", "own_probability", "probability", "start", "end", "drawn"]
+    figures = ["own_probability", "probability", "log_probability", "noise", "sum"]
+    header = ["id", "piece", *figures, "drawn"]
     return csv_file(view, "sampling", header, rows)
 
 

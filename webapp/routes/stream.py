@@ -23,7 +23,6 @@ from webapp.forms import (
     Fields,
     FormErrors,
     GenerationRequest,
-    one_step,
     parse_pace,
     parse_prompt,
     parse_special_tokens,
@@ -116,7 +115,7 @@ def generate() -> ResponseReturnValue:
     request, pace = check(values), "full"
     if kind != "json":
         pace = parse_pace(values)
-        request = one_step(request) if pace == STEP else request
+        request = replace(request, n_tokens=1) if pace == STEP else request
     if kind == "htmx":
         messages = stream_messages(request, submit(request), PACES[pace])
         return Response(

@@ -22,48 +22,51 @@ KINDS = {
 }
 
 
+N_PROMPT = 3
+
+
 def generated(logits, params, n: int) -> list[int]:
     """The first ``n`` tokens of a generation whose every pass gives ``logits``."""
-    sequence = Sequence([1], n, 10_000, params)
+    sequence = Sequence([1] * N_PROMPT, n, 10_000, params)
     return [sequence.sample_next(logits).id for _ in range(n)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_token_that_fell_is_the_one_that_a_generation_draws(kind):
+def test_the_drawn_token_is_the_one_that_a_generation_draws(kind):
     for seed in range(1000):
         params = SamplingParams(**KINDS[kind], seed=seed)
-        assert funnel(LOGITS, params).token == generated(LOGITS, params, 1)[0]
+        assert funnel(LOGITS, params, N_PROMPT).token == generated(LOGITS, params, 1)[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_later_tokens_of_a_generation_use_later_numbers_of_the_seed(kind):
+def test_later_tokens_of_a_generation_are_those_of_later_positions(kind):
     params = SamplingParams(**KINDS[kind], seed=12)
-    drawn = [funnel(LOGITS, params, n_drawn).token for n_drawn in range(30)]
+    drawn = [funnel(LOGITS, params, N_PROMPT + n).token for n in range(30)]
     assert drawn == generated(LOGITS, params, 30)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_number_lies_where_its_token_does(kind):
+def test_the_drawn_token_has_the_largest_sum(kind):
     for seed in range(50):
-        found = funnel(LOGITS, SamplingParams(**KINDS[kind], seed=seed))
-        assert found.starts[found.drawn] <= found.number <= found.ends[found.drawn]
-        assert found.number == np.random.default_rng(seed).random()
+        found = funnel(LOGITS, SamplingParams(**KINDS[kind], seed=seed), N_PROMPT)
+        assert found.drawn == found.sums.argmax()
         assert found.token == found.ids[found.drawn]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kept_tokens_lie_end_to_end_from_0_to_1(kind):
-    found = funnel(LOGITS, SamplingParams(**KINDS[kind], seed=1))
-    assert found.starts[0] == 0 and found.ends[-1] == 1
-    np.testing.assert_array_equal(found.starts[1:], found.ends[:-1])
-    np.testing.assert_allclose(found.ends - found.starts, found.probabilities, atol=1e-6)
+def test_sums_are_log_probability_and_noise_and_probabilities_add_up(kind):
+    found = funnel(LOGITS, SamplingParams(**KINDS[kind], seed=1), N_PROMPT)
+    likely = found.probabilities > 0
+    np.testing.assert_array_equal(np.isfinite(found.sums), likely)
+    expected = np.log(found.probabilities[likely].astype(float)) + found.noise[likely]
+    np.testing.assert_allclose(found.sums[likely], expected)
     assert found.probabilities.sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_step_keeps_part_of_the_one_before_and_its_share(kind):
     options = KINDS[kind]
-    found = funnel(LOGITS, SamplingParams(**options, seed=1))
+    found = funnel(LOGITS, SamplingParams(**options, seed=1), N_PROMPT)
     assert [step.name for step in found.steps] == ["all", "temperature", "top_k", "top_p", "draw"]
     for wider, narrower in pairwise(found.steps):
         assert wider.n_kept >= narrower.n_kept >= 1
@@ -77,7 +80,7 @@ def test_each_step_keeps_part_of_the_one_before_and_its_share(kind):
 
 
 def test_shares_are_sums_of_probabilities_by_their_definition():
-    found = funnel(LOGITS, SamplingParams(**KINDS["both"], seed=1))
+    found = funnel(LOGITS, SamplingParams(**KINDS["both"], seed=1), N_PROMPT)
     warm = np.exp(LOGITS.astype(np.float64) / 0.9)
     warm = np.sort(warm / warm.sum())[::-1]
     _, _, after_top_k, after_top_p, drawn = found.steps
@@ -90,12 +93,12 @@ def test_shares_are_sums_of_probabilities_by_their_definition():
 
 
 def test_the_models_own_probabilities_stand_beside_those_of_the_draw():
-    found = funnel(LOGITS, SamplingParams(**KINDS["cool"], seed=1))
+    found = funnel(LOGITS, SamplingParams(**KINDS["cool"], seed=1), N_PROMPT)
     own = np.exp(LOGITS.astype(np.float64))
     np.testing.assert_allclose(found.before, (own / own.sum())[found.ids], rtol=1e-4)
 
 
 def test_without_a_seed_there_is_no_draw_to_show():
     with pytest.raises(InputError, match="seed") as caught:
-        funnel(LOGITS, SamplingParams(temperature=1.0))
+        funnel(LOGITS, SamplingParams(temperature=1.0), N_PROMPT)
     assert caught.value.field == "seed"

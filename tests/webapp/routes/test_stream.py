@@ -359,12 +359,22 @@ class TestPace:
         assert "Done: 1 token," in self.stream(client, pace="step")
         assert "Done: 4 tokens," in self.stream(client, pace="full")
 
-    def test_each_step_draws_for_itself_and_can_be_repeated(self, client):
-        def seed(**fields):
-            return re.search(r"seed (\d+)", self.stream(client, pace="step", **fields))[1]
+    def test_steps_give_the_tokens_of_one_generation(self, client):
+        whole = client.post("/generate", json={**self.FIELDS, "temperature": 2}).json["tokens"]
+        ids = []
+        for _ in whole:
+            kept = ",".join(map(str, ids))
+            answer = self.stream(client, pace="step", temperature="2", kept=kept)
+            assert "seed 5" in answer
+            ids.append(int(re.findall(r'data-id="(\d+)"', answer)[-1]))
+        assert ids == [token["id"] for token in whole]
 
-        assert [seed(), seed(kept="262"), seed(kept="262,749")] == ["5", "6", "7"]
-        assert seed(kept="262", seed=2**32 - 1) == "0"
+    def test_a_text_that_is_continued_anywhere_is_that_of_one_generation(self, client):
+        fields = {**self.FIELDS, "temperature": 2, "n_tokens": 8}
+        ids = [token["id"] for token in client.post("/generate", json=fields).json["tokens"]]
+        for n in (1, 5):
+            rest = client.post("/generate", json={**fields, "kept": ids[:n], "n_tokens": 8 - n})
+            assert [token["id"] for token in rest.json["tokens"]] == ids[n:]
 
     def test_json_knows_no_pace(self, client):
         answer = client.post("/generate", json={**self.FIELDS, "pace": "step"}).json

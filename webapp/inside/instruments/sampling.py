@@ -1,7 +1,7 @@
-"""One draw: how temperature, top-k and top-p leave fewer tokens, and where the number fell.
+"""One draw: how temperature, top-k and top-p leave fewer tokens, and whose sum was the largest.
 
-The token equals the one that a generation with the same text, fields and seed draws, because
-both use ``gpt2core.sampling``.
+The token equals the one that a generation with the same text, fields and seed draws at this
+place, because both use ``gpt2core.sampling``.
 """
 
 import math
@@ -14,11 +14,10 @@ from gpt2core.inside.funnel import Funnel
 from gpt2core.sampling import SamplingParams
 from webapp.formatting import shortest_repr
 from webapp.inside.labels import Piece
-from webapp.inside.steps.output import Kept, funnel_of, kept_tokens
+from webapp.inside.steps.output import Contender, Kept, contenders, funnel_of, kept_tokens
 from webapp.inside.view import View
 
-UNITS = 1000  # length of the line from 0 to 1 in its picture
-NARROWEST = 2  # units; what is narrower is left blank, and counted
+UNITS = 1000  # length of a bar
 
 
 @dataclass(frozen=True)
@@ -38,56 +37,40 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A kept token on the line, in units."""
-
-    start: float
-    width: float
-    is_drawn: bool
-    is_odd: bool
-
-
-@dataclass(frozen=True)
 class SamplingPage:
-    """What the page shows. ``narrow`` is the sum of the ``n_narrow`` tokens left blank."""
+    """What the page shows.
+
+    ``lead`` is the drawn token's sum less the next largest, None where one token is left.
+    The ``n_others`` tokens that are not in ``kept`` have the probability ``others``.
+    """
 
     funnel: Funnel
     bars: tuple[Bar, ...]
-    segments: tuple[Segment, ...]
-    n_narrow: int
-    narrow: float
+    contenders: tuple[Contender, ...]
     kept: tuple[Kept, ...]
     n_others: int
     others: float
-    drawn: Piece
-    start: float
-    end: float
-    needle: float
+    drawn: Contender
+    lead: float | None
     total: float
 
 
 def page_of(view: View) -> SamplingPage:
     """The draw after the chosen token."""
     found = funnel_of(view)
-    widths = found.ends - found.starts  # [n_kept]
-    wide = UNITS * widths >= NARROWEST
-    wide[found.drawn] = True
     kept = tuple(kept_tokens(view, found))
     named = sum(token.probability for token in kept)
     total = float(found.probabilities.sum(dtype=np.float64))
+    shown = tuple(contenders(view, found))
     return SamplingPage(
         funnel=found,
         bars=tuple(bars(view.query.sampling, found)),
-        segments=tuple(segments(found, np.flatnonzero(wide))),
-        n_narrow=int((~wide).sum()),
-        narrow=float(widths[~wide].sum()),
+        contenders=shown,
         kept=kept,
         n_others=len(found.ids) - len(kept),
         others=total - named,
-        drawn=view.piece(found.token),
-        start=float(found.starts[found.drawn]),
-        end=float(found.ends[found.drawn]),
-        needle=round(UNITS * found.number, 1),
+        drawn=shown[0],
+        lead=shown[0].sum - shown[1].sum if len(shown) > 1 else None,
         total=total,
     )
 
@@ -116,18 +99,12 @@ def bars(sampling: SamplingParams, found: Funnel) -> Iterator[Bar]:
         before = step
 
 
-def segments(found: Funnel, indices: np.ndarray) -> Iterator[Segment]:
-    """The tokens at ``indices``, in the order of the line."""
-    for i in indices:
-        start, end = float(found.starts[i]), float(found.ends[i])
-        width = max(round(UNITS * (end - start), 1), 0.5)
-        yield Segment(round(UNITS * start, 1), width, int(i) == found.drawn, bool(i % 2))
+def every_token(view: View) -> Iterator[tuple[Piece, list[float], bool]]:
+    """(token, figures, is drawn) of all that could be drawn.
 
-
-def every_token(view: View) -> Iterator[tuple[Piece, float, float, float, float, bool]]:
-    """(token, own probability, probability, start, end, is drawn) of all that could be drawn."""
+    The figures are the model's own probability, the draw's, its logarithm, noise and sum.
+    """
     found = funnel_of(view)
-    rows = zip(found.ids, found.before, found.probabilities, found.starts, found.ends, strict=True)
-    for i, (id, *figures) in enumerate(rows):
-        own, probability, start, end = map(float, figures)
-        yield view.piece(id), own, probability, start, end, i == found.drawn
+    columns = (found.before, found.probabilities, found.log_probabilities, found.noise, found.sums)
+    for i, (id, *figures) in enumerate(zip(found.ids, *columns, strict=True)):
+        yield view.piece(id), [float(figure) for figure in figures], i == found.drawn

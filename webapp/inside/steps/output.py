@@ -16,6 +16,9 @@ from webapp.inside.steps.step import Check, Content, Glance, Program, Step
 from webapp.inside.view import View
 
 N_KEPT = 12  # tokens of the funnel's end that are named
+N_LARGEST = 8  # sums that are shown, the largest first
+N_LIKELIEST = 4  # likeliest tokens that are shown beside them
+UNITS = 1000  # width of a sum's picture
 
 
 @dataclass(frozen=True)
@@ -79,36 +82,76 @@ def logits(view: View) -> Content:
 
 @dataclass(frozen=True)
 class Kept:
-    """One of the tokens that a draw can give: its place on the line from 0 to 1."""
+    """One of the tokens that a draw can give. ``before`` is the model's own probability."""
 
     piece: Piece
     before: float
     probability: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A token with its sum. ``place`` is that of the sum, 1 for the largest, which is drawn.
+
+    ``start`` and ``end`` are the log-probability and the sum in the picture, in units.
+    """
+
+    piece: Piece
+    place: int
+    probability: float
+    log_probability: float
+    noise: float
+    sum: float
     start: float
     end: float
-    drawn: bool
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.place == 1
 
 
 def funnel_of(view: View) -> Funnel:
     """The draw after the chosen token, with the fields' temperature, top-k, top-p and seed."""
-    return funnel(view.recording.logits(view.position), view.query.sampling, view.query.draw)
+    logits = view.recording.logits(view.position)
+    return funnel(logits, view.query.sampling, view.position + 1)
 
 
 def kept_tokens(view: View, found: Funnel) -> list[Kept]:
-    """The likeliest of the kept tokens, and the drawn one wherever it is."""
-    order = np.argsort(-found.probabilities, kind="stable")[:N_KEPT].tolist()
-    if found.drawn not in order:
-        order.append(found.drawn)
+    """The likeliest of the tokens that are left."""
     return [
-        Kept(
+        Kept(view.piece(found.ids[i]), float(found.before[i]), float(found.probabilities[i]))
+        for i in likeliest(found)[:N_KEPT]
+    ]
+
+
+def likeliest(found: Funnel) -> np.ndarray:
+    """Indices of the tokens that are left, likeliest first, ``[n_kept]``."""
+    return np.argsort(-found.probabilities, kind="stable")
+
+
+def contenders(view: View, found: Funnel) -> list[Contender]:
+    """The tokens with the largest sums and the likeliest ones, the largest sum first."""
+    order = np.argsort(-found.sums, kind="stable")  # [n_kept]
+    places = np.empty_like(order)
+    places[order] = np.arange(1, len(order) + 1)
+    shown = {*order[:N_LARGEST].tolist(), *likeliest(found)[:N_LIKELIEST].tolist()}
+    # A token whose probability was rounded to 0 has no logarithm, and cannot be drawn.
+    indices = [i for i in order.tolist() if i in shown and found.probabilities[i] > 0]
+    values = np.array([found.log_probabilities[indices], found.sums[indices]])  # [2, n_shown]
+    span = values.max() - values.min()
+    units = UNITS * (values - values.min()) / (span or 1)  # [2, n_shown]
+    return [
+        Contender(
             view.piece(found.ids[i]),
-            float(found.before[i]),
+            int(places[i]),
             float(found.probabilities[i]),
-            float(found.starts[i]),
-            float(found.ends[i]),
-            i == found.drawn,
+            float(found.log_probabilities[i]),
+            float(found.noise[i]),
+            float(found.sums[i]),
+            round(float(start), 1),
+            round(float(end), 1),
         )
-        for i in order
+        for i, start, end in zip(indices, *units, strict=True)
     ]
 
 
@@ -129,7 +172,6 @@ def cuts_glance(view: View) -> Glance:
 def cuts(view: View) -> Content:
     found, chosen = funnel_of(view), view.query.sampling
     total = float(found.probabilities.sum(dtype=np.float64))
-    start = float(found.starts[0])
     code = program(
         view,
         ("gpt2",),
@@ -153,9 +195,8 @@ def cuts(view: View) -> Content:
         },
         checks=(
             Check(
-                f"The {len(found.ids):,} probabilities that are left add up to {total:.6f}, and "
-                f"lie end to end from {numbers.number(start)} to {float(found.ends[-1]):.0f}.",
-                abs(total - 1) < 1e-4 and found.ends[-1] == 1,
+                f"The {len(found.ids):,} probabilities that are left add up to {total:.6f}.",
+                abs(total - 1) < 1e-4,
             ),
         ),
         program=Program(code, f"{len(found.ids)} {float(found.probabilities.max()):.4f}"),
@@ -165,13 +206,13 @@ def cuts(view: View) -> Content:
 def draw_glance(view: View) -> Glance:
     found = funnel_of(view)
     piece = view.piece(found.token).piece
-    return Glance("id", (), f"{found.number:.4f} fell on “{piece}”")
+    return Glance("id", (), f"“{piece}” has the largest sum, {found.sums[found.drawn]:.4f}")
 
 
 def draw_content(view: View) -> Content:
     found, chosen = funnel_of(view), view.query.sampling
-    start, end = float(found.starts[found.drawn]), float(found.ends[found.drawn])
-    n_drawn = view.query.draw
+    drawn = view.piece(found.token)
+    largest = float(found.sums.max())
     code = program(
         view,
         ("gpt2",),
@@ -180,29 +221,26 @@ def draw_content(view: View) -> Content:
             "",
             f"logits = gpt2(ids, **params, n_head=n_head)[{view.position}]",
             f"sampling = {chosen!r}",
-            "random = sampling.generator()",
-            *([f"random.random({n_drawn})  # drawn for earlier tokens"] if n_drawn else []),
-            "id = draw(*distribution(logits, sampling), random)",
+            "left, probabilities = distribution(logits, sampling)",
+            f"position = {view.position + 1}  # tokens before the new one",
+            "id = draw(left, probabilities, sampling.seed, position)",
             "print(id, repr(model.encoder.decode([id])))",
         ],
         None,
     )
     return Content(
         picture={
-            "funnel": found,
-            "kept": kept_tokens(view, found),
-            "drawn": view.piece(found.token),
-            "start": start,
-            "end": end,
-            "n_drawn": n_drawn,
-            "sampling": chosen,
+            "contenders": contenders(view, found),
+            "n_left": len(found.ids),
+            "drawn": drawn,
             "is_last": view.position == view.recording.n_tokens - 1,
-            "source": source_of(sampling.draw, sampling.index_at),
+            "source": source_of(sampling.draw, sampling.gumbel_noise, sampling.uniform_numbers),
         },
         checks=(
             Check(
-                f"{start:.4f} ≤ {found.number:.4f} < {end:.4f}.",
-                start <= found.number < end,
+                f"Of the {len(found.ids):,} sums, {largest:.4f} is the largest: "
+                f"that of “{drawn.piece}”.",
+                float(found.sums[found.drawn]) == largest,
             ),
         ),
         program=Program(code, f"{found.token} {view.model.encoder.decode([found.token])!r}"),
@@ -241,10 +279,11 @@ DRAW = Step(
     18,
     "draw",
     "Draw, and decode",
-    "The tokens that are left are laid end to end on a line from 0 to 1; one random number falls "
-    "on one of them, and its bytes go to the end of the text.",
-    "This is the only chance in all of it: the same seed gives the same number, and so the same "
-    "token. Then the text, one token longer, begins again at step 4.",
+    "Each token that is left gets a random number, its noise. The token with the largest sum of "
+    "log-probability and noise is drawn, and its bytes go to the end of the text.",
+    "This is the only chance in all of it, and it is repeatable: the noise is computed from the "
+    "seed, the place in the text and the token’s id. Then the text, one token longer, begins "
+    "again at step 4.",
     draw_glance,
     draw_content,
     related=("instruments.sampling_page",),
