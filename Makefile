@@ -11,7 +11,7 @@ run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/gunicorn "webapp:create_app()"
 
 test: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
