@@ -197,7 +197,8 @@ def default_fields(n_ctx: int) -> dict[str, str]:
 
 def parse_n_tokens(values: Fields, n_ctx: int) -> int:
     """How many tokens to generate: 1 to the whole context. Raises InputError."""
-    if not str(values.get("n_tokens") or "").strip():
+    given = values.get("n_tokens")
+    if given is None or not str(given).strip():
         values = default_fields(n_ctx)
     n_tokens = parse_number(values, "n_tokens", int) or 0
     if not 1 <= n_tokens <= n_ctx:
