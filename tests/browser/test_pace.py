@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_branching import finished
-from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen, settle, type_prompt
+from tests.browser.test_page import WATCH, done, fill, generate, ids_in, seen, settle
 from tests.browser.test_token_view import WIDE
 from tests.helpers.web import STORY, STORY_IDS
 from webapp.forms import PACES
@@ -104,16 +104,12 @@ class TestStep:
 
 @pytest.mark.parametrize("pace, presses", [("slow", 1), ("full", 1), ("step", 3)])
 def test_candidates_are_asked_for_once_a_press_not_once_a_token(visit, slow_server, pace, presses):
-    page = visit(slow_server.url, pace=pace, **WIDE)
-    type_prompt(page, "Echo: and")
+    page = visit(f"{slow_server.url}/?prompt=Echo:+and&n_tokens=10", pace=pace, **WIDE)
     n_prompt = page.locator("#prompt-strip .chip").count()
     expect(page.locator("#next [data-after='']")).to_be_visible()
     settle(page)
     asked = []
     page.on("request", lambda request: asked.append(urlsplit(request.url).path))
-    fill(page, n_tokens=10)
-    settle(page)
-    asked.clear()
     for n in range(1, presses + 1):
         page.locator("#generate").click()
         finished(page, n_prompt + (n if pace == "step" else 10))
