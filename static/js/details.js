@@ -1,7 +1,7 @@
 // The details of a token: what else it might have been, what it is made of. They open where
 // they cover no token that they explain.
 import { candidateTable } from "./candidates.js";
-import { byId, chipAt, clone, generatedIds, make, unitsOf } from "./dom.js";
+import { byId, chipAt, clone, generatedIds, make, shownAs, unitsOf } from "./dom.js";
 import { specialTokens } from "./form.js";
 import { CHANGED, state } from "./state.js";
 import { moveTabStop } from "./strip.js";
@@ -21,9 +21,9 @@ export function start() {
     hovering = setTimeout(() => show(chip), HOVER_MS);
   });
   document.addEventListener("focusin", ({ target }) => {
-    const chip = target.closest(".strip .chip");
+    const chip = chipAt(target);
     if (!chip) return;
-    moveTabStop(chip);
+    moveTabStop(target);
     if (isOpen() || hasOwnColumn.matches) show(chip);
   });
   document.addEventListener("click", onClick);
@@ -45,8 +45,9 @@ export function closeDetails() {
   details.replaceChildren(placeholder);
   state.owner = null;
   if (!hadFocus) return;
-  owner?.focus({ preventScroll: true });
-  if (document.activeElement !== owner) byId("text").focus({ preventScroll: true });
+  for (const place of [byId("text"), owner && shownAs(owner)]) {
+    place?.focus({ preventScroll: true });
+  }
 }
 
 function onClick(event) {
@@ -54,7 +55,7 @@ function onClick(event) {
   if (target.closest("#details .close")) return closeDetails();
   const chip = chipAt(target);
   if (!chip || (target.closest("#text") && !getSelection().isCollapsed)) return;
-  moveTabStop(chip);
+  moveTabStop(shownAs(chip));
   if (chip.closest("#prompt-strip")) selectInPrompt(chip, event.pointerType === "mouse");
   open(chip);
   // A press of Enter or Space: the details get the focus, Escape brings it back.
@@ -101,7 +102,8 @@ function describe(chip) {
   const { candidates } = chip.dataset;
   const title = panel.querySelector(".details-title");
   title.append(...[".piece", ".readable"].map((part) => chip.querySelector(part).cloneNode(true)));
-  if (candidates) panel.querySelector(".details-candidates").append(...alternatives(chip));
+  if (candidates) panel.querySelector(".details-candidates").append(alternatives(chip));
+  else panel.querySelector(".details-candidates").remove();
   const cut = panel.querySelector(".cut");
   cut.hidden = !chip.matches(".generated");
   cut.addEventListener("click", () => {
@@ -148,13 +150,7 @@ function alternatives(chip) {
     closeDetails();
     branch(chip, button.dataset.id);
   });
-  return [
-    make("p", {
-      className: "hint",
-      textContent: "What it might have been; choose one to go on with it instead.",
-    }),
-    table,
-  ];
+  return table;
 }
 
 /** The token's own text; that of its bracket if it is only part of a character; or "". */

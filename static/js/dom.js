@@ -42,14 +42,29 @@ export function charactersOf(string, units) {
   return Array.from(string.slice(0, units)).length;
 }
 
+/** What shows a token: its chip, or the piece of running text that it is part of. */
+export const TOKEN = ".strip .chip, .running [data-first], #text [data-first]";
+
 /** The chip that `node` lies in or whose text it shows, or null. */
 export function chipAt(node) {
-  const chip = node?.closest?.(".strip .chip");
-  if (chip) return chip;
-  const span = node?.closest?.(".running [data-first], #text [data-first]");
-  if (!span) return null;
-  const strip = byId(span.closest("#text") ? "strip" : "prompt-strip");
-  return strip?.querySelector(`[data-index="${span.dataset.first}"]`) ?? null;
+  const token = node?.closest?.(TOKEN);
+  if (!token?.dataset.first) return token ?? null;
+  const strip = byId(token.closest("#text") ? "strip" : "prompt-strip");
+  return strip?.querySelector(`[data-index="${token.dataset.first}"]`) ?? null;
+}
+
+/** Where the strip of `chip` is shown as running text, the pieces of that. */
+export function runningOf(chip) {
+  const running = byId(chip.closest("#strip") ? "text" : "prompt-running");
+  return [...running.querySelectorAll("[data-first]")];
+}
+
+export const isInText = () => document.documentElement.dataset.view === "text";
+
+/** What shows the token of `chip`: in the text, the piece that it is part of. */
+export function shownAs(chip) {
+  const isPart = ({ dataset }) => Number(dataset.last) >= Number(chip.dataset.index);
+  return isInText() ? runningOf(chip).find(isPart) : chip;
 }
 
 /** Ids of the generated tokens before the token `index`: the form's field `kept`. */

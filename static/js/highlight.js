@@ -1,11 +1,11 @@
 // Chips and text are two views of the same tokens: hovering, focusing or selecting one
 // highlights the other.
-import { byId, charactersOf, chipAt, make, unitsOf } from "./dom.js";
+import { byId, charactersOf, chipAt, make, TOKEN, unitsOf } from "./dom.js";
 
 export function start() {
   const prompt = byId("prompt");
   document.addEventListener("selectionchange", () => {
-    if (!document.activeElement?.closest(".strip")) highlightSelection();
+    if (!document.activeElement?.closest(TOKEN)) highlightSelection();
   });
   document.addEventListener("pointerover", ({ target }) => {
     const chip = chipAt(target);
@@ -15,7 +15,7 @@ export function start() {
     highlightChip(chip, !target.closest(".strip"));
   });
   document.addEventListener("focusin", ({ target }) => {
-    const chip = target.closest(".strip .chip");
+    const chip = chipAt(target);
     if (chip) highlightChip(chip);
     else if (!target.closest("#details")) clearHighlight();
   });
@@ -25,31 +25,26 @@ export function start() {
   });
 }
 
-function mark(element, highlighted) {
-  element.classList.toggle("lit", Boolean(highlighted));
-}
-
-/** Highlight the tokens `first` to `last` of prompt and continuation. */
-function highlightResult(first, last) {
-  for (const chip of byId("strip").querySelectorAll("[data-index]")) {
-    mark(chip, chip.dataset.index >= first && chip.dataset.index <= last);
+/** Highlight the tokens `first` to `last` of a strip, and their text. */
+function highlight(strip, text, first, last, firstOfText = first) {
+  for (const chip of strip?.querySelectorAll("[data-index]") ?? []) {
+    const index = Number(chip.dataset.index);
+    chip.classList.toggle("lit", index >= first && index <= last);
   }
-  highlightText(first, last);
-}
-
-function highlightText(first, last) {
-  for (const span of byId("text").querySelectorAll("[data-first]")) {
-    mark(span, Number(span.dataset.first) <= last && Number(span.dataset.last) >= first);
+  for (const { dataset, classList } of text.querySelectorAll("[data-first]")) {
+    classList.toggle("lit", Number(dataset.first) <= last && Number(dataset.last) >= firstOfText);
   }
 }
 
+const highlightResult = (...tokens) => highlight(byId("strip"), byId("text"), ...tokens);
+
+/** Highlight the tokens of the prompt between the characters `start` and `end`. */
 function highlightPromptChips(start, end) {
-  for (const chip of document.querySelectorAll("#prompt-strip [data-index]")) {
-    mark(chip, chip.dataset.start < end && chip.dataset.end > start);
-  }
-  for (const span of byId("prompt-running").children) {
-    mark(span, byId("prompt-strip").querySelector(`[data-index="${span.dataset.first}"].lit`));
-  }
+  const strip = byId("prompt-strip");
+  const chips = [...(strip?.querySelectorAll("[data-index]") ?? [])];
+  const covered = chips.filter(({ dataset }) => dataset.start < end && dataset.end > start);
+  const [first, last] = [covered[0], covered.at(-1)].map((chip) => Number(chip?.dataset.index));
+  highlight(strip, byId("prompt-running"), first, last);
 }
 
 /** Highlight the characters `start` to `end` of the prompt, behind the text area. */
@@ -79,9 +74,9 @@ function highlightChip(chip, withGroup = false) {
   const index = Number(chip.dataset.index);
   const group = [...(chip.closest(".group") ?? chip.parentElement).querySelectorAll(".chip")];
   const indexes = group.map(({ dataset }) => Number(dataset.index));
-  highlightResult(withGroup ? indexes[0] : index, withGroup ? indexes.at(-1) : index);
+  const [first, last] = withGroup ? [indexes[0], indexes.at(-1)] : [index, index];
   // A character that several tokens share may have come out before the last of them.
-  highlightText(indexes[0], index);
+  highlightResult(first, last, indexes[0]);
 }
 
 /** What is selected stays highlighted while nothing else is pointed at. */

@@ -1,10 +1,10 @@
 // The keyboard: arrows walk from chip to chip, Ctrl+Enter generates, Ctrl+Z undoes, Escape
 // closes what is open first and then stops the text.
-import { byId } from "./dom.js";
+import { byId, TOKEN } from "./dom.js";
 import { closeDetails, isOpen } from "./details.js";
 import { state } from "./state.js";
 import { stop } from "./stream.js";
-import { moveTabStop, visibleChips } from "./strip.js";
+import { moveTabStop, neighbours } from "./strip.js";
 import { undo } from "./text.js";
 
 export function start() {
@@ -43,18 +43,23 @@ function onEscape() {
 }
 
 function onWalk(event) {
-  const chip = document.activeElement?.closest(".strip .chip");
+  const token = document.activeElement?.closest(TOKEN);
+  if (!token) return;
+  if (token.matches("span") && ["Enter", " "].includes(event.key)) {
+    event.preventDefault();
+    token.click(); // as a button does by itself
+  }
   const find = walks[event.key];
-  if (!chip || !find) return;
+  if (!find) return;
   event.preventDefault();
-  const chips = visibleChips(chip.closest(".strip"));
-  const target = find(chips, chips.indexOf(chip));
+  const tokens = neighbours(token);
+  const target = find(tokens, tokens.indexOf(token));
   if (!target) return;
   moveTabStop(target);
   target.focus();
 }
 
-/** Key -> (chips of the strip, place of the focused one) -> the chip to go to. */
+/** Key -> (tokens side by side, place of the focused one) -> the token to go to. */
 const walks = {
   ArrowRight: (chips, at) => chips[at + 1],
   ArrowLeft: (chips, at) => chips[at - 1],
@@ -64,10 +69,11 @@ const walks = {
   End: (chips) => chips.at(-1),
 };
 
-/** The nearest chip in the row below (`step` 1) or above (-1), if there is one. */
+/** The nearest token in the row below (`step` 1) or above (-1), if there is one. */
 function inNextRow(chips, at, step) {
-  const bottom = (chip) => chip.closest("li").getBoundingClientRect().bottom; // one for a row
-  const left = (chip) => chip.getBoundingClientRect().left;
+  // One for a row: that of the bracket, or of the first line of a piece of text.
+  const bottom = (chip) => (chip.closest("li") ?? chip).getClientRects()[0].bottom;
+  const left = (chip) => chip.getClientRects()[0].left;
   const from = bottom(chips[at]);
   const beyond = chips.filter((chip) => step * (bottom(chip) - from) > 1);
   if (!beyond.length) return null;

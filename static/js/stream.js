@@ -74,7 +74,7 @@ function onStream({ detail }) {
   // Chips and buttons are about to be replaced.
   const focused = document.activeElement;
   isStepping = pace() === "step" && Boolean(focused?.closest("#after"));
-  if (focused?.closest("#after, #strip")) byId("text").focus({ preventScroll: true });
+  if (focused?.closest("#after, #strip, #text span")) byId("text").focus({ preventScroll: true });
   byId("form").addEventListener("htmx:after:sse:message", reveal, { once: true });
 }
 

@@ -1,7 +1,8 @@
 // The chips of the text: the prompt's part is folded, one chip is reached with Tab.
-import { byId } from "./dom.js";
+import { byId, chipAt, runningOf } from "./dom.js";
 import { CHANGED } from "./state.js";
 
+const BOX = ".strip, .running, #text";
 let focused = null; // the chip that has, or last had, the focus
 
 export function start() {
@@ -42,15 +43,20 @@ export function updateStrip() {
   if (chips.length && !chips.some((chip) => chip.tabIndex === 0)) moveTabStop(chips[0]);
 }
 
-/** The chips of a strip that are not folded away. */
-export function visibleChips(strip) {
+/** The tokens that stand beside `token` and can be reached: chips that are not folded away, or text. */
+export function neighbours(token) {
+  const strip = token.closest(".strip");
+  return strip ? visibleChips(strip) : runningOf(chipAt(token));
+}
+
+function visibleChips(strip) {
   return [...strip.querySelectorAll(strip.matches(".folded") ? ".generated" : ".chip")];
 }
 
-/** Make `chip` the one of its strip that Tab reaches. */
-export function moveTabStop(chip) {
-  for (const other of chip.closest(".strip").querySelectorAll('.chip[tabindex="0"]')) {
+/** Make `token` the one among its neighbours that Tab reaches. */
+export function moveTabStop(token) {
+  for (const other of token.parentElement.closest(BOX).querySelectorAll('[tabindex="0"]')) {
     other.tabIndex = -1;
   }
-  chip.tabIndex = 0;
+  token.tabIndex = 0;
 }

@@ -1,5 +1,10 @@
-// How tokens are shown; the choice is remembered where the browser allows it.
-import { byId, make, stored } from "./dom.js";
+// How tokens are shown; the choice is remembered where the browser allows it. In the text, its
+// pieces are reached and named as chips are in the other views.
+import { byId, chipAt, isInText, make, stored } from "./dom.js";
+import { CHANGED } from "./state.js";
+import { moveTabStop } from "./strip.js";
+
+const PIECES = "#prompt-running [data-first], #text [data-first]";
 
 export function start() {
   const saved = stored(() => localStorage.getItem("view"));
@@ -12,18 +17,43 @@ export function start() {
   }
   byId("form").addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
     if (ctx.sourceElement === byId("prompt")) drawRunning();
+    nameNewPieces();
   });
+  byId("form").addEventListener(CHANGED, namePieces);
   show(saved ?? "piece");
 }
 
 function show(view) {
   document.documentElement.dataset.view = view;
   drawRunning();
+  namePieces();
+}
+
+/** Make buttons of the pieces of text, or text of the buttons. */
+function namePieces() {
+  for (const piece of document.querySelectorAll(PIECES)) {
+    for (const name of ["role", "tabindex", "aria-label"]) piece.removeAttribute(name);
+  }
+  nameNewPieces();
+}
+
+function nameNewPieces() {
+  if (!isInText()) return;
+  for (const piece of document.querySelectorAll(`:is(${PIECES}):not([role])`)) {
+    const chip = chipAt(piece);
+    if (!chip) continue;
+    const n = piece.dataset.last - piece.dataset.first + 1;
+    piece.role = "button";
+    piece.ariaLabel = n === 1 ? chip.ariaLabel : `${piece.textContent}, ${n} tokens`;
+    piece.tabIndex = -1;
+    const box = piece.parentElement.closest(".running, #text");
+    if (!box.querySelector('[tabindex="0"]')) moveTabStop(piece);
+  }
 }
 
 /** The prompt as running text with coloured tokens. The text of the result is always there. */
 function drawRunning() {
-  if (document.documentElement.dataset.view !== "text") return;
+  if (!isInText()) return;
   const characters = Array.from(byId("prompt").value);
   const items = [...(byId("prompt-strip")?.children ?? [])];
   byId("prompt-running").replaceChildren(...items.map((item) => running(item, characters)));

@@ -26,6 +26,8 @@ EXTRA_WIDE = {"viewport": {"width": 1920, "height": 1080}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 FAMILY = "\N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}\u200d\N{BOY}"
 PROMPT = f"a{ROBOT}b na\u00efve {ROBOT} said"
+# How many tokens a piece of running text shows.
+N_TOKENS = "({dataset: {first, last}}) => last - first + 1"
 TEXTS = {
     "Latin": "The quick brown fox, don't you think?",
     "Greek": "Η γρήγορη αλεπού",
@@ -580,6 +582,43 @@ class TestKeyboard:
         for top in reversed(tops[:-1]):
             long.keyboard.press("ArrowUp")
             assert rows[int(focused(long))] == top
+
+    @pytest.mark.parametrize("box", ["prompt-running", "text"])
+    def test_in_the_text_tokens_are_reached_and_opened_too(self, visit, echo, box):
+        page = visit(echo.url, **WIDE)
+        type_prompt(page, f"Echo: a {ROBOT}\nwell\n")
+        page.get_by_label("in the text").check()
+        generate(page, n_tokens=24)
+        done(page)
+        pieces = page.locator(f"#{box} [data-first]")
+        places = pieces.evaluate_all("all => all.map(e => e.dataset.first)")
+        stops = page.locator(f"#{box} [tabindex='0']")
+        expect(stops).to_have_count(1)
+        stops.focus()
+        at = "() => document.activeElement.dataset.first"
+        line = "() => document.activeElement.getClientRects()[0].top"
+        assert page.evaluate(at) == places[0]
+        for key, place in {"ArrowRight": 1, "End": -1, "ArrowLeft": -2, "Home": 0}.items():
+            page.keyboard.press(key)
+            assert page.evaluate(at) == places[place], key
+            assert stops.get_attribute("data-first") == places[place]
+        top = page.evaluate(line)
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate(line) > top
+        page.keyboard.press("ArrowUp")
+        assert page.evaluate(line) == top
+        expect(page.get_by_role("button", name="space a, token 257").first).to_be_visible()
+        robot = pieces.filter(has_text=ROBOT).first
+        robot.focus()
+        expect(robot).to_have_accessible_name(f"{ROBOT}, {robot.evaluate(N_TOKENS)} tokens")
+        for key in ("Enter", " "):
+            page.keyboard.press(key)
+            expect(page.locator("#details .details-title")).to_be_focused()
+            assert facts(page)["Text"] == f"part of “␣{ROBOT}”"
+            page.keyboard.press("Escape")
+            expect(robot).to_be_focused()
+        page.get_by_label("readable").check()
+        expect(page.locator(f"#{box} :is([role], [tabindex], [aria-label])")).to_have_count(0)
 
     def test_enter_opens_the_details_and_escape_returns_to_the_chip(self, long):
         chip(long, "prompt-strip", 0).focus()
