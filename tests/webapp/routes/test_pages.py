@@ -81,13 +81,16 @@ def test_the_page_weighs_little(client):
     assert len(client.get("/").data) <= 15_000
     files = [e.attributes["href"] for e in page(client).all("link", rel="stylesheet")]
     files += ["/static/js/main.js"]
+    source = 0  # bytes, of app.css and the page's own modules
     for address in files:  # and the modules that it imports
         text = (ROOT / address.removeprefix("/")).read_text(encoding="utf-8")
+        source += len(text.encode())
         found = [f"/static/js/{name}" for name in re.findall(r'from "\./(.*)";', text)]
         files += [name for name in found if name not in files]
     headers = {"Accept-Encoding": "gzip"}
     sizes = {address: len(fetch(client, address, headers)[0]) for address in files}
     assert sum(sizes.values()) <= 30_000, sizes
+    assert source <= 78_500, source
 
 
 def test_scripts_and_styles_are_compressed_for_browsers_that_accept_it(client):
