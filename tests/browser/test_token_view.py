@@ -682,8 +682,10 @@ class TestAnyText:
             self.check(page, "prompt-strip", text)
             for at in (0, page.locator("#prompt-strip .chip").count() // 2):
                 chip(page, "prompt-strip", at).focus()
-                pass
                 assert not scrolls_sideways(page)
+        type_prompt(page, TEXTS["long word"])  # the candidates name its end
+        expect(page.locator("#next .hint")).to_contain_text("U+3000U+3000")
+        assert not scrolls_sideways(page)
         shown = page.locator("#prompt-strip, #details, #mirror")
         assert shown.locator("b, script, img, hx-partial").count() == 0
         assert page.title() == title
