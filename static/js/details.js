@@ -75,7 +75,7 @@ function open(chip) {
   details.dataset.column = chip.closest("#strip") ? 1 : 2;
   show(chip);
   // A sheet at the bottom: the token it explains stays above it.
-  const { bottom, height } = chip.getBoundingClientRect();
+  const { bottom, height } = (shownAs(chip) ?? chip).getBoundingClientRect();
   const covered = bottom + 8 - details.getBoundingClientRect().top;
   if (getComputedStyle(details).position === "fixed" && height && covered > 0) {
     scrollBy({ top: covered, behavior: "instant" });

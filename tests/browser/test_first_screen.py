@@ -7,9 +7,10 @@ from playwright.sync_api import expect
 
 from tests.browser.test_page import done, generate
 from tests.browser.test_token_view import PHONE
-from tests.helpers.web import STORY
+from tests.helpers.web import HEROES, STORY
 
 LAPTOP = {"viewport": {"width": 1366, "height": 768}}
+N_STORY = 9  # tokens of STORY
 SIZES = [(320, 640), (390, 844), (1366, 768), (1920, 1080)]
 
 
@@ -91,17 +92,17 @@ class TestFirstScreen:
         generate(page, prompt=STORY, n_tokens=3)
         done(page)
         expect(page.locator("#strip .chip:visible")).to_have_count(3)
-        fold = page.get_by_role("button", name="7 prompt tokens")
+        fold = page.get_by_role("button", name=f"{N_STORY} prompt tokens")
         expect(fold).to_have_attribute("aria-expanded", "false")
         fold.click()
-        expect(page.locator("#strip .chip:visible")).to_have_count(10)
+        expect(page.locator("#strip .chip:visible")).to_have_count(N_STORY + 3)
         expect(fold).to_have_attribute("aria-expanded", "true")
 
     def test_the_context_counts_what_was_generated(self, visit, server):
         page = visit(server.url, **LAPTOP)
         generate(page, prompt=STORY, n_tokens=3)
         done(page)
-        expect(page.locator("#total")).to_have_text("10 of 256 context")
+        expect(page.locator("#total")).to_have_text(f"{N_STORY + 3} of 256 context")
 
 
 class TestTouch:
@@ -127,7 +128,7 @@ class TestTouch:
         expect(page.locator(".keys")).to_be_hidden()
         page.get_by_text("Examples").tap()
         page.locator(".example").nth(3).tap()
-        expect(page.locator("#prompt")).to_have_value(STORY)
+        expect(page.locator("#prompt")).to_have_value(HEROES)
         expect(page.locator("#prompt")).not_to_be_focused()
 
     def test_examples_lie_over_the_page_and_push_nothing_down(self, visit, server):
