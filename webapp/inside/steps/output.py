@@ -12,6 +12,7 @@ from webapp.inside import numbers
 from webapp.inside.labels import Piece
 from webapp.inside.source import listing
 from webapp.inside.steps.common import agrees, choice_of, program
+from webapp.inside.steps.lookback import look_back
 from webapp.inside.steps.step import Check, Content, Glance, Program, Step
 from webapp.inside.view import View
 
@@ -233,6 +234,7 @@ def draw_content(view: View) -> Content:
             "contenders": contenders(view, found),
             "n_left": len(found.ids),
             "drawn": drawn,
+            "back": look_back(view, found.token),
             "is_last": view.position == view.recording.n_tokens - 1,
             "source": source_of(sampling.draw, sampling.gumbel_noise, sampling.uniform_numbers),
         },
