@@ -207,7 +207,9 @@ def cuts(view: View) -> Content:
 def draw_glance(view: View) -> Glance:
     found = funnel_of(view)
     piece = view.piece(found.token).piece
-    return Glance("id", (), f"“{piece}” has the largest sum, {found.sums[found.drawn]:.4f}")
+    return Glance(
+        "id", (), f"“{piece}” has the largest sum, {numbers.fixed(found.sums[found.drawn], 4)}"
+    )
 
 
 def draw_content(view: View) -> Content:
@@ -240,7 +242,7 @@ def draw_content(view: View) -> Content:
         },
         checks=(
             Check(
-                f"Of the {len(found.ids):,} sums, {largest:.4f} is the largest: "
+                f"Of the {len(found.ids):,} sums, {numbers.fixed(largest, 4)} is the largest: "
                 f"that of “{drawn.piece}”.",
                 float(found.sums[found.drawn]) == largest,
             ),
