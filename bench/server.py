@@ -58,13 +58,15 @@ def wait_until_ready(port: int) -> None:
     raise RuntimeError("the server does not answer")
 
 
-def record(port: int, prompt: str, n_tokens: int) -> Lines:
-    """One client: the stream of one generation."""
+def record(port: int, prompt: str, n_tokens: int, lines: Lines | None = None) -> Lines:
+    """One client: the stream of one generation, appended to ``lines`` as it arrives."""
+    lines = [] if lines is None else lines
     body = urlencode({"prompt": prompt, "n_tokens": n_tokens, "temperature": 0})
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
         connection.request("POST", "/generate", body, FORM)
         with connection.getresponse() as response:
-            return [(time.perf_counter(), line.decode()) for line in response]
+            lines.extend((time.perf_counter(), line.decode()) for line in response)
+    return lines
 
 
 def token_times(lines: Lines) -> list[float]:
@@ -85,21 +87,47 @@ def token_times(lines: Lines) -> list[float]:
     return list(arrived.values())
 
 
+class Streams:
+    """Clients that each receive a text of ``n_tokens``; they begin at once."""
+
+    def __init__(self, port: int, n_clients: int, n_tokens: int):
+        self._n_tokens = n_tokens
+        self._recorded: list[Lines] = [[] for _ in range(n_clients)]
+        self._threads = [
+            threading.Thread(
+                target=record,
+                args=(port, f"Reader number {i} asks for a story about", n_tokens, lines),
+            )
+            for i, lines in enumerate(self._recorded)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def any_done(self) -> bool:
+        """Whether one of the texts has ended."""
+        return not all(thread.is_alive() for thread in self._threads)
+
+    def wait_for_tokens(self) -> None:
+        """Wait until every client has received a token, or one has ended."""
+        while not self.any_done:
+            if all(any("generated" in line for _, line in lines) for lines in self._recorded):
+                return
+            time.sleep(0.02)
+
+    def times(self) -> list[list[float]]:
+        """When the tokens of each client arrived, once all have ended."""
+        for thread in self._threads:
+            thread.join()
+        times = [token_times(lines) for lines in self._recorded]
+        short = [len(one) for one in times if len(one) != self._n_tokens]
+        if short:
+            raise RuntimeError(f"texts of {short} tokens came, not of {self._n_tokens}")
+        return times
+
+
 def rate(port: int, n_readers: int, n_tokens: int) -> float:
     """Tokens per second of all clients together, while all of them receive tokens."""
-    recorded: list[Lines] = [[] for _ in range(n_readers)]
-
-    def client(i: int) -> None:
-        recorded[i] = record(port, f"Reader number {i} asks for a story about", n_tokens)
-
-    threads = [threading.Thread(target=client, args=(i,)) for i in range(n_readers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    times = [token_times(lines) for lines in recorded]
-    short = [len(one) for one in times if len(one) != n_tokens]
-    if short:
-        raise RuntimeError(f"texts of {short} tokens came, not of {n_tokens}")
+    times = Streams(port, n_readers, n_tokens).times()
     begin, end = max(one[0] for one in times), min(one[-1] for one in times)
     return sum(begin < second <= end for one in times for second in one) / (end - begin)

@@ -1,15 +1,17 @@
-"""The inside views through HTTP: the time of a view, and the speed of eight clients beside it.
+"""The inside views through HTTP: the time of a view, and what a first view costs eight streams.
 
-Each text is new to the server, so that every first view records a pass. Streams are measured
-in turns with and without views, one view a second, so that a slow minute of the machine meets
-both.
+Each text is new to the server, so that every first view records a pass. While eight clients
+receive tokens, windows of one second follow each other in pairs: one in which a first view is
+opened at its beginning, one in which nothing is. The order changes from pair to pair, because
+texts that grow longer become slower. The loss of a pair is the share of tokens that the window
+with the view has less.
 """
 
 import http.client
 import random
 import statistics
-import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from urllib.parse import urlencode
 
@@ -17,26 +19,85 @@ from bench import server
 
 N_CLIENTS = 8
 STEP = "/inside/9"  # softmax: the row and the matrix of a head
+WINDOW = 1.0  # seconds; a first view of 124M takes about half of it
+
+Window = tuple[float, float]  # seconds of time.perf_counter, begin and end
 
 
 def measure(port: int, n_vocab: int, n_ids: int, n_tokens: int, rounds: int) -> list[dict]:
-    """Milliseconds of views, and tokens per second of the clients: medians of ``rounds``."""
+    """Milliseconds of views, tokens a second of the clients, and the loss of each pair.
+
+    Each of ``rounds`` is one run of eight texts of ``n_tokens``, with as many pairs as fit.
+    """
     rng = random.Random(2)
-    first, other, alone, beside = [], [], [], []
+    first, other = [], []
+    pairs: list[tuple[float, float]] = []
     for _ in range(rounds):
         text = new_text(rng, n_vocab, n_ids)
         first.append(view(port, text))
         other.append(view(port, {**text, "layer": "1"}))
-        alone.append(server.rate(port, N_CLIENTS, n_tokens))
-        with ViewsEachSecond(port, rng, n_vocab, n_ids):
-            beside.append(server.rate(port, N_CLIENTS, n_tokens))
-    rates = statistics.median(alone), statistics.median(beside)
+        pairs += paired_rates(port, n_tokens, lambda: view(port, new_text(rng, n_vocab, n_ids)))
+    if not pairs:
+        raise RuntimeError("the texts ended before a pair of windows; ask for more --n_tokens")
+    without, beside = zip(*pairs, strict=True)
+    losses = [100 * (1 - after / before) for before, after in pairs]
     return [
-        {"part": f"first view of {n_ids} tokens", "unit": "ms", "median": statistics.median(first)},
-        {"part": "another layer", "unit": "ms", "median": statistics.median(other)},
-        {"part": f"{N_CLIENTS} clients alone", "unit": "tokens/s", "median": rates[0]},
-        {"part": "with a first view a second", "unit": "tokens/s", "median": rates[1]},
+        row(f"first view of {n_ids} tokens", "ms", first),
+        row("another layer", "ms", other),
+        row(f"{N_CLIENTS} clients, no view opened", "tokens/s", list(without)),
+        row(f"{N_CLIENTS} clients, one first view opened", "tokens/s", list(beside)),
+        row("loss over that second", "%", losses),
     ]
+
+
+def row(part: str, unit: str, values: list[float]) -> dict:
+    """A row of the table: the median, and the quartiles as its spread."""
+    low, median, high = (
+        statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
+    )
+    return {
+        "part": part,
+        "unit": unit,
+        "median": median,
+        "quartile_1": low,
+        "quartile_3": high,
+        "n": len(values),
+    }
+
+
+def paired_rates(
+    port: int, n_tokens: int, open_view: Callable[[], object]
+) -> list[tuple[float, float]]:
+    """(tokens a second without, with a view opened) of each pair while all clients receive."""
+    streams = server.Streams(port, N_CLIENTS, n_tokens)
+    windows: list[tuple[Window, Window]] = []
+    streams.wait_for_tokens()
+    while not streams.any_done:
+        order = (None, open_view) if len(windows) % 2 == 0 else (open_view, None)
+        one, two = (spend_window(action) for action in order)
+        windows.append((one, two) if order[0] is None else (two, one))
+    times = streams.times()
+    begin, end = max(one[0] for one in times), min(one[-1] for one in times)
+    return [
+        (rate_in(times, without), rate_in(times, beside))
+        for without, beside in windows
+        if begin <= min(without[0], beside[0]) and max(without[1], beside[1]) <= end
+    ]
+
+
+def spend_window(action: Callable[[], object] | None) -> Window:
+    """``WINDOW`` seconds, at whose beginning ``action`` is done; longer if that takes longer."""
+    begin = time.perf_counter()
+    if action:
+        action()
+    time.sleep(max(0.0, begin + WINDOW - time.perf_counter()))
+    return begin, time.perf_counter()
+
+
+def rate_in(times: list[list[float]], window: Window) -> float:
+    """Tokens a second of all clients in a window."""
+    begin, end = window
+    return sum(begin < second <= end for one in times for second in one) / (end - begin)
 
 
 def new_text(rng: random.Random, n_vocab: int, n_ids: int) -> dict[str, str]:
@@ -54,24 +115,3 @@ def view(port: int, fields: dict[str, str]) -> float:
             if response.status != 200:
                 raise RuntimeError(f"the view was answered with {response.status}")
     return 1e3 * (time.perf_counter() - start)
-
-
-class ViewsEachSecond:
-    """A context in which one new text a second is looked into."""
-
-    def __init__(self, port: int, rng: random.Random, n_vocab: int, n_ids: int):
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(port, rng, n_vocab, n_ids))
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *raised: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self, port: int, rng: random.Random, n_vocab: int, n_ids: int) -> None:
-        while not self._done.is_set():
-            due = time.monotonic() + 1
-            view(port, new_text(rng, n_vocab, n_ids))
-            self._done.wait(max(0, due - time.monotonic()))

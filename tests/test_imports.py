@@ -56,6 +56,7 @@ WEB_ORDER = [
     {"page", "generating", "inside.pattern", "inside.steps.step", "inside.steps.common"},
     {"inside.instruments.options", "inside.instruments.measures"},
     {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},
+    {"inside.steps.lookback"},
     {
         *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
         *("inside.steps.attention", "inside.steps.layers", "inside.steps.output"),

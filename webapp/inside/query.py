@@ -33,10 +33,11 @@ LABELS = {
     "at": "Token",
     "layer": "Layer",
     "head": "Head",
-    "for": "Token id",
-    "against": "Token id",
+    "for": "Token",
+    "against": "Token",
     "key": "Key",
 }
+TOKEN_FIELDS = ("for", "against")  # a token's text or id; the other fields are whole numbers
 MAX_DIGITS = 9
 # Of the fields that say how a token is drawn: the form's own, with a seed, without which a
 # draw cannot be shown.
@@ -88,7 +89,12 @@ def parse_query(
 
     prompt = checked(read_prompt, values, max_chars) or ""
     kept = tuple(checked(parse_kept, values, hparams, encoder, 0) or ())
-    numbers = {name: checked(whole, values, name) for name in LABELS}
+    numbers = {
+        name: checked(token_id, values, name, encoder)
+        if name in TOKEN_FIELDS
+        else checked(whole, values, name)
+        for name in LABELS
+    }
     if values.get("cell"):
         cell = checked(parse_cell, values["cell"])
         if cell:
@@ -157,6 +163,39 @@ def whole(values: Mapping[str, Any], name: str) -> int | None:
     if isinstance(value, bool) or not re.fullmatch(rf"-?[0-9]{{1,{MAX_DIGITS}}}", text):
         raise InputError(f"{LABELS[name]} is {text[:40]!r}; it must be a whole number.", name)
     return int(text)
+
+
+def token_id(values: Mapping[str, Any], name: str, encoder: Encoder) -> int | None:
+    """A field that names a token of the vocabulary, None where it is empty. Raises InputError.
+
+    A whole number is an id. Anything else is the text of one token, leading space included,
+    or its piece in the byte alphabet, ``Ġwas``.
+    """
+    value = values.get(name)
+    text = "" if value is None else replace_surrogates(str(value))
+    if not text or re.fullmatch(rf"\s*-?[0-9]{{1,{MAX_DIGITS}}}\s*", text):
+        return whole(values, name)
+    ids = encoder.encode(text, False)
+    if len(ids) == 1:
+        return ids[0]
+    if text in encoder.encoder:
+        return encoder.encoder[text]
+    pieces = " ".join(encoder.decoder[id] for id in ids[:5]) + (" …" if len(ids) > 5 else "")
+    raise InputError(
+        f"“{text[:40]}” is {len(ids)} tokens, {pieces}; enter the text of one token, or its id.",
+        name,
+        n_tokens=len(ids),
+    )
+
+
+def token_value(id: int, encoder: Encoder) -> str:
+    """What :func:`token_id` reads as ``id``: its piece, or its id where that names another."""
+    piece = encoder.decoder[id]
+    try:
+        found = token_id({"for": piece}, "for", encoder)
+    except InputError:
+        found = None
+    return piece if found == id else str(id)
 
 
 def parse_cell(value: Any) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import pytest
 
 from gpt2core.hparams import HParams
 from webapp.forms import FormErrors
-from webapp.inside.query import parse_query
+from webapp.inside.query import parse_query, token_id, token_value
 
 HPARAMS = HParams(n_vocab=50_257, n_ctx=256, n_embd=12, n_head=2, n_layer=1)
 
@@ -64,3 +64,38 @@ def test_the_prompts_tokens_come_before_the_kept_ones(parse, encoder):
     query = parse(prompt="Not all", kept="10281,5806")
     assert list(query.ids) == [*encoder.encode("Not all"), 10281, 5806]
     assert query.n_prompt == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "id"),
+    [
+        ("373", 373),
+        (" 373 ", 373),
+        (" was", 373),
+        ("was", 9776),
+        ("Ġwas", 373),
+        (" ", 220),
+        ("é", 2634),  # the text, not the byte that is spelled so
+        ("Ċ", 198),
+        ("<|endoftext|>", 50256),
+    ],
+)
+def test_a_token_is_named_by_its_id_its_text_or_its_piece(parse, typed, id):
+    query = parse(prompt="a", **{"for": typed, "against": typed})
+    assert (query.token, query.against) == (id, id)
+
+
+def test_a_text_of_several_tokens_is_refused_with_its_tokens(parse):
+    with pytest.raises(FormErrors) as caught:
+        parse(prompt="a", against=" wasn't it")
+    (error,) = caught.value.errors
+    assert error.field == "against"
+    assert "3 tokens" in str(error) and "Ġwasn" in str(error)
+
+
+def test_the_value_of_a_field_names_its_token_again(encoder):
+    for id in (*range(300), 373, 2634, 1238, 12131, 50256):
+        value = token_value(id, encoder)
+        assert token_id({"for": value}, "for", encoder) == id
+    assert token_value(373, encoder) == "Ġwas"
+    assert token_value(encoder.encoder["7"], encoder) == str(encoder.encoder["7"])

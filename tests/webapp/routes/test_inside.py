@@ -147,6 +147,7 @@ class TestRefusals:
             ({"prompt": EXAMPLE, "layer": 6}, "mend-layer", ["6", "0 to 5"]),
             ({"prompt": EXAMPLE, "cell": "0.3"}, "mend-head", ["3", "0 to 2"]),
             ({"prompt": EXAMPLE, "for": 50257}, "mend-for", ["50257", "50256"]),
+            ({"prompt": EXAMPLE, "for": "wasn't"}, "mend-for", ["3 tokens, was n 't"]),
             ({"prompt": EXAMPLE, "at": "x"}, "mend-at", ["'x'"]),
             ({"prompt": EXAMPLE, "temperature": 9}, "mend-temperature", ["9", "5"]),
         ],

@@ -8,7 +8,10 @@ import re
 import numpy as np
 import pytest
 
+from gpt2core.inside.attribution import attribution, logit_direction
+from gpt2core.inside.heads import head_shares
 from gpt2core.inside.recording import replay_block, replay_unembed
+from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.inside_pages import ODD, PATHS, close, number
 from tests.helpers.web import JSON
 from webapp.inside.page import EXAMPLE
@@ -123,6 +126,32 @@ class TestNumbers:
         (row,) = page.all("tr", class_="chosen")
         answer = client.post("/generate", json={**fields, "n_tokens": 1}, headers=JSON).get_json()
         assert row.all(class_="piece")[0].text == answer["tokens"][0]["piece"]
+
+    def test_the_end_says_what_moved_the_answer_and_where_its_heads_looked(self, look, record):
+        recording = record(EXAMPLE)
+        page = look("/inside/18", prompt=EXAMPLE, temperature=0)
+        (row,) = page.all("tr", class_="chosen")
+        drawn = row.all(class_="piece")[0].text
+        words = page.words
+        (table,) = page.all("table", class_="inside-lookback")
+        token = int(recording.last_logits.argmax())
+        assert drawn == default_encoder().decoder[token]
+        found = attribution(recording, 7, token)
+        assert f"is {found.logit:.3f}, a sum over all parts" in words
+        largest = sorted((abs(part.value) for part in found.parts), reverse=True)[:3]
+        said = words.split("The largest shares: ")[1].split(". All shares")[0].split("; ")
+        assert [abs(number(one.split()[-1])) for one in said] == pytest.approx(largest, abs=6e-4)
+        shares = head_shares(recording, 7, logit_direction(recording, 7, token))
+        shown = []
+        for line in table.all("tbody")[0].all("tr"):
+            layer, head = map(int, re.findall(r"\d+", line.all("th")[0].words))
+            share, _, weight = (cell.words for cell in line.all("td"))
+            pattern = recording.patterns[layer][head, 7]
+            assert number(share) == pytest.approx(shares[layer, head], abs=6e-4)
+            assert int(line.attributes["data-at"]) == pattern.argmax() + 1
+            assert number(weight) == pytest.approx(float(pattern.max()), abs=6e-4)
+            shown.append(abs(shares[layer, head]))
+        assert shown == sorted(abs(shares).ravel(), reverse=True)[:3]
 
 
 class TestSums:

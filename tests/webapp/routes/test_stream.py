@@ -372,7 +372,7 @@ class TestPace:
     def test_a_text_that_is_continued_anywhere_is_that_of_one_generation(self, client):
         fields = {**self.FIELDS, "temperature": 2, "n_tokens": 8}
         ids = [token["id"] for token in client.post("/generate", json=fields).json["tokens"]]
-        for n in (1, 5):
+        for n in (1, len(ids) - 1):
             rest = client.post("/generate", json={**fields, "kept": ids[:n], "n_tokens": 8 - n})
             assert [token["id"] for token in rest.json["tokens"]] == ids[n:]
 

@@ -25,6 +25,7 @@ from gpt2core.sampling import N_CANDIDATES, most_likely
 from webapp.drawing import SignedBar, signed_bar
 from webapp.inside.labels import Label, Piece
 from webapp.inside.numbers import fixed, fixed_signed, number
+from webapp.inside.query import token_value
 from webapp.inside.steps.step import Check
 from webapp.inside.view import View
 
@@ -90,9 +91,10 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Choice:
-    """A token that can be explained, or compared with."""
+    """A token that can be explained, or compared with. ``value`` names it in a field."""
 
     piece: Piece
+    value: str
     logit: float
 
 
@@ -170,7 +172,8 @@ def largest_attention(found: Attribution) -> Part:
 
 
 def choice(view: View, id: int) -> Choice:
-    return Choice(view.piece(id), float(view.recording.logits(view.position)[id]))
+    value = token_value(id, view.model.encoder)
+    return Choice(view.piece(id), value, float(view.recording.logits(view.position)[id]))
 
 
 def choices(view: View) -> tuple[Choice, ...]:
@@ -180,7 +183,7 @@ def choices(view: View) -> tuple[Choice, ...]:
     if view.query.against is not None:
         ids.add(view.query.against)
     ordered = sorted(ids, key=lambda id: (-float(logits[id]), id))
-    return tuple(Choice(view.piece(id), float(logits[id])) for id in ordered)
+    return tuple(choice(view, id) for id in ordered)
 
 
 # Ledgers

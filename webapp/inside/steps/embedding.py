@@ -44,7 +44,7 @@ def content(view: View) -> Content:
         },
         checks=(
             Check(
-                f"wte[{view.chosen.id}] + wpe[{p}] − x[{p}] is {numbers.number(off, 2)} at most.",
+                f"wte[{view.chosen.id}] + wpe[{p}] − x[{p}] = {numbers.number(off, 2)} at most.",
                 off == 0,
             ),
         ),

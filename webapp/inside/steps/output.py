@@ -12,6 +12,7 @@ from webapp.inside import numbers
 from webapp.inside.labels import Piece
 from webapp.inside.source import listing
 from webapp.inside.steps.common import agrees, choice_of, program
+from webapp.inside.steps.lookback import look_back
 from webapp.inside.steps.step import Check, Content, Glance, Program, Step
 from webapp.inside.view import View
 
@@ -206,7 +207,9 @@ def cuts(view: View) -> Content:
 def draw_glance(view: View) -> Glance:
     found = funnel_of(view)
     piece = view.piece(found.token).piece
-    return Glance("id", (), f"“{piece}” has the largest sum, {found.sums[found.drawn]:.4f}")
+    return Glance(
+        "id", (), f"“{piece}” has the largest sum, {numbers.fixed(found.sums[found.drawn], 4)}"
+    )
 
 
 def draw_content(view: View) -> Content:
@@ -233,12 +236,13 @@ def draw_content(view: View) -> Content:
             "contenders": contenders(view, found),
             "n_left": len(found.ids),
             "drawn": drawn,
+            "back": look_back(view, found.token),
             "is_last": view.position == view.recording.n_tokens - 1,
             "source": source_of(sampling.draw, sampling.gumbel_noise, sampling.uniform_numbers),
         },
         checks=(
             Check(
-                f"Of the {len(found.ids):,} sums, {largest:.4f} is the largest: "
+                f"Of the {len(found.ids):,} sums, {numbers.fixed(largest, 4)} is the largest: "
                 f"that of “{drawn.piece}”.",
                 float(found.sums[found.drawn]) == largest,
             ),
