@@ -125,11 +125,11 @@ def test_without_scripts_seed_after_seed_is_drawn(visit, server):
     page = open_at(visit, server, "sampling", java_script_enabled=False)
     page.get_by_label("Temperature").fill("2")
     page.get_by_role("button", name="Draw", exact=True).click()
-    first = page.locator("#inside-random").text_content()
+    first = page.locator(".inside-equation").text_content()
     page.get_by_role("button", name="Next seed").click()
     expect(page.get_by_label("Seed")).to_have_value("1")
     expect(page.get_by_label("Temperature")).to_have_value("2")
-    assert page.locator("#inside-random").text_content() != first
+    assert page.locator(".inside-equation").text_content() != first
 
 
 # With scripts
