@@ -28,6 +28,7 @@ from gpt2core.generate import check_n_tokens, stream
 from gpt2core.hparams import MODEL_SIZES, check_prompt
 from gpt2core.inside.command import DESCRIPTION, add_options, look_inside
 from gpt2core.sampling import SamplingParams, fresh_seed
+from gpt2core.stopping import MAX_STOPS, check_stops
 from gpt2core.store.loader import (
     DEMO_NAME,
     Model,
@@ -170,6 +171,13 @@ def generate_command(parser: argparse.ArgumentParser) -> Command:
     parser.add_argument(
         "--seed", type=int, help="with a temperature: the same seed gives the same text again"
     )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help=f"end before this text; may be given {MAX_STOPS} times",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     add_special_tokens(parser)
     add_model_options(parser)
@@ -179,6 +187,7 @@ def generate_command(parser: argparse.ArgumentParser) -> Command:
         prompt = read_text(args.prompt, parser)
         name, models_dir = args.model_size, args.models_dir
         check_n_tokens(args.n_tokens_to_generate)
+        check_stops(args.stop)
         if model_state(name, models_dir).status != "ready":
             # stream() checks the prompt too, but only after half a gigabyte is downloaded.
             encoder, hparams = get_encoder(name, models_dir), get_hparams(name, models_dir)
@@ -209,12 +218,14 @@ def generate_text(
     n_tokens, as_json = args.n_tokens_to_generate, args.json
     ids = model.encoder.encode(prompt, args.special_tokens)
     tokens = stream(model.engine(), ids, n_tokens, sampling, model.encoder.rules.end_ids)
-    continuation = Continuation(model.encoder, prompt, ids)
+    continuation = Continuation(model.encoder, prompt, ids, stop=args.stop)
     for token in tokens:
-        step = continuation.add(token)
-        if not as_json:
-            sys.stdout.write(printable(step.text, sys.stdout))
+        text = "".join(step.text for step in continuation.add(token))
+        if text and not as_json:
+            sys.stdout.write(printable(text, sys.stdout))
             sys.stdout.flush()
+        if continuation.finish_reason:
+            break
     if as_json:
         print_json(continuation.to_json(model.name, sampling.seed))
         return

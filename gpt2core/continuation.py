@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2core.engine.sequence import Candidate, FinishReason, GeneratedToken
+from gpt2core.stopping import UntilStop
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import StreamDecoder, is_utf8, replace_surrogates, token_spans
 
@@ -82,35 +83,55 @@ class Continuation:
     """A text that grows token by token: ``prompt``, then ``prefix``, then what is generated.
 
     ``ids`` are the prompt's tokens; ``prefix`` are ids that an earlier run generated. Neither
-    list is changed. Usage::
+    list is changed. The text ends before the first of the strings ``stop`` that is generated.
+    Usage::
 
         continuation = Continuation(encoder, prompt, ids)
         for token in stream(engine, ids, n_tokens):
-            print(continuation.add(token).text, end="")
+            for step in continuation.add(token):
+                print(step.text, end="")
+            if continuation.finish_reason:
+                break
     """
 
     def __init__(
-        self, encoder: Encoder, prompt: str, ids: Sequence[int], prefix: Sequence[int] = ()
+        self,
+        encoder: Encoder,
+        prompt: str,
+        ids: Sequence[int],
+        prefix: Sequence[int] = (),
+        stop: Sequence[str] = (),
     ):
         self.encoder, self.prompt = encoder, prompt
         self.prompt_tokens = text_tokens(encoder, prompt, ids)
         self.steps: list[Step] = []
         self.n_prefix = len(prefix)
         self.finish_reason: FinishReason | None = None  # why the run ended; None while it goes on
+        self.n_added = 0  # tokens of this run, with those that belong to a stop string
+        self._until_stop = UntilStop(encoder, stop)
         self._decoder = StreamDecoder()
         self._n_chars = len(prompt)  # characters of the prompt and of the complete text
         self._first_open = len(ids)  # index of the first token whose character is incomplete
         self._times: list[float] = []  # seconds, when each generated token arrived
         for token_id in prefix:
             self._append(token_id, None)
+            self._until_stop.skip(token_id)
 
-    def add(self, generated: GeneratedToken) -> Step:
-        """Append the next generated token; returns what it changes."""
+    def add(self, generated: GeneratedToken) -> list[Step]:
+        """Take the next generated token; returns what it changes, one step for each token.
+
+        With stop strings there may be none, because a token is held back while its text may
+        be the beginning of one, and several, when it turns out not to be. A finish reason
+        ``"stop"`` means that one was found; no more tokens are to be added then.
+        """
         self._times.append(time.perf_counter())
-        self.finish_reason = generated.finish_reason
-        return self._append(generated.id, generated)
+        self.n_added += 1
+        passed = self._until_stop.add(generated)
+        steps = [self._append(token.id, token, n_cut) for token, n_cut in passed]
+        self.finish_reason = "stop" if self._until_stop.stopped else generated.finish_reason
+        return steps
 
-    def _append(self, token_id: int, generated: GeneratedToken | None) -> Step:
+    def _append(self, token_id: int, generated: GeneratedToken | None, n_cut: int = 0) -> Step:
         index, data = self.n_tokens, self.encoder.token_bytes(token_id)
         # 1. Decode. A token that ends the text, such as <|endoftext|>, is no part of it.
         text = ""
@@ -119,6 +140,7 @@ class Continuation:
         # 2. No token follows the last one: bytes of an incomplete character become U+FFFD.
         if generated and generated.finish_reason:
             text += self._decoder.flush()
+        text = text[: len(text) - n_cut]  # a stop string begins inside the token
         is_complete = not self._decoder.pending
         # 3. Place the token. While its character is incomplete, the span reaches one character
         #    beyond the text: the character that the next tokens complete.

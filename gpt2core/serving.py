@@ -20,7 +20,7 @@ from gpt2core.errors import ModelFileError
 from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.sampling import SamplingParams
 from gpt2core.store.inspection import Inspection, inspect_folder
-from gpt2core.store.loader import Model, get_encoder, get_hparams, model_directory
+from gpt2core.store.loader import DEMO_NAME, Model, get_encoder, get_hparams, model_directory
 from gpt2core.store.preparation import Fingerprint, LoadProgress, folder_fingerprint, prepare_engine
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.vocabulary import default_encoder
@@ -90,7 +90,13 @@ class ModelServer:
     @property
     def label(self) -> str:
         """The model's name as users see it: only the last part of a path."""
-        return Path(self.model_name).name
+        path = Path(self.model_name)
+        return path.name if path.name not in ("", "..") else path.resolve().name or "model"
+
+    @property
+    def is_known_elsewhere(self) -> bool:
+        """Whether :attr:`label` names this model on any machine, as no folder's name does."""
+        return self.model_name in (DEMO_NAME, *MODEL_SIZES)
 
     @property
     def encoder(self) -> Encoder:

@@ -36,7 +36,8 @@ CORE_ORDER = [
     {"store.verify", "store.checkpoint", "terminal", "engine.scores"},
     {"engine.engine", "engine.events"},
     {"engine.policy"},
-    {"continuation", "store.download"},
+    {"stopping", "store.download"},
+    {"continuation"},
     {"generate", "store.loader", "engine.scheduler"},
     {"inside.command", "store.preparation", "store.inspection"},
     {"cli_models"},
@@ -47,12 +48,11 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes", "inside", "inside.steps", "inside.instruments"},
-    {"assets", "compression", "sse", "snippets", "formatting", "links", "drawing"}
-    | {"inside.numbers"},
+    {"assets", "compression", "sse", "formatting", "links", "drawing"} | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source"},
-    {"forms", "chips", "services"},
+    {"forms", "chips", "services", "schemas"},
     {"inside.query", "inside.labels"},
-    {"views", "explanation", "request", "inside.view"},
+    {"views", "explanation", "request", "snippets", "inside.view"},
     {"page", "generating", "inside.pattern", "inside.steps.step", "inside.steps.common"},
     {"inside.instruments.options", "inside.instruments.measures"},
     {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},

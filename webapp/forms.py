@@ -5,13 +5,15 @@ numbers. Invariant: all invalid fields are found at once; each error names its f
 the number and limit it is about.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gpt2core.errors import GPT2Error, InputError
 from gpt2core.hparams import HParams, check_prompt
 from gpt2core.sampling import SamplingParams, fresh_seed
+from gpt2core.stopping import check_stops
 from gpt2core.tokenizer.bpe import Encoder
 
 T = TypeVar("T")
@@ -28,6 +30,7 @@ DEFAULTS = {
     "seed": "",
     "kept": "",
     "special_tokens": "",  # empty: as the model's folder has it
+    "stop": "",
 }
 # The fields that hold a number, with their labels on the page.
 LABELS = {
@@ -40,7 +43,11 @@ LABELS = {
 # How fast a stream sends tokens: one for each request, one in so many seconds, or as they come.
 STEP = "step"
 PACES = {STEP: 0.0, "slow": 0.1, "full": 0.0}
-VISIBLE_FIELDS = ("prompt", *LABELS)  # those with a place for an error message
+VISIBLE_FIELDS = ("prompt", *LABELS, "stop")  # those with a place for an error message
+# How the form, whose stop strings are lines, spells characters that a line cannot hold.
+ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\t": "\t"}
+ESCAPE = re.compile(r"\\[\\nrt]")
+LINE_END = re.compile(r"\r\n?|\n")
 MAX_DIGITS = 30  # longest number accepted; keeps int() from parsing huge strings
 
 
@@ -69,7 +76,8 @@ class GenerationRequest:
     ``ids`` are the prompt's tokens. ``kept`` are tokens of an earlier run after which this one
     goes on, so that a text can be continued, cut back or branched off. They are ids because
     their text, encoded again, might give other tokens. ``special_tokens`` says whether names
-    of special tokens in the prompt are these tokens; None: as the model's folder has it.
+    of special tokens in the prompt are these tokens; None: as the model's folder has it. The
+    text ends before the first of the strings ``stop``.
     """
 
     prompt: str
@@ -78,6 +86,7 @@ class GenerationRequest:
     n_tokens: int
     sampling: SamplingParams
     special_tokens: bool | None = None
+    stop: tuple[str, ...] = ()
 
 
 def parse_request(
@@ -104,6 +113,7 @@ def parse_request(
     elif prompt is not None:
         attempt(check_prompt, ids + kept, hparams.n_vocab, hparams.n_ctx)
     n_tokens = attempt(parse_n_tokens, values, hparams.n_ctx)
+    stop = attempt(parse_stop, values) or ()
     numbers: dict[str, Any] = {}
     for name, kind in (("temperature", float), ("top_k", int), ("top_p", float), ("seed", int)):
         number = attempt(parse_number, values, name, kind)
@@ -114,7 +124,7 @@ def parse_request(
         raise FormErrors(errors, values)
     numbers.setdefault("seed", fresh_seed())
     sampling = SamplingParams(**numbers)
-    return GenerationRequest(prompt, ids, kept, n_tokens, sampling, special_tokens)
+    return GenerationRequest(prompt, ids, kept, n_tokens, sampling, special_tokens, stop)
 
 
 def parse_prompt(values: Fields, max_chars: int) -> str:
@@ -147,6 +157,28 @@ def parse_special_tokens(values: Fields) -> bool | None:
     if values.get("special_tokens") in (None, ""):
         return None
     return parse_flag(values, "special_tokens")
+
+
+def parse_stop(values: Fields) -> tuple[str, ...]:
+    """The stop strings: a list in JSON, lines with escapes in a form. Raises InputError."""
+    value = values.get("stop") or []
+    if isinstance(value, str):
+        value = [unescaped(line) for line in LINE_END.split(value) if line]
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise InputError("Stop strings must be text.", "stop")
+    check_stops(value)
+    return tuple(value)
+
+
+def unescaped(line: str) -> str:
+    """``line`` with ``\\n``, ``\\r``, ``\\t`` and ``\\\\`` as the characters they stand for."""
+    return ESCAPE.sub(lambda found: ESCAPES[found[0]], line)
+
+
+def stop_lines(stop: Sequence[str]) -> str:
+    """Stop strings as the form has them: the reverse of :func:`parse_stop`."""
+    spelled = {ord(char): escape for escape, char in ESCAPES.items()}
+    return "\n".join(one.translate(spelled) for one in stop)
 
 
 def parse_pace(values: Fields) -> str:

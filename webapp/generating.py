@@ -44,6 +44,8 @@ def finished_generation(request: GenerationRequest) -> GenerationView:
                 raise Unavailable(event.message, retry_after=1)
             if isinstance(event, GeneratedToken):
                 view.add(event)
+            if view.finish_reason:
+                break
             if client_left():
                 raise ClientDisconnected
     finally:

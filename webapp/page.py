@@ -11,7 +11,13 @@ from flask import render_template
 from gpt2core.continuation import Continuation
 from gpt2core.errors import InputError
 from gpt2core.hparams import check_prompt
-from webapp.forms import default_fields, parse_kept, parse_prompt, parse_special_tokens
+from webapp.forms import (
+    default_fields,
+    parse_kept,
+    parse_prompt,
+    parse_special_tokens,
+    stop_lines,
+)
 from webapp.request import unix_line_ends
 from webapp.services import get_model_server, get_settings
 from webapp.views import ContinuationView, GenerationView, TokenView, token_view
@@ -73,6 +79,8 @@ def form_texts(values: Mapping[str, Any]) -> dict[str, str]:
     }
     if isinstance(values.get("special_tokens"), bool):  # of JSON; a form has 0 and 1
         form["special_tokens"] = str(int(values["special_tokens"]))
+    if isinstance(values.get("stop"), list):  # of JSON; a form has lines
+        form["stop"] = stop_lines([str(one) for one in values["stop"]])
     # The strip shows what the text area sends.
     form["prompt"] = unix_line_ends(form["prompt"])
     return form

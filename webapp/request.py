@@ -8,12 +8,14 @@ the line ends that its text area shows.
 import re
 import socket
 from typing import Any, Literal, TypeAlias
+from urllib.parse import parse_qsl
 
 from flask import g
 from htmx_flask import request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from gpt2core.tokenizer.decoding import replace_surrogates
+from webapp.schemas import Body, check_names, check_types
 
 Kind: TypeAlias = Literal["page", "json", "htmx"]
 KIND_OF_TYPE: dict[str, Kind] = {
@@ -22,6 +24,9 @@ KIND_OF_TYPE: dict[str, Kind] = {
     "text/event-stream": "htmx",
 }
 LINE_END = re.compile(r"\r\n?")
+URL_ENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+# RFC 9110, 15.2: a client ignores it, whether it expects one or not.
+INTERIM_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def response_kind() -> Kind:
@@ -36,13 +41,14 @@ def response_kind() -> Kind:
     return KIND_OF_TYPE[best]
 
 
-def submitted_fields() -> dict[str, Any]:
+def submitted_fields(body: type[Body] | None = None) -> dict[str, Any]:
     """The fields of this request, from a form or a JSON object, by name.
 
     They are remembered, so that an error can show the form again. Raises
-    UnsupportedMediaType for anything but a form or a JSON object.
+    UnsupportedMediaType for anything but a form or a JSON object, and InputError for a JSON
+    object that has other fields, or other types, than ``body``.
     """
-    fields = json_fields() if request.is_json else form_fields()
+    fields = json_fields(body) if request.is_json else form_fields()
     if "regenerate" in request.args:
         # A button has one value only. Regenerate sends the tokens to keep, and this flag
         # stands in its address.
@@ -67,7 +73,7 @@ def remembered_fields() -> dict[str, Any]:
     return fields
 
 
-def json_fields() -> dict[str, Any]:
+def json_fields(body: type[Body] | None = None) -> dict[str, Any]:
     try:
         values = request.get_json(silent=True)
     except RecursionError:  # a hundred thousand opening brackets, for example
@@ -75,12 +81,28 @@ def json_fields() -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UnsupportedMediaType
     # JSON can spell half a surrogate pair ("\\ud800"), which no response can repeat.
-    return {k: replace_surrogates(v) if isinstance(v, str) else v for k, v in values.items()}
+    fields = {k: replace_surrogates(v) if isinstance(v, str) else v for k, v in values.items()}
+    g.submitted_fields = fields
+    if body is not None:
+        check_names(fields, body)
+        check_types(fields, body)
+    if isinstance(fields.get("stop"), str):  # one string as it is, not the lines of a form
+        fields["stop"] = [fields["stop"]]
+    return fields
 
 
 def form_fields() -> dict[str, Any]:
+    if request.mimetype not in (URL_ENCODED, MULTIPART) and (
+        request.mimetype or request.content_length
+    ):
+        raise UnsupportedMediaType
     # Of a field that comes twice the last value counts: the pressed button comes last.
-    fields = {name: values[-1] for name, values in request.form.lists()}
+    if request.mimetype == URL_ENCODED:
+        # Flask would read the byte %FF, which is not UTF-8, as the three characters "%FF".
+        text = request.get_data(parse_form_data=False).decode(errors="replace")
+        fields = dict(parse_qsl(text, keep_blank_values=True, errors="replace"))
+    else:
+        fields = {name: values[-1] for name, values in request.form.lists()}
     # htmx sends a text as it is; a browser's own submission writes each line end as CR LF.
     if response_kind() == "page" and "prompt" in fields:
         fields["prompt"] = unix_line_ends(fields["prompt"])
@@ -99,15 +121,31 @@ def wants_compressed_file() -> bool:
 
 
 def client_left() -> bool:
-    """Whether the client closed the connection, if the server (gunicorn) lets us look."""
+    """Whether the client closed the connection, if the server (gunicorn) lets us look.
+
+    A client that has closed its sending side only waits for the answer. It cannot be told from
+    one that has left until something is sent, hence the interim response: if the client has
+    left, the connection is reset, which the next call notices.
+    """
     client = request.environ.get("gunicorn.socket")
     if client is None:
         return False
     try:
-        return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
+        is_closing = client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        if is_closing and "sent_interim" not in g and is_http_1_1():
+            g.sent_interim = True
+            client.sendall(INTERIM_RESPONSE)
+        if is_closing:
+            client.getpeername()  # an OSError once the connection is reset
+        return False
     except BlockingIOError:
         return False  # open, and nothing to read
     except ValueError:
         return False  # encrypted (gunicorn's own TLS): peeking is not possible
     except OSError:
         return True
+
+
+def is_http_1_1() -> bool:
+    """Whether the client knows interim responses; HTTP/1.0 has none."""
+    return bool(request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpt2core.tokenizer.decoding import replace_surrogates
+from webapp.forms import parse_stop
 
 Fields = Mapping[str, Any]  # of the form, by name, as GenerationView.fields has them
 
@@ -22,6 +23,8 @@ def as_curl(fields: Fields, url: str) -> str:
     body = {"prompt": fields["prompt"], "n_tokens": int(fields["n_tokens"]), **sampling(fields)}
     if fields.get("kept"):
         body["kept"] = kept_ids(fields)
+    if fields.get("stop"):
+        body["stop"] = list(parse_stop(fields))
     if "special_tokens" in fields:
         body["special_tokens"] = bool(int(fields["special_tokens"]))
     return " \\\n  ".join(
@@ -35,12 +38,18 @@ def as_curl(fields: Fields, url: str) -> str:
 
 
 def as_command(fields: Fields, model: str) -> str | None:
-    """The command line, for a POSIX shell; None if tokens are kept, for which it has no option."""
-    if fields.get("kept"):
+    """The command line, for a POSIX shell; None if it cannot be said there.
+
+    There is no option for kept tokens, and no way to type control characters in a stop string.
+    """
+    stops = parse_stop(fields)
+    if fields.get("kept") or not all(char in "\n" or char.isprintable() for char in "".join(stops)):
         return None
     options = " ".join(f"--{name} {value}" for name, value in sampling(fields).items())
     if "special_tokens" in fields:
         options += f" --{'' if int(fields['special_tokens']) else 'no-'}special_tokens"
+    for stop in stops:
+        options += f" --stop={shlex.quote(stop)}"
     command = (
         f"python -m gpt2core --n_tokens_to_generate {fields['n_tokens']} \\\n"
         f"  {options} \\\n  --model_size {shlex.quote(model)}"
@@ -62,19 +71,31 @@ def as_python(fields: Fields, model: str) -> str:
         kept = f"kept = {kept_ids(fields)}  # tokens that were there before\n"
         new = "ids + kept"
     written = "kept + new" if kept else "new"
+    imports = "from gpt2core import SamplingParams, load_model, stream\n"
+    ending = f"""\
+new = [token.id for token in tokens if token.finish_reason != "endoftext"]
+print(model.encoder.decode({written}))
+"""
+    if stops := list(parse_stop(fields)):
+        imports += "from gpt2core.continuation import Continuation\n"
+        ending = f"""\
+text = Continuation(model.encoder, "", [], {"kept" if kept else "[]"}, stop={stops!r})
+for token in tokens:
+    text.add(token)
+    if text.finish_reason:
+        break
+print("".join(step.text for step in text.steps))
+"""
     prompt, n_tokens = repr(fields["prompt"]), fields["n_tokens"]
     if "special_tokens" in fields:
         prompt += f", special_tokens={bool(int(fields['special_tokens']))}"
     return f"""\
-from gpt2core import SamplingParams, load_model, stream
-
+{imports}
 model = load_model({model!r})
 sampling = SamplingParams({arguments})
 ids = model.encoder.encode({prompt})
 {kept}tokens = stream(model.engine(), {new}, {n_tokens}, sampling, model.encoder.rules.end_ids)
-new = [token.id for token in tokens if token.finish_reason != "endoftext"]
-print(model.encoder.decode({written}))
-"""
+{ending}"""
 
 
 def sampling(fields: Fields) -> dict[str, int | float]:

@@ -14,13 +14,14 @@ from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip, visible
 from webapp.formatting import shortest_repr
-from webapp.forms import GenerationRequest
+from webapp.forms import GenerationRequest, stop_lines
 
 MAX_STRIP_CHIPS = 2_000  # with more chips, typing in a browser becomes slow
 MAX_TAIL_CHARS = 24
 FINISH_SENTENCES: dict[FinishReason, str] = {
     "length": "as many as asked for",
     "context": "then the context was full",
+    "stop": "then came a text to stop at",
 }
 
 
@@ -108,9 +109,9 @@ class ContinuationView:
         end = text if len(text) <= MAX_TAIL_CHARS else f"…{text[-MAX_TAIL_CHARS:]}"
         return visible(end).replace("␣", " ")
 
-    def add(self, token: GeneratedToken) -> StepView:
-        """Append the next generated token; returns what it changes."""
-        return self._show(self.continuation.add(token))
+    def add(self, token: GeneratedToken) -> list[StepView]:
+        """Take the next generated token; returns what it changes, see ``Continuation.add``."""
+        return [self._show(step) for step in self.continuation.add(token)]
 
     def _show(self, step: Step) -> StepView:
         chip = generated_chip(self.continuation.encoder, step)
@@ -137,12 +138,18 @@ class GenerationView(ContinuationView):
 
     def __init__(self, request: GenerationRequest, encoder: Encoder, n_ctx: int):
         self.request, self.n_ctx = request, n_ctx
-        super().__init__(Continuation(encoder, request.prompt, request.ids, request.kept))
+        super().__init__(
+            Continuation(encoder, request.prompt, request.ids, request.kept, request.stop)
+        )
 
     @property
     def n_generated(self) -> int:
         """Tokens of this run, without the kept ones."""
         return len(self.steps) - self.continuation.n_prefix
+
+    def is_first(self, step: StepView) -> bool:
+        """Whether the step shows the first token of this run."""
+        return step is self.steps[self.continuation.n_prefix]
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -190,6 +197,8 @@ class GenerationView(ContinuationView):
         }
         if self.kept:
             fields["kept"] = self.kept
+        if self.request.stop:
+            fields["stop"] = stop_lines(self.request.stop)
         special_tokens = self.request.special_tokens
         if special_tokens not in (None, self.continuation.encoder.rules.reads_special_tokens):
             fields["special_tokens"] = int(bool(special_tokens))

@@ -31,7 +31,8 @@ from gpt2core.sampling import (
 ENDOFTEXT_ID = 50256  # of GPT-2's own vocabulary
 GPT2_END_IDS = frozenset({ENDOFTEXT_ID})
 
-FinishReason = Literal["length", "context", "endoftext"]
+# "stop" is given by stopping.py, above the engine: a stop string was found in the text.
+FinishReason = Literal["length", "context", "endoftext", "stop"]
 
 
 @dataclass(frozen=True)

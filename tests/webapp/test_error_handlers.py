@@ -68,8 +68,9 @@ def test_an_unreadable_body_is_refused(client, form, path, body, kind):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "image/png", ""])
-def test_another_content_type_is_refused(client, form, kind):
-    answer = client.post("/generate", data=b"prompt=a", content_type=kind, headers=FORMS[form])
+@pytest.mark.parametrize("path", ["/generate", "/tokenize"])
+def test_another_content_type_is_refused(client, form, kind, path):
+    answer = client.post(path, data=b"prompt=a", content_type=kind, headers=FORMS[form])
     assert 400 <= answer.status_code < 500
     assert form_of(answer) == form
 

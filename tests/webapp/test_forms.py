@@ -4,7 +4,13 @@ import pytest
 
 from gpt2core.hparams import HParams
 from tests.helpers.web import HEROES, HEROES_IDS, JSON
-from webapp.forms import FormErrors, default_fields, parse_n_tokens, parse_request
+from webapp.forms import (
+    FormErrors,
+    default_fields,
+    parse_n_tokens,
+    parse_request,
+    stop_lines,
+)
 
 SHAPE = HParams(n_vocab=50257, n_ctx=64, n_embd=8, n_head=1, n_layer=1)
 
@@ -159,3 +165,25 @@ def test_the_longest_number_has_thirty_digits(parse, errors):
     assert parse(prompt="a", kept="5".zfill(30)).kept == [5]
     assert set(errors(prompt="a", seed="7".zfill(31))) == {"seed"}
     assert set(errors(prompt="a", kept="5".zfill(31))) == {"prompt"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "stop"),
+    [
+        ("", ()),
+        (".", (".",)),
+        ("\\n\\n", ("\n\n",)),
+        ("one\r\n two \n\nthree", ("one", " two ", "three")),
+        ("a\\tb\\\\n\\q", ("a\tb\\n\\q",)),
+        ([".", "\n", "\\n"], (".", "\n", "\\n")),
+        (None, ()),
+    ],
+)
+def test_stop_strings_are_lines_with_escapes_or_a_list(parse, typed, stop):
+    assert parse(prompt="a", stop=typed).stop == stop
+    assert parse(prompt="a", stop=stop_lines(stop)).stop == stop
+
+
+@pytest.mark.parametrize("stop", ["1\n2\n3\n4\n5", ["a", 1], [""], {"a": 1}, 7, "x" * 501])
+def test_invalid_stop_strings_are_reported_beside_their_field(errors, stop):
+    assert set(errors(prompt="a", stop=stop)) == {"stop"}

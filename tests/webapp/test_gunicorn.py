@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import runpy
+import socket
 import subprocess
 import sys
 import threading
@@ -285,6 +286,20 @@ class TestProcess:
             with server.generate(HTMX, prompt=HEROES, n_tokens=5) as response:
                 page = shown(read_events(response))
             assert page.words("status").startswith("Done")
+
+
+def test_a_client_that_closes_its_sending_side_gets_the_answer(slow_server):
+    body = b'{"prompt": "Echo: all", "n_tokens": 5}'
+    head = f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head += "Connection: close\r\nContent-Type: application/json\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", slow_server.port), timeout=PATIENCE) as client:
+        client.sendall(head.encode() + body)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    interim, final = answer.split(b"\r\n\r\n", 1)
+    assert interim == b"HTTP/1.1 100 Continue"
+    assert final.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(final.split(b"\r\n\r\n", 1)[1])["text"] == 5 * " all"
 
 
 @pytest.mark.parametrize(

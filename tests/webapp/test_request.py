@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from tests.helpers.web import HTMX, JSON
+from tests.helpers.web import HTMX, JSON, wait_until
 from webapp.request import (
     client_left,
     remembered_fields,
@@ -60,6 +60,18 @@ class TestFields:
         assert self.fields(app, data=data, headers=HTMX)["prompt"] == data["prompt"]
         assert self.fields(app, json=data)["prompt"] == data["prompt"]
 
+    @pytest.mark.parametrize("body", ["prompt=a%FFb", b"prompt=a\xffb"])
+    def test_bytes_that_are_not_utf8_become_the_replacement_character(self, app, body):
+        kind = "application/x-www-form-urlencoded"
+        assert self.fields(app, data=body, content_type=kind) == {"prompt": "a\ufffdb"}
+        assert self.fields(app, data="prompt=%25FF+%C3%A9", content_type=kind) == {
+            "prompt": "%FF é"
+        }
+
+    def test_multipart_forms_are_forms(self, app):
+        data = {"prompt": "é\nb"}
+        assert self.fields(app, data=data, content_type="multipart/form-data") == data
+
     @pytest.mark.parametrize(
         ("text", "shown"), [("a\r\nb", "a\nb"), ("a\rb", "a\nb"), ("\r\r\n\n\r", "\n\n\n\n")]
     )
@@ -87,6 +99,25 @@ class TestClientLeft:
         here.recv(4)
         there.close()
         assert self.left(app, here)
+
+    def test_a_client_that_only_closed_its_sending_side_waits_for_the_answer(self, app):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            there = socket.create_connection(listening.getsockname())
+            here, _ = listening.accept()
+        with here, there, app.test_request_context(environ_overrides={"gunicorn.socket": here}):
+            there.shutdown(socket.SHUT_WR)
+            assert not client_left() and not client_left()
+            assert there.recv(99) == b"HTTP/1.1 100 Continue\r\n\r\n"  # one, however often asked
+            here.sendall(b"the answer")
+            assert there.recv(99) == b"the answer"
+
+    def test_a_client_that_closed_both_sides_has_left(self, app):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            there = socket.create_connection(listening.getsockname())
+            here, _ = listening.accept()
+        with here, app.test_request_context(environ_overrides={"gunicorn.socket": here}):
+            there.close()
+            wait_until(client_left, "the reset of a closed connection")
 
     def test_an_encrypted_connection_counts_as_open(self, app, pair):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

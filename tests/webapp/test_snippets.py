@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.texts import TRICKY_TEXT
 from tests.helpers.web import HEROES, ROBOT, ROOT, environment, parse
+from webapp.forms import stop_lines
 from webapp.links import MAX_LINK
 from webapp.snippets import as_command, as_curl, as_python
 
@@ -83,6 +84,29 @@ class TestSnippets:
         assert json.loads(curl)["text"] == made
         assert run("python", "-", stdin=as_python(fields, "demo")).endswith(made + "\n")
         assert as_command(fields, "demo") is None
+
+    def test_stop_strings_are_part_of_each(self, server):
+        fields = {"prompt": HEROES, **FIELDS, "temperature": "0"}
+        whole = server.generate_json(**fields)["text"]
+        stop = whole[len(whole) // 2 :][:3]
+        fields["stop"] = stop_lines(["it's \n", stop])
+        text = server.generate_json(**fields)["text"]
+        assert text == whole[: whole.index(stop)]
+        curl = run("sh", "-c", as_curl(fields, f"{server.url}/generate"))
+        assert json.loads(curl)["text"] == text
+        assert run("sh", "-c", as_command(fields, "demo")) == text + "\n"
+        assert run("python", "-", stdin=as_python(fields, "demo")) == text + "\n"
+        assert as_command({**fields, "stop": "\\t"}, "demo") is None
+
+    @pytest.mark.parametrize("name", ["some/where/mine", "."])
+    def test_a_folder_of_the_server_is_asked_for_by_curl_only(self, app, monkeypatch, name):
+        model_server = app.extensions["model_server"]
+        monkeypatch.setattr(model_server, "model_name", name)
+        answer = app.test_client().post("/generate", data={"prompt": HEROES, **FIELDS})
+        shown = snippets(parse(answer.text))
+        assert set(shown) == {"share-link", "share-curl"}
+        assert "some" not in answer.text and "model=" in shown["share-link"]
+        assert not shown["share-link"].endswith("model=") and "model=&" not in shown["share-link"]
 
     def test_a_model_name_with_special_characters_is_quoted(self):
         fields = {"prompt": "a", **FIELDS}

@@ -165,7 +165,7 @@ class TestGenerationView:
         strip: list[list[int]] = []
         view = view_of([])
         for at, id in enumerate(ids):
-            step = view.add(generated(id, "length" if at == len(ids) - 1 else None))
+            [step] = view.add(generated(id, "length" if at == len(ids) - 1 else None))
             if step.group:
                 strip = [indexes for indexes in strip if indexes[0] not in step.replaced]
                 strip.append([chip.token.index for chip in step.group.chips])

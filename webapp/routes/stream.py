@@ -30,6 +30,7 @@ from webapp.forms import (
 from webapp.generating import HEARTBEAT_SECONDS, check, finished_generation, new_view, submit
 from webapp.page import prompt_view, render_page, special_tokens_of
 from webapp.request import response_kind, submitted_fields
+from webapp.schemas import GenerateBody, TokenizeBody
 from webapp.services import get_model_server, get_settings
 from webapp.views import GenerationView
 
@@ -39,7 +40,7 @@ blueprint = Blueprint("stream", __name__)
 @blueprint.post("/tokenize")
 def tokenize() -> ResponseReturnValue:
     """The text cut into tokens: the strip for the page, JSON, or the whole page."""
-    values, kind = submitted_fields(), response_kind()
+    values, kind = submitted_fields(TokenizeBody), response_kind()
     if kind == "json" and "prompt" not in values:
         raise InputError('There is no text: send {"prompt": "…"}.', "prompt")
     if kind == "htmx":
@@ -74,15 +75,15 @@ def next_token() -> ResponseReturnValue:
     The page asks for them whenever typing pauses, so they never take a slot from a text
     that is being generated, and an invalid form or a busy model is a hint, not an error.
     """
+    values = submitted_fields(GenerateBody)
     if get_model_server().is_busy:
         hint = "Others are generating; candidates are shown when there is room."
         return render_template("parts/next.html", hint=hint)
-    values = submitted_fields()
     if not values.get("prompt"):
         hint = "The model’s best guesses appear here once there is a text to continue."
         return render_template("parts/next.html", hint=hint)
     try:
-        view = finished_generation(replace(check(values), n_tokens=1))
+        view = finished_generation(replace(check(values), n_tokens=1, stop=()))
     except (FormErrors, Unavailable) as error:
         return render_template("parts/next.html", hint=str(error))
     rows = view.steps[-1].chip.candidates[:N_CANDIDATES]
@@ -101,7 +102,7 @@ def append() -> ResponseReturnValue:
 
     Nothing is generated, so this also works while others generate.
     """
-    values = submitted_fields()
+    values = submitted_fields(GenerateBody)
     view = new_view(check(values))
     if response_kind() == "htmx":
         return render_template("stream/append.html", generation=view)
@@ -111,7 +112,7 @@ def append() -> ResponseReturnValue:
 @blueprint.post("/generate")
 def generate() -> ResponseReturnValue:
     """Continue the prompt: a stream of partials, JSON, or the whole page."""
-    values, kind = submitted_fields(), response_kind()
+    values, kind = submitted_fields(GenerateBody), response_kind()
     request, pace = check(values), "full"
     if kind != "json":
         pace = parse_pace(values)
@@ -151,7 +152,10 @@ def stream_messages(
             else:
                 time.sleep(max(0.0, next_token_at - time.monotonic()))
                 next_token_at = time.monotonic() + token_seconds
-                yield message("stream/token.html", view, step=view.add(event))
+                for step in view.add(event):
+                    yield message("stream/token.html", view, step=step)
+                if view.finish_reason:
+                    break
         if view.finish_reason:
             yield message("stream/end.html", view)
     finally:  # also when rendering fails, or the client leaves, which closes this generator

@@ -21,7 +21,7 @@ from tests.helpers.web import (
     shown,
     textarea_value,
 )
-from webapp.forms import GenerationRequest
+from webapp.forms import GenerationRequest, stop_lines
 from webapp.routes import stream as routes
 
 
@@ -191,7 +191,8 @@ class TestClientsThatSendJson:
     @pytest.mark.parametrize("path", ["/tokenize", "/generate"])
     def test_an_answer_and_an_error_are_json(self, client, path, accept):
         headers = {"Accept": accept} if accept else {}
-        answer = client.post(path, json={"prompt": HEROES, "n_tokens": 1}, headers=headers)
+        fields = {"prompt": HEROES, **({"n_tokens": 1} if path == "/generate" else {})}
+        answer = client.post(path, json=fields, headers=headers)
         assert answer.status_code == 200 and answer.json["tokens"]
         answer = client.post(path, json={"prompt": 5}, headers=headers)
         assert answer.status_code == 422 and answer.json["error"]["field"] == "prompt"
@@ -200,12 +201,11 @@ class TestClientsThatSendJson:
 
     @pytest.mark.parametrize("accept", ["text/html", "text/html, */*;q=0.8"])
     def test_unless_html_is_preferred(self, client, accept):
-        fields = {"prompt": HEROES, "n_tokens": 1, "kept": [262]}
-        for path in ("/tokenize", "/generate"):
-            answer = client.post(path, json=fields, headers={"Accept": accept})
-            page = parse(answer.text)
+        for path, fields in (("/tokenize", {}), ("/generate", {"n_tokens": 1, "kept": [262]})):
+            body = {"prompt": HEROES, **fields}
+            page = parse(client.post(path, json=body, headers={"Accept": accept}).text)
             assert textarea_value(page.id("prompt")) == HEROES
-            assert page.id("n_tokens").attributes["value"] == "1"
+            assert page.id("n_tokens").attributes["value"] == str(fields.get("n_tokens", 40))
 
     def test_a_form_that_accepts_anything_gets_the_page(self, client):
         fields = {"prompt": HEROES, "n_tokens": 1}
@@ -347,6 +347,53 @@ class TestRegenerate:
         assert answer["seed"] != 7  # a fresh one, but for one chance in 4 thousand million
 
 
+class TestStop:
+    FIELDS = {"prompt": HEROES, "n_tokens": 40, "seed": 5, "temperature": 1, "top_k": 0}
+
+    @pytest.fixture
+    def stop(self, client) -> str:
+        """A string in the middle of what is written without stop strings."""
+        text = generate_json(client, **self.FIELDS)["text"]
+        return text[len(text) // 2 :][:3]
+
+    def test_the_three_kinds_of_response_end_before_the_stop_string(self, client, stop):
+        whole = generate_json(client, **self.FIELDS)["text"]
+        fields = {**self.FIELDS, "stop": stop_lines([stop])}
+        answer = generate_json(client, **fields)
+        assert answer["text"] == whole[: whole.index(stop)]
+        assert answer["finish_reason"] == "stop"
+        streamed = stream(client, **fields)
+        page = parse(client.post("/generate", data=fields).text)
+        assert streamed.text("continuation") == page.id("continuation").text == answer["text"]
+        ids = HEROES_IDS + [token["id"] for token in answer["tokens"]]
+        assert streamed.chips() == page.id("strip").ids() == ids
+        assert streamed.words("status") == page.id("status").words
+        assert "a text to stop at" in page.id("status").words
+
+    @pytest.mark.parametrize("spelled", [str, lambda stop: [stop]])
+    def test_in_json_it_is_a_string_or_a_list(self, client, stop, spelled):
+        answer = client.post("/generate", json={**self.FIELDS, "stop": spelled(stop)}, headers=JSON)
+        assert answer.json["finish_reason"] == "stop"
+        assert stop not in answer.json["text"]
+
+    def test_a_text_that_stops_at_once_is_empty(self, client):
+        first = generate_json(client, **self.FIELDS)["text"][:1]
+        fields = {**self.FIELDS, "stop": stop_lines([first])}
+        assert generate_json(client, **fields)["text"] == ""
+        assert stream(client, **fields).words("status").startswith("Done: 0 tokens")
+        page = parse(client.post("/generate", data=fields).text)
+        assert page.id("status").words.startswith("Done: 0 tokens")
+        # What comes next is shown whatever the text is to stop at.
+        assert parse(client.post("/next", data=fields).text).all(class_="candidate")
+
+    def test_a_link_fills_the_field_and_an_error_stands_beside_it(self, client):
+        page = parse(client.get("/", query_string={"stop": "\\n\n."}).text)
+        assert textarea_value(page.id("stop-texts")) == "\\n\n."
+        answer = client.post("/generate", data={**self.FIELDS, "stop": "1\n2\n3\n4\n5"})
+        assert answer.status_code == 422
+        assert "at most 4" in parse(answer.text).id("error-stop").text
+
+
 class TestPace:
     FIELDS = {"prompt": HEROES, "n_tokens": "4", "seed": "5", "temperature": "1"}
 
@@ -377,8 +424,8 @@ class TestPace:
             assert [token["id"] for token in rest.json["tokens"]] == ids[n:]
 
     def test_json_knows_no_pace(self, client):
-        answer = client.post("/generate", json={**self.FIELDS, "pace": "step"}).json
-        assert len(answer["tokens"]) == 4
+        answer = client.post("/generate", json={**self.FIELDS, "pace": "step"})
+        assert answer.status_code == 422 and answer.json["error"]["field"] == "pace"
 
     def test_another_pace_is_an_error_that_lists_them(self, client):
         answer = client.post("/generate", data={**self.FIELDS, "pace": "fast"}, headers=HTMX)
