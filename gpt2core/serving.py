@@ -11,17 +11,20 @@ when a file of its folder changes or on :meth:`ModelServer.retry`; the thread go
 
 import logging
 import threading
+import time
 from functools import cached_property
 from pathlib import Path
 
 from gpt2core.engine.events import Generation, Scoring, Unavailable
 from gpt2core.engine.scheduler import RESTARTING, Scheduler
+from gpt2core.engine.sequence import DEFAULT_OPTIONS, GenerationOptions
 from gpt2core.errors import ModelFileError
 from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.sampling import SamplingParams
 from gpt2core.store.inspection import Inspection, inspect_folder
 from gpt2core.store.loader import DEMO_NAME, Model, get_encoder, get_hparams, model_directory
 from gpt2core.store.preparation import Fingerprint, LoadProgress, folder_fingerprint, prepare_engine
+from gpt2core.store.weights import weights_digest
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.vocabulary import default_encoder
 
@@ -48,6 +51,7 @@ class ModelServer:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None  # created by start(), after any fork
         self._draining = self._stopped = False
+        self.created = int(time.time())  # Unix time
 
     def start(self) -> None:
         """Prepare the model, then serve it, in the background. Further calls do nothing."""
@@ -140,6 +144,11 @@ class ModelServer:
             return MODEL_SIZES["124M"]
 
     @property
+    def fingerprint(self) -> str:
+        """The name of the model with a digest of its weights. Raises Unavailable."""
+        return f"{self.label}-{weights_digest(self.loaded_model().params)}"
+
+    @property
     def load(self) -> dict[str, int]:
         """The numbers of requests that run and wait."""
         return self._scheduler.load if self._scheduler else {"running": 0, "waiting": 0}
@@ -149,16 +158,22 @@ class ModelServer:
         """Whether the next prompt would have to wait."""
         return self._scheduler is not None and self._scheduler.is_busy
 
-    def submit(self, ids: list[int], n_tokens: int, sampling: SamplingParams) -> Generation:
+    def submit(
+        self,
+        ids: list[int],
+        n_tokens: int,
+        sampling: SamplingParams,
+        options: GenerationOptions = DEFAULT_OPTIONS,
+    ) -> Generation:
         """Queue a prompt to be continued by up to ``n_tokens`` tokens.
 
         Raises InputError for an invalid prompt, Unavailable if it cannot be taken now.
         """
-        return self._ready_scheduler().submit(ids, n_tokens, sampling)
+        return self._ready_scheduler().submit(ids, n_tokens, sampling, options)
 
-    def score(self, ids: list[int]) -> Scoring:
+    def score(self, ids: list[int], n_top: int = 0) -> Scoring:
         """Queue a text whose own tokens are scored; see :meth:`Scheduler.score`."""
-        return self._ready_scheduler().score(ids)
+        return self._ready_scheduler().score(ids, n_top)
 
     def _ready_scheduler(self) -> Scheduler:
         """The scheduler, once the model is loaded. Raises Unavailable if it takes long."""

@@ -31,6 +31,7 @@ class Settings:
     max_batch: int = 8  # sequences decoded together: more share the CPU, each gets slower
     max_queue: int = 32  # prompts that may wait for a slot; beyond it the answer is a 503
     max_chars: int = 100_000  # longest text accepted; bounds the work of one request
+    api_key: str = ""  # what clients of /v1 must send; empty: nothing
     inside: bool = True  # whether /inside answers; recording a text takes CPU time
 
     @classmethod

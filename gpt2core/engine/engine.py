@@ -147,11 +147,14 @@ class Engine:
             logits = self._run(PrefillChunk(slot, self.length(slot), chunk, int(is_end)))
         return None if more_follow else logits[0]  # [n_vocab]
 
-    def score(self, slot: int, ids: Sequence[int], targets: Sequence[int]) -> Scores:
+    def score(
+        self, slot: int, ids: Sequence[int], targets: Sequence[int], n_top: int = 0
+    ) -> Scores:
         """Append ``ids`` to a slot and score ``targets``: ``targets[i]`` follows ``ids[i]``.
 
         A text is scored with ``score(slot, text[:-1], text[1:])``, or with such parts one after
-        the other; no token can score the first. Never holds more than ``[SCORE_CHUNK, n_vocab]``
+        the other; no token can score the first. ``n_top`` likeliest tokens are reported for each
+        place. Never holds more than ``[SCORE_CHUNK, n_vocab]``
         logits. Raises InputError, before any computing, as :meth:`prefill` does.
         """
         if len(ids) != len(targets):
@@ -162,7 +165,7 @@ class Engine:
         for start in range(0, len(ids), SCORE_CHUNK):
             chunk = ids[start : start + SCORE_CHUNK]
             logits = self._run(PrefillChunk(slot, self.length(slot), chunk, len(chunk)))
-            parts.append(score_rows(logits, targets[start : start + SCORE_CHUNK]))
+            parts.append(score_rows(logits, targets[start : start + SCORE_CHUNK], n_top))
         return join_scores(parts)
 
     def step(self, slots: Sequence[int], ids: Sequence[int]) -> Array:

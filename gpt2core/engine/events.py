@@ -8,12 +8,12 @@ with a finish reason, :class:`Scored` or :class:`Failed`, unless the client canc
 """
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gpt2core.engine.scores import Scores
-from gpt2core.engine.sequence import GeneratedToken
+from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions
 from gpt2core.errors import GPT2Error
 from gpt2core.sampling import SamplingParams
 
@@ -60,17 +60,29 @@ Result = TypeVar("Result", GeneratedToken, Scored)
 
 
 class Request(Generic[Result]):
-    """The handle of one submitted text: its ids, and the events so far."""
+    """The handle of one submitted text: its ids, and the events so far.
+
+    ``on_event`` is called after each event, by the serving thread.
+    """
 
     def __init__(self, ids: list[int]):
         self.ids = ids
         self.cancelled = False
+        self.on_event: Callable[[], None] = _nothing
         # Unbounded, so put() never blocks. It stays small: one event a token, chunk or position.
         self._events: queue.SimpleQueue[Queued | Prefilling | Failed | Result] = queue.SimpleQueue()
 
     def put(self, event: Queued | Prefilling | Failed | Result) -> None:
         """Add an event. Called by the serving thread; never blocks."""
         self._events.put(event)
+        self.on_event()
+
+    def events_so_far(self) -> list[Queued | Prefilling | Failed | Result]:
+        """Take the events that are there, without waiting."""
+        found = []
+        while not self._events.empty():
+            found.append(self._events.get())
+        return found
 
     def events(
         self, heartbeat_seconds: float
@@ -87,9 +99,7 @@ class Request(Generic[Result]):
                 yield None
                 continue
             yield event
-            if isinstance(event, (Failed, Scored)):
-                return
-            if isinstance(event, GeneratedToken) and event.finish_reason:
+            if is_last(event):
                 return
 
     def cancel(self) -> None:
@@ -100,10 +110,31 @@ class Request(Generic[Result]):
 class Generation(Request[GeneratedToken]):
     """A prompt that is continued by up to ``n_tokens`` tokens."""
 
-    def __init__(self, ids: list[int], n_tokens: int, sampling: SamplingParams):
+    def __init__(
+        self,
+        ids: list[int],
+        n_tokens: int,
+        sampling: SamplingParams,
+        options: GenerationOptions = DEFAULT_OPTIONS,
+    ):
         super().__init__(ids)
-        self.n_tokens, self.sampling = n_tokens, sampling
+        self.n_tokens, self.sampling, self.options = n_tokens, sampling, options
 
 
 class Scoring(Request[Scored]):
-    """A text whose own tokens are scored; nothing is generated."""
+    """A text whose own tokens are scored, with the ``n_top`` likeliest tokens at each place."""
+
+    def __init__(self, ids: list[int], n_top: int = 0):
+        super().__init__(ids)
+        self.n_top = n_top
+
+
+def is_last(event: object) -> bool:
+    """Whether no event of the same request follows."""
+    if isinstance(event, GeneratedToken):
+        return event.finish_reason is not None
+    return isinstance(event, (Failed, Scored))
+
+
+def _nothing() -> None:
+    """What ``Request.on_event`` does unless it is set."""

@@ -33,7 +33,7 @@ from gpt2core.engine.events import (
 )
 from gpt2core.engine.policy import Policy, Running
 from gpt2core.engine.scores import join_scores, no_scores
-from gpt2core.engine.sequence import GeneratedToken, Sequence
+from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions, Sequence
 from gpt2core.hparams import check_prompt, check_text
 from gpt2core.sampling import FloatArray, SamplingParams
 
@@ -96,29 +96,35 @@ class Scheduler:
         with self._changed:
             return self._policy.is_busy
 
-    def submit(self, ids: list[int], n_tokens: int, sampling: SamplingParams) -> Generation:
+    def submit(
+        self,
+        ids: list[int],
+        n_tokens: int,
+        sampling: SamplingParams,
+        options: GenerationOptions = DEFAULT_OPTIONS,
+    ) -> Generation:
         """Queue a prompt to be continued by up to ``n_tokens`` tokens.
 
         Raises InputError for an invalid prompt, Unavailable if it cannot be taken now.
         """
         engine = self._engine
         check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
-        generation = Generation(ids, n_tokens, sampling)
+        generation = Generation(ids, n_tokens, sampling, options)
         self._queue(generation)
         return generation
 
-    def score(self, ids: list[int]) -> Scoring:
+    def score(self, ids: list[int], n_top: int = 0) -> Scoring:
         """Queue a text to be scored: its own tokens, each given what stands before it.
 
         The text is read in chunks between the steps of those that generate, as a prompt is.
-        The last event is :class:`Scored`. Raises InputError for an invalid or too long text,
-        Unavailable if it cannot be taken now.
+        The last event is :class:`Scored`, with the ``n_top`` likeliest tokens at each place.
+        Raises InputError for an invalid or too long text, Unavailable if it cannot be taken now.
         """
         engine = self._engine
         check_text(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
-        scoring = Scoring(ids)
+        scoring = Scoring(ids, n_top)
         if len(ids) == 1:  # nothing stands before it
-            scoring.put(Scored(no_scores(0)))
+            scoring.put(Scored(no_scores(0, n_top)))
         else:
             self._queue(scoring)
         return scoring
@@ -181,6 +187,7 @@ class Scheduler:
             self._engine.hparams.n_ctx,
             generation.sampling,
             self._end_ids,
+            generation.options,
         )
 
     def _drop_cancelled(self) -> None:
@@ -220,7 +227,8 @@ class Scheduler:
         """Read a chunk of a text and score the tokens that follow each of its tokens."""
         first = running.n_prefilled + 1
         targets = running.request.ids[first : first + len(chunk)]
-        running.scores.append(self._engine.score(running.slot, chunk, targets))
+        n_top = running.request.n_top if isinstance(running.request, Scoring) else 0
+        running.scores.append(self._engine.score(running.slot, chunk, targets, n_top))
 
     def _decode_step(self) -> None:
         """Generate one token for each sequence whose prompt is read."""

@@ -9,12 +9,14 @@ probabilities are the model's own, before temperature, top-k and top-p.
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from gpt2core.engine.penalties import NO_PENALTIES, Penalties, penalized
 from gpt2core.errors import GPT2Error
 from gpt2core.sampling import (
     N_CANDIDATES,
@@ -70,6 +72,17 @@ class GeneratedToken:
     sampling_probability: float | None = None
 
 
+@dataclass(frozen=True)
+class GenerationOptions:
+    """What few generations need: penalties, and another number of candidates to report."""
+
+    penalties: Penalties = NO_PENALTIES
+    n_candidates: int = N_CANDIDATES
+
+
+DEFAULT_OPTIONS = GenerationOptions()
+
+
 class Sequence:
     """The state of one sequence that is being generated: its length."""
 
@@ -80,6 +93,7 @@ class Sequence:
         n_ctx: int,
         sampling: SamplingParams,
         end_ids: Collection[int] = GPT2_END_IDS,
+        options: GenerationOptions = DEFAULT_OPTIONS,
     ):
         """Continue the prompt ``ids`` by up to ``n_tokens`` tokens, to ``n_ctx`` in all.
 
@@ -91,17 +105,22 @@ class Sequence:
         self._max_length, self._n_ctx = len(ids) + n_tokens, n_ctx
         self._sampling = sampling
         self._seed = fresh_seed() if sampling.seed is None else sampling.seed
-        self._end_ids = end_ids
+        self._end_ids, self._options = end_ids, options
+        self._generated: Counter[int] = Counter()  # id -> how often it was generated
 
     def sample_next(self, logits: FloatArray) -> GeneratedToken:
         """Draw the next token from ``logits [n_vocab]``; GPT2Error if they are not finite."""
         if not math.isfinite(logits.max()):
             # The weights are finite, but too large to compute with in float32.
             raise GPT2Error("the model computed a score that is not a finite number.")
-        ids, probabilities = distribution(logits, self._sampling)  # [n_kept], [n_kept]
+        changed = penalized(logits, self._options.penalties, self._generated)  # [n_vocab]
+        ids, probabilities = distribution(changed, self._sampling)  # [n_kept], [n_kept]
         id = draw(ids, probabilities, self._seed, self._length)
         self._length += 1
-        return make_token(id, logits, ids, probabilities, self._finish_reason(id))
+        self._generated[id] += 1
+        n_candidates = self._options.n_candidates
+        reason = self._finish_reason(id)
+        return make_token(id, logits, ids, probabilities, reason, n_candidates)
 
     def _finish_reason(self, id: int) -> FinishReason | None:
         """Why the sequence ends with the token ``id``; None if it goes on."""
@@ -118,6 +137,7 @@ def make_token(
     ids: IdArray,
     probabilities: FloatArray,
     finish_reason: FinishReason | None = None,
+    n_candidates: int = N_CANDIDATES,
 ) -> GeneratedToken:
     """The token ``id`` with its log-probability and its candidates.
 
@@ -130,7 +150,7 @@ def make_token(
     sampling_probabilities[ids] = probabilities
     candidates = tuple(
         Candidate(int(i), float(logprobs[i]), float(sampling_probabilities[i]))
-        for i in most_likely(logits, N_CANDIDATES)
+        for i in most_likely(logits, n_candidates)
     )
     return GeneratedToken(
         id,

@@ -13,7 +13,7 @@ NAMES = [field.name for field in fields(Settings)]
 SWITCHES = [field.name for field in fields(Settings) if field.type is bool]
 NUMBERS = [field.name for field in fields(Settings) if field.type not in (str, bool)]
 # Their defaults are put in words in the README.
-IN_WORDS = {"base_url", "threads"}
+IN_WORDS = {"base_url", "threads", "api_key"}
 
 each_setting = pytest.mark.parametrize("name", NAMES)
 

@@ -29,7 +29,7 @@ encode, decode = default_encoder().encode, default_encoder().decode
 class PacedSequence(Sequence):
     """A ``Sequence`` with a pace and, for some prompts, a set text."""
 
-    def __init__(self, ids, n_tokens, n_ctx, sampling, end_ids=GPT2_END_IDS):
+    def __init__(self, ids, n_tokens, n_ctx, sampling, end_ids=GPT2_END_IDS, *options):
         command, _, rest = decode(ids).partition(":")
         # The ids to generate; None for the model's own.
         self.pace, self.script = PACE, repeat(None)
@@ -41,7 +41,7 @@ class PacedSequence(Sequence):
             self.script = failing(encode("one two three"))
         if command == "Slow":
             self.pace = SLOW_PACE
-        super().__init__(ids, n_tokens, n_ctx, sampling, end_ids)
+        super().__init__(ids, n_tokens, n_ctx, sampling, end_ids, *options)
 
     def sample_next(self, logits):
         time.sleep(self.pace)

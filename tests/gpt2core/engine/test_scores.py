@@ -55,7 +55,7 @@ def test_never_more_than_a_chunk_of_logits_is_held(monkeypatch):
     monkeypatch.setattr(
         engine_module,
         "score_rows",
-        lambda rows, ids: n_rows.append(len(rows)) or score_rows(rows, ids),
+        lambda rows, ids, n_top: n_rows.append(len(rows)) or score_rows(rows, ids, n_top),
     )
     score(Engine(LONG.params(), LONG.hparams), LONG.ids())
     assert sum(n_rows) == len(LONG.ids()) - 1
