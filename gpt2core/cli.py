@@ -14,6 +14,7 @@ import os
 import sys
 from typing import Any
 
+from gpt2core import score_report
 from gpt2core.cli_models import (
     Command,
     add_models_dir,
@@ -51,6 +52,7 @@ A first word that is exactly one of these is a command, anything else the prompt
   generate [PROMPT]     the same as above; for a prompt that is a command's name
   tokenize [TEXT]       how GPT-2 cuts a text: piece, id and bytes of each token
   inside [TEXT]         how a model computes its next token: lens, attribution, attention
+  score [TEXT]          how probable a model finds each token of a text; perplexity
   download SIZE         make one of OpenAI's models ready: 124M, 355M, 774M or 1558M
   convert MODEL         turn a folder's TensorFlow checkpoint into model.safetensors
   models                what is here, its size and state
@@ -292,10 +294,36 @@ def inside_command(parser: argparse.ArgumentParser) -> Command:
     return run
 
 
+# --- score ------------------------------------------------------------------------
+
+
+def score_command(parser: argparse.ArgumentParser) -> Command:
+    """The options of ``score``; returns the function that runs it."""
+    parser.description = score_report.DESCRIPTION
+    parser.add_argument("text", nargs="?", metavar="TEXT")
+    score_report.add_options(parser)
+    add_special_tokens(parser)
+    add_model_options(parser)
+
+    def run(args: argparse.Namespace) -> None:
+        if args.files and args.text is not None:
+            parser.error("give a text or --files, not both")
+        texts = {str(path): score_report.read_file(path) for path in args.files or ()}
+        texts = texts or {"": read_text(args.text, parser)}
+        with ProgressBar() as bar:
+            prepare_model(args.model_size, args.models_dir, bar)
+        model = load_model(args.model_size, args.models_dir)
+        for title, text in texts.items():
+            print(score_report.score_report(model, text, args, title), flush=True)
+
+    return run
+
+
 COMMANDS = {
     "generate": generate_command,
     "tokenize": tokenize_command,
     "inside": inside_command,
+    "score": score_command,
     "download": download_command,
     "convert": convert_command,
     "models": models_command,

@@ -9,8 +9,8 @@ Bits per byte is what an arithmetic coder would need that trusts the model: the 
 the text's UTF-8 bytes. Lines ``<|endoftext|>`` separate works and are no bytes, nor is the
 newline before them.
 
-- the *model*: windows of ``n_ctx`` tokens, each half a window further, so that every
-  token but the first few has at least ``n_ctx / 2`` before it;
+- the *model*: ``gpt2core.scoring``, windows of ``n_ctx`` tokens that overlap by half, so that
+  every token but the first few has at least ``n_ctx / 2`` before it;
 - *unigram*: each token by its count in the training text, plus one;
 - *trigram*: each token by the two before it, interpolated Kneser-Ney smoothing, one
   discount an order (Kneser and Ney, 1995; Chen and Goodman, 1999);
@@ -32,7 +32,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gpt2core.errors import GPT2Error, InputError
-from gpt2core.model import gpt2
+from gpt2core.scoring import engine_scorer, score_text
 from gpt2core.store.loader import Model, load_model
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.vocabulary import default_encoder
@@ -66,23 +66,8 @@ def encode_works(works: list[str], encoder: Encoder) -> np.ndarray:
 
 def model_nats(model: Model, ids: np.ndarray) -> float:
     """``-ln p`` of ``ids[1:]``, added up, in windows that overlap by half."""
-    n_ctx, total, n_done = model.hparams.n_ctx, 0.0, 1
-    for start in range(0, len(ids), max(1, n_ctx // 2)):
-        window = ids[start : start + n_ctx + 1]  # the last one is predicted only
-        logits = gpt2(window[:-1], **model.params, n_head=model.hparams.n_head)
-        new = slice(n_done - start - 1, None)  # the predictions no window before has made
-        total += cross_entropies(logits[new], window[1:][new]).sum()
-        n_done = start + len(window)
-        if n_done == len(ids):
-            return float(total)
-    raise AssertionError("the last window ends where the text does")
-
-
-def cross_entropies(logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """``-ln softmax(logits)[wanted]`` a row. ``[n, n_vocab], [n] -> [n]``"""
-    largest = logits.max(axis=-1)  # [n]
-    total = np.log(np.exp(logits - largest[:, None]).sum(axis=-1, dtype=np.float64)) + largest
-    return total - logits[np.arange(len(wanted)), wanted]
+    scores = score_text(engine_scorer(model.engine()), ids.tolist(), model.hparams.n_ctx)
+    return -float(scores.logprob.sum(dtype=np.float64))
 
 
 def unigram_nats(train: np.ndarray, ids: np.ndarray, n_vocab: int) -> float:

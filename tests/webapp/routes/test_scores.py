@@ -1,0 +1,86 @@
+"""POST /score: the numbers of the readable model, for texts of any length."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gpt2core import gpt2
+from gpt2core.sampling import log_softmax
+from gpt2core.scoring import windows
+from tests.helpers.small_models import TOLERANCE
+from tests.helpers.web import JSON, ROBOT, STORY
+
+
+def score(client, prompt, **fields) -> dict:
+    answer = client.post("/score", json={"prompt": prompt, **fields}, headers=JSON)
+    assert answer.status_code == 200, answer.text
+    return answer.json
+
+
+def test_each_token_has_its_log_probability_rank_and_entropy(client, demo):
+    text = f"{STORY} {ROBOT}"
+    found, ids = score(client, text), demo.encoder.encode(text)
+    assert [token["id"] for token in found["tokens"]] == ids
+    assert found["n_tokens"] == len(ids) and found["model"] == "demo"
+    first, *others = found["tokens"]
+    assert [first[name] for name in ("logprob", "rank", "entropy")] == [None] * 3
+    logits = gpt2(ids[:-1], **demo.params, n_head=demo.hparams.n_head)  # [n, n_vocab]
+    for token, row in zip(others, logits, strict=True):
+        logprobs = log_softmax(row)  # [n_vocab]
+        assert abs(token["logprob"] - logprobs[token["id"]]) <= TOLERANCE
+        own = row[token["id"]]  # equal logits, within rounding, share a range of ranks
+        assert 1 + (row > own + TOLERANCE).sum() <= token["rank"] <= (row >= own - TOLERANCE).sum()
+        assert abs(token["entropy"] + (np.exp(logprobs) * logprobs).sum()) <= 10 * TOLERANCE
+    total = sum(token["logprob"] for token in others)
+    n_bytes = len(text.encode()) - len("Once")
+    assert found["logprob"] == pytest.approx(total, abs=1e-4)
+    assert found["perplexity"] == pytest.approx(math.exp(-total / len(others)))
+    assert found["bits_per_byte"] == pytest.approx(-total / math.log(2) / n_bytes)
+    assert found["overlap"] == 0
+
+
+def test_a_form_gets_the_same_answer(client):
+    form = client.post("/score", data={"prompt": STORY}, headers=JSON)
+    assert form.json == score(client, STORY)
+
+
+def test_a_text_longer_than_the_context_is_scored_in_windows_that_overlap(client, demo):
+    text, n_ctx = " ".join([STORY] * 40), demo.hparams.n_ctx
+    found, ids = score(client, text), demo.encoder.encode(text)
+    assert len(ids) > n_ctx and found["overlap"] == n_ctx // 2
+    *_, last = windows(len(ids), n_ctx)
+    part = ids[last.start : last.end]
+    rows = gpt2(part[:-1], **demo.params, n_head=demo.hparams.n_head)  # [n, n_vocab]
+    wanted = [log_softmax(row)[id] for row, id in zip(rows, part[1:], strict=True)]
+    logprobs = [token["logprob"] for token in found["tokens"]]
+    assert None not in logprobs[1:]
+    difference = np.abs(np.array(logprobs[-last.n_new :]) - wanted[-last.n_new :])
+    assert difference.max() <= TOLERANCE
+
+
+def test_a_single_token_has_no_score(client):
+    found = score(client, "Once")
+    assert found["logprob"] == 0 and found["perplexity"] is None is found["bits_per_byte"]
+
+
+def test_special_tokens_are_read_on_request(client):
+    text = "One<|endoftext|>Two"
+    assert score(client, text)["n_tokens"] > score(client, text, special_tokens=True)["n_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"prompt": ""}, "prompt", "empty"),
+        ({}, "prompt", "empty"),
+        ({"prompt": 5}, "prompt", "string"),
+        ({"prompt": "a", "max_tokens": 3}, "max_tokens", "prompt, special_tokens"),
+        ({"prompt": "a", "temperature": 3}, "temperature", "prompt, special_tokens"),
+        ({"prompt": "a" * 100_001}, "prompt", "100,001"),
+    ],
+)
+def test_an_invalid_field_is_refused_by_name(client, fields, field, words):
+    answer = client.post("/score", json=fields, headers=JSON)
+    assert answer.status_code == 422
+    assert answer.json["error"]["field"] == field and words in answer.json["error"]["message"]

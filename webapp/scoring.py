@@ -1,0 +1,61 @@
+"""From a text to its scores, on the model server: what the routes of scores share.
+
+Above ``services``, below the routes. A long text is scored window by window, each a request of
+its own, so that other clients get their turn between two of them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from werkzeug.exceptions import ClientDisconnected
+
+from gpt2core.continuation import TextToken, text_tokens
+from gpt2core.engine.events import Failed, Scored, Unavailable
+from gpt2core.engine.scores import Scores
+from gpt2core.errors import InputError
+from gpt2core.score_report import score_document
+from gpt2core.scoring import score_text
+from webapp.forms import Fields, parse_prompt, parse_special_tokens
+from webapp.generating import HEARTBEAT_SECONDS
+from webapp.request import client_left
+from webapp.services import get_model_server, get_settings
+
+
+def scored_document(values: Fields) -> dict[str, Any]:
+    """The scores of the field ``prompt`` as JSON. Raises InputError, Unavailable."""
+    prompt = parse_prompt(values, get_settings().max_chars)
+    special_tokens = parse_special_tokens(values)
+    if not prompt:
+        raise InputError("The text is empty: type at least one character.", "prompt")
+    model_server = get_model_server()
+    model_server.check_encoder()
+    encoder = model_server.encoder
+    ids = encoder.encode(prompt, special_tokens)
+    return document_of(text_tokens(encoder, prompt, ids))
+
+
+def document_of(tokens: Sequence[TextToken]) -> dict[str, Any]:
+    """The scores of tokens as JSON. Raises Unavailable."""
+    model_server = get_model_server()
+    n_ctx = model_server.hparams.n_ctx
+    scores = score_text(score_window, [token.id for token in tokens], n_ctx)
+    return score_document(model_server.label, tokens, scores, n_ctx)
+
+
+def score_window(ids: list[int]) -> Scores:
+    """The scores of ``ids[1:]``, which fit into the context.
+
+    Raises Unavailable on failure, ClientDisconnected if the client left.
+    """
+    handle = get_model_server().score(ids)
+    try:
+        for event in handle.events(HEARTBEAT_SECONDS):
+            if isinstance(event, Failed):
+                raise Unavailable(event.message, retry_after=1)
+            if isinstance(event, Scored):
+                return event.scores
+            if client_left():
+                raise ClientDisconnected
+    finally:
+        handle.cancel()
+    raise AssertionError("the last event is the scores or a failure")
