@@ -17,7 +17,18 @@ from webapp import chips, error_handlers, formatting, forms, links, services, sn
 from webapp.assets import asset
 from webapp.compression import compress
 from webapp.request import wants_compressed_file
-from webapp.routes import bpe, export, inside_files, inside_pages, instruments, ops, pages, stream
+from webapp.routes import (
+    bpe,
+    export,
+    inside_files,
+    inside_pages,
+    instruments,
+    openai,
+    ops,
+    pages,
+    scores,
+    stream,
+)
 
 # Scripts and styles are files of this server; browsers run nothing inline.
 SECURITY_HEADERS = {
@@ -26,6 +37,7 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+ROUTES = (pages, stream, bpe, scores, inside_pages, inside_files, instruments, export, ops, openai)
 MAX_BYTES_PER_CHAR = 12  # of a form: four bytes of UTF-8, each as %XX
 OTHER_FIELDS_BYTES = 10_000  # room for the fields beside the text
 
@@ -47,7 +59,7 @@ def create_app(config: Settings | None = None) -> Flask:
         settings.model, settings.models_dir, settings.max_batch, settings.max_queue
     )
     services.attach(app, model_server, settings)
-    for module in (pages, stream, bpe, inside_pages, inside_files, instruments, export, ops):
+    for module in ROUTES:
         app.register_blueprint(module.blueprint)
     error_handlers.register(app)
     add_template_names(app, model_server)
