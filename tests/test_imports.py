@@ -52,9 +52,9 @@ WEB_ORDER = [
     {"routes", "inside", "inside.steps", "inside.instruments"},
     {"assets", "compression", "sse", "formatting", "links", "drawing"} | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source"},
-    {"forms", "chips", "services", "schemas", "openai_schemas", "batch"},
+    {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"},
     {"inside.query", "inside.labels"},
-    {"views", "explanation", "request", "snippets", "inside.view"},
+    {"views", "explanation", "surprise", "openapi", "request", "snippets", "inside.view"},
     {"page", "generating", "completions", "inside.pattern"}
     | {"inside.steps.step", "inside.steps.common"},
     {"scoring", "inside.instruments.options", "inside.instruments.measures"},
@@ -69,7 +69,7 @@ WEB_ORDER = [
     {"inside.page"},
     {"routes.inside_pages", "routes.inside_files", "routes.instruments"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
-    | {"routes.scores", "routes.openai"},
+    | {"routes.scores", "routes.openai", "routes.api"},
     {"__init__"},
     {"command"},
 ]
@@ -109,6 +109,7 @@ LOADED_BY = {
 REQUEST_MODULES = {"request"}  # beside the routes
 # What templates show and what fields mean depends on no web framework.
 WITHOUT_FLASK = {"forms", "chips", "views", "explanation", "formatting", "snippets", "sse"}
+WITHOUT_FLASK |= {"surprise", "schemas", "openai_schemas", "batch", "completions"}
 
 
 # What a source imports

@@ -66,7 +66,7 @@ class ScoreBody(TokenizeBody):
 class GenerateBody(TokenizeBody):
     """The body of ``POST /generate``; ``POST /next`` and ``/append`` take the same fields."""
 
-    n_tokens: Annotated[WholeNumber, Field(description="at most so many tokens")] = 40
+    n_tokens: Annotated[WholeNumber, Field(description="at most so many tokens")] = 200
     temperature: Annotated[Number, Field(description="0: always the likeliest token")] = 0.7
     top_k: Annotated[WholeNumber, Field(description="keep the k likeliest; 0: all")] = 40
     top_p: Annotated[Number, Field(description="keep this share; 1: all")] = 1

@@ -45,6 +45,11 @@ class TokenView:
         return len(self.text)
 
     @property
+    def ends_in_space(self) -> bool:
+        """Whether a text ends in a space, which the tokens of GPT-2's words begin with."""
+        return self.text.endswith(" ") and bool(self.text.strip()) and not self.n_left_out
+
+    @property
     def chips(self) -> list[TokenChip]:
         return [chip for group in self.groups for chip in group.chips]
 

@@ -51,7 +51,7 @@ function onExample(event) {
   const example = event.target.closest("[data-prompt]");
   if (!example || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  example.closest("details").open = false;
+  example.closest("details.menu")?.removeAttribute("open");
   setPrompt(example.dataset.prompt);
   if (touch.matches) byId("prompt").blur(); // no keyboard over the page
 }

@@ -15,7 +15,7 @@ from gpt2core.errors import InputError
 from gpt2core.model import gpt2
 from gpt2core.sampling import log_softmax
 from gpt2core.scoring import engine_scorer, overlap, score_text, summarize, windows
-from tests.helpers.small_models import SMALL_MODELS, TOLERANCE
+from tests.helpers.small_models import SCORE_GOLDENS, SMALL_MODELS, TOLERANCE
 
 TEXT = "Once upon a time, there was a little girl"
 
@@ -124,3 +124,15 @@ class TestCommandLine:
         (tmp_path / "odd.txt").write_bytes(data)
         status, out, err = score("--files", tmp_path / "odd.txt")
         assert (status, out) == (1, "") and "odd.txt" in err
+
+
+def test_log_probabilities_of_texts_are_those_of_transformers(small_name, small):
+    with np.load(SCORE_GOLDENS, allow_pickle=False) as arrays:
+        lengths, ids, logprobs = (
+            arrays[f"{small_name}/{kind}"] for kind in ("lengths", "ids", "logprobs")
+        )
+    score = engine_scorer(Engine(small.params(), small.hparams))
+    texts = np.split(ids, np.cumsum(lengths)[:-1])
+    assert len(texts) == 40
+    scored = [score_text(score, text.tolist(), small.hparams.n_ctx).logprob for text in texts]
+    assert np.abs(np.concatenate(scored) - logprobs).max() <= TOLERANCE

@@ -17,6 +17,7 @@ from tests.helpers.paths import GOLDEN
 
 LOGIT_GOLDENS = GOLDEN / "logits.npz"
 INSIDE_GOLDENS = GOLDEN / "inside.npz"
+SCORE_GOLDENS = GOLDEN / "scores.npz"
 TOLERANCE = 1e-4  # of a logit or log-probability, between two float32 computations
 
 

@@ -9,7 +9,9 @@ from gpt2core import gpt2
 from gpt2core.sampling import log_softmax
 from gpt2core.scoring import windows
 from tests.helpers.small_models import TOLERANCE
-from tests.helpers.web import JSON, ROBOT, STORY
+from tests.helpers.web import JSON, ROBOT, STORY, parse, textarea_value
+from webapp.formatting import ordinal, percent
+from webapp.surprise import figure
 
 
 def score(client, prompt, **fields) -> dict:
@@ -84,3 +86,69 @@ def test_an_invalid_field_is_refused_by_name(client, fields, field, words):
     answer = client.post("/score", json=fields, headers=JSON)
     assert answer.status_code == 422
     assert answer.json["error"]["field"] == field and words in answer.json["error"]["message"]
+
+
+class TestPage:
+    def page(self, client, **fields):
+        answer = client.get("/score", query_string=fields)
+        assert answer.status_code == 200, answer.text
+        return parse(answer.text)
+
+    def test_every_number_of_the_page_is_that_of_the_json(self, client):
+        text = f"{STORY} {ROBOT} xylophonist"
+        found, page = score(client, text), self.page(client, prompt=text)
+        assert textarea_value(page.id("score-text")) == text
+        shown = page.id("score-strip").all("li")
+        assert len(shown) == found["n_tokens"]
+        for item, token in zip(shown[1:], found["tokens"][1:], strict=True):
+            assert item.all(class_="piece")[0].text == token["piece"]
+            assert item.all(class_="score-share")[0].text == percent(math.exp(token["logprob"]))
+            words = item.all(class_="score-rank")[0].words
+            assert f" {ordinal(token['rank'])}," in words
+            limit = next((n for n in (10, 100, 1000) if token["rank"] <= n), None)
+            assert words.endswith(
+                f"among the first {limit:,}" if limit else "beyond the first 1,000"
+            )
+        assert page.id("perplexity").text == figure(found["perplexity"])
+        assert page.id("bits").text == figure(found["bits_per_byte"])
+        least = sorted(found["tokens"][1:], key=lambda token: token["logprob"])[:3]
+        named = page.id("most-surprising").all(class_="piece")
+        assert [one.text for one in named] == [token["piece"] for token in least]
+
+    def test_the_main_page_links_to_it_and_a_form_leads_there(self, client):
+        page = parse(client.get("/", query_string={"prompt": STORY}).text)
+        (link,) = [a for a in page.id("tokens").all("a") if a.words == "How surprising is it?"]
+        assert parse(client.get(link.attributes["href"]).text).id("score-strip")
+        answer = client.post("/score", data={"prompt": "One\r\ntwo"})
+        assert answer.status_code == 303
+        assert (
+            textarea_value(parse(client.get(answer.location).text).id("score-text")) == "One\ntwo"
+        )
+
+    def test_a_text_too_long_for_a_link_is_shown_at_once(self, client):
+        answer = client.post("/score", data={"prompt": "=" * 3_000 + " a" * 2_500})
+        assert answer.status_code == 200
+        page = parse(answer.text)
+        assert "overlap by" in page.id("overlap").words
+        assert "more tokens" in page.words
+
+    def test_errors_stand_on_the_page(self, client):
+        answer = client.post("/score", data={"prompt": "a" * 100_001})
+        assert answer.status_code == 422
+        assert "100,001" in parse(answer.text).id("score-error").text
+        page = self.page(client)
+        assert not page.all(id="score-strip") and not page.all(id="score-error")
+        assert "nothing stands before it" in self.page(client, prompt="Once").id("score-sums").text
+
+    @pytest.mark.parametrize(
+        ("text", "has"), [("a ", True), ("a  ", True), ("a", False), (" ", False)]
+    )
+    def test_a_text_that_ends_in_a_space_gets_a_hint_that_removes_it(self, client, text, has):
+        page = parse(client.get("/", query_string={"prompt": text}).text)
+        hints = page.all(id="trailing-space")
+        assert bool(hints) == has
+        if has:
+            (link,) = hints[0].all("a")
+            assert link.attributes["data-prompt"] == "a"
+            again = parse(client.get(link.attributes["href"]).text)
+            assert textarea_value(again.id("prompt")) == "a" and not again.all(id="trailing-space")

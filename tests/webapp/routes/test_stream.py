@@ -205,7 +205,7 @@ class TestClientsThatSendJson:
             body = {"prompt": HEROES, **fields}
             page = parse(client.post(path, json=body, headers={"Accept": accept}).text)
             assert textarea_value(page.id("prompt")) == HEROES
-            assert page.id("n_tokens").attributes["value"] == str(fields.get("n_tokens", 40))
+            assert page.id("n_tokens").attributes["value"] == str(fields.get("n_tokens", 200))
 
     def test_a_form_that_accepts_anything_gets_the_page(self, client):
         fields = {"prompt": HEROES, "n_tokens": 1}

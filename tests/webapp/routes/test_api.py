@@ -1,0 +1,83 @@
+"""The OpenAPI document and its page: what they say is what the server does."""
+
+import json
+import subprocess
+
+import pytest
+from pydantic import ValidationError
+
+from tests.helpers.web import JSON, ROBOT, STORY, environment, parse
+from webapp import answers
+from webapp.openapi import OPERATIONS, openapi_document
+
+BODIES = {
+    "/tokenize": {"prompt": f"{STORY} {ROBOT}"},
+    "/generate": {"prompt": STORY, "n_tokens": 3, "seed": 1},
+    "/score": {"prompt": f"{STORY} {ROBOT}"},
+    "/v1/completions": {
+        "model": "demo", "prompt": STORY, "max_tokens": 2, "echo": True, "logprobs": 2,
+    },
+}  # fmt: skip
+
+
+def request(client, operation, body):
+    if operation.method == "get":
+        return client.get(operation.path, headers=JSON)
+    return client.post(operation.path, json=body, headers=JSON)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.path)
+def test_answers_and_errors_fit_their_schemas(client, operation):
+    answer = request(client, operation, BODIES.get(operation.path))
+    assert answer.status_code == 200
+    operation.answer.model_validate_json(answer.text)
+    with pytest.raises(ValidationError):
+        operation.answer.model_validate({**answer.json, "another": 1})
+    if operation.body:
+        wrong = request(client, operation, {**BODIES[operation.path], "another": 1})
+        assert wrong.status_code == operation.invalid
+        operation.error.model_validate_json(wrong.text)
+
+
+def test_each_part_of_a_stream_fits_the_schema(client):
+    body = {**BODIES["/v1/completions"], "stream": True, "stream_options": {"include_usage": True}}
+    text = client.post("/v1/completions", json=body).text
+    *parts, last = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
+    assert last == "[DONE]" and len(parts) >= 3
+    for part in parts:
+        answers.CompletionAnswer.model_validate_json(part)
+
+
+def test_the_document_has_the_fields_that_requests_are_checked_by(client):
+    document = client.get("/openapi.json").json
+    assert document == json.loads(json.dumps(openapi_document()))
+    schemas = document["components"]["schemas"]
+    for operation in OPERATIONS:
+        assert operation.method in document["paths"][operation.path]
+        if operation.body:
+            schema = schemas[operation.body.__name__]
+            assert set(schema["properties"]) == set(operation.body.model_fields)
+            assert schema["additionalProperties"] is False
+    names = {"/tokenize", "/generate", "/score", "/v1/models", "/v1/completions"}
+    assert set(document["paths"]) == names
+
+
+def test_every_reference_of_the_document_has_a_target():
+    text = json.dumps(openapi_document())
+    schemas = openapi_document()["components"]["schemas"]
+    targets = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert targets and targets <= set(schemas)
+
+
+def test_the_examples_of_the_page_run_as_they_are_copied(server):
+    with server.request("GET", "/api") as response:
+        page = parse(response.read().decode())
+    commands = [one.text for one in page.all(class_="example-command")]
+    assert len(commands) == len(OPERATIONS)
+    for command, operation in zip(commands, OPERATIONS, strict=True):
+        done = subprocess.run(
+            ["sh", "-c", command], capture_output=True, env=environment(), timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        operation.answer.model_validate_json(done.stdout)
+    assert page.id("base-url").text == f"{server.url}/v1"
