@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gpt2core.engine.engine import Engine
-from gpt2core.engine.scores import Scores, join_scores, last_scores
+from gpt2core.engine.scores import Scores, join_scores
 from gpt2core.errors import InputError
 
-ScoreWindow = Callable[[list[int]], Scores]  # ids [n] -> scores of all but the first [n - 1]
+ScoreWindow = Callable[[list[int], int], Scores]  # ids [n], n_new -> scores of the last [n_new]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def score_text(score: ScoreWindow, ids: Sequence[int], n_ctx: int) -> Scores:
     """The scores of ``ids[1:]``; ``score`` is called for each window in turn."""
     return join_scores(
         [
-            last_scores(score(list(ids[window.start : window.end])), window.n_new)
+            score(list(ids[window.start : window.end]), window.n_new)
             for window in windows(len(ids), n_ctx)
         ]
     )
@@ -74,10 +74,12 @@ def score_text(score: ScoreWindow, ids: Sequence[int], n_ctx: int) -> Scores:
 def engine_scorer(engine: Engine) -> ScoreWindow:
     """A function that scores one window with a slot of ``engine``."""
 
-    def score(ids: list[int]) -> Scores:
-        slot = engine.open()
+    def score(ids: list[int], n_new: int) -> Scores:
+        slot, first = engine.open(), len(ids) - n_new
         try:
-            return engine.score(slot, ids[:-1], ids[1:])
+            if first > 1:  # the overlap with the window before is read only
+                engine.prefill(slot, ids[: first - 1], more_follow=True)
+            return engine.score(slot, ids[first - 1 : -1], ids[first:])
         finally:
             engine.close(slot)
 

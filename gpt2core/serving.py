@@ -171,9 +171,9 @@ class ModelServer:
         """
         return self._ready_scheduler().submit(ids, n_tokens, sampling, options)
 
-    def score(self, ids: list[int], n_top: int = 0) -> Scoring:
+    def score(self, ids: list[int], n_top: int = 0, n_context: int = 1) -> Scoring:
         """Queue a text whose own tokens are scored; see :meth:`Scheduler.score`."""
-        return self._ready_scheduler().score(ids, n_top)
+        return self._ready_scheduler().score(ids, n_top, n_context)
 
     def _ready_scheduler(self) -> Scheduler:
         """The scheduler, once the model is loaded. Raises Unavailable if it takes long."""

@@ -42,12 +42,12 @@ def document_of(tokens: Sequence[TextToken]) -> dict[str, Any]:
     return score_document(model_server.label, tokens, scores, n_ctx)
 
 
-def score_window(ids: list[int]) -> Scores:
-    """The scores of ``ids[1:]``, which fit into the context.
+def score_window(ids: list[int], n_new: int) -> Scores:
+    """The scores of the last ``n_new`` of ``ids``, which fit into the context.
 
     Raises Unavailable on failure, ClientDisconnected if the client left.
     """
-    handle = get_model_server().score(ids)
+    handle = get_model_server().score(ids, n_context=len(ids) - n_new)
     try:
         for event in handle.events(HEARTBEAT_SECONDS):
             if isinstance(event, Failed):

@@ -50,7 +50,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Scored:
-    """The whole text is scored: ``scores[i]`` are those of its token ``i + 1``."""
+    """The whole text is scored: ``scores[i]`` are those of token ``i`` after the context."""
 
     scores: Scores
 
@@ -122,11 +122,14 @@ class Generation(Request[GeneratedToken]):
 
 
 class Scoring(Request[Scored]):
-    """A text whose own tokens are scored, with the ``n_top`` likeliest tokens at each place."""
+    """A text whose tokens after the first ``n_context`` are scored.
 
-    def __init__(self, ids: list[int], n_top: int = 0):
+    ``n_top`` likeliest tokens are reported for each place.
+    """
+
+    def __init__(self, ids: list[int], n_top: int = 0, n_context: int = 1):
         super().__init__(ids)
-        self.n_top = n_top
+        self.n_top, self.n_context = n_top, n_context
 
 
 def is_last(event: object) -> bool:

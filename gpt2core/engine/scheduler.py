@@ -113,16 +113,17 @@ class Scheduler:
         self._queue(generation)
         return generation
 
-    def score(self, ids: list[int], n_top: int = 0) -> Scoring:
+    def score(self, ids: list[int], n_top: int = 0, n_context: int = 1) -> Scoring:
         """Queue a text to be scored: its own tokens, each given what stands before it.
 
         The text is read in chunks between the steps of those that generate, as a prompt is.
-        The last event is :class:`Scored`, with the ``n_top`` likeliest tokens at each place.
+        The last event is :class:`Scored`, with the ``n_top`` likeliest tokens at each place. The
+        first ``n_context`` tokens, at least one, are read only.
         Raises InputError for an invalid or too long text, Unavailable if it cannot be taken now.
         """
         engine = self._engine
         check_text(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
-        scoring = Scoring(ids, n_top)
+        scoring = Scoring(ids, n_top, n_context)
         if len(ids) == 1:  # nothing stands before it
             scoring.put(Scored(no_scores(0, n_top)))
         else:
@@ -206,8 +207,8 @@ class Scheduler:
         logits = None  # [n_vocab] of the first new token
         began = perf_counter()
         try:
-            if running.sequence is None:
-                self._score_chunk(running, chunk)
+            if isinstance(running.request, Scoring):
+                self._score_chunk(running, running.request, chunk)
             else:
                 logits = self._engine.prefill(running.slot, chunk, more_follow)
         except Exception as error:
@@ -223,12 +224,17 @@ class Scheduler:
             running.request.put(Scored(join_scores(running.scores)))
             self._release(running)
 
-    def _score_chunk(self, running: Running, chunk: list[int]) -> None:
-        """Read a chunk of a text and score the tokens that follow each of its tokens."""
-        first = running.n_prefilled + 1
-        targets = running.request.ids[first : first + len(chunk)]
-        n_top = running.request.n_top if isinstance(running.request, Scoring) else 0
-        running.scores.append(self._engine.score(running.slot, chunk, targets, n_top))
+    def _score_chunk(self, running: Running, scoring: Scoring, chunk: list[int]) -> None:
+        """Read a chunk of a text and score the tokens that follow, except in the context."""
+        n_context = scoring.n_context - 1 - running.n_prefilled  # next tokens without a score
+        context, scored = chunk[: max(0, n_context)], chunk[max(0, n_context) :]
+        if context:
+            self._engine.prefill(running.slot, context, more_follow=True)
+        if scored:
+            first = running.n_prefilled + len(context) + 1
+            targets = scoring.ids[first : first + len(scored)]
+            scores = self._engine.score(running.slot, scored, targets, scoring.n_top)
+            running.scores.append(scores)
 
     def _decode_step(self) -> None:
         """Generate one token for each sequence whose prompt is read."""

@@ -8,7 +8,7 @@ those of ``sequence.rank_of``: equal logits are ordered by id.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +56,6 @@ def score_rows(logits: FloatArray, targets: Sequence[int], n_top: int = 0) -> Sc
             scores.top_ids[i] = most_likely(row, n_top)  # [n_top]
             scores.top_logprobs[i] = logprobs[scores.top_ids[i]]  # [n_top]
     return scores
-
-
-def last_scores(scores: Scores, n: int) -> Scores:
-    """The scores of the last ``n`` tokens."""
-    first = len(scores) - n
-    return Scores(*(getattr(scores, field.name)[first:] for field in fields(scores)))
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:

@@ -84,3 +84,17 @@ def test_the_page_about_bpe(visit, server, scheme, width):
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#bpe-error")).to_contain_text("10,001")
     check(page, "refused")
+
+
+@both_schemes
+def test_the_pages_about_scores_and_for_programs(visit, server, scheme):
+    page = visit(f"{server.url}/score", color_scheme=scheme, viewport={"width": 320, "height": 900})
+    page.locator("#score-text").fill(f"One day, a xylophonist {ROBOT} wrote zqxj ")
+    page.get_by_role("button", name="Score").click()
+    expect(page.locator("#score-strip")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    check(page, "scored")
+    page.get_by_role("link", name="For programs").click()
+    expect(page.locator("#base-url")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    check(page, "for programs")
