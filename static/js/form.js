@@ -51,12 +51,12 @@ function onExample(event) {
   const example = event.target.closest("[data-prompt]");
   if (!example || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  example.closest("details.menu")?.removeAttribute("open");
-  setPrompt(example.dataset.prompt);
-  if (touch.matches) byId("prompt").blur(); // no keyboard over the page
+  example.closest("details")?.removeAttribute("open");
+  setPrompt(example.dataset.prompt || example.textContent);
+  if (touch.matches) byId("prompt").blur(); // hides the keyboard
 }
 
-/** Replace the prompt as if it had been typed, so that the browser's own undo brings it back. */
+/** Replace the prompt as if it had been typed, so that the browser's undo brings it back. */
 export function setPrompt(text) {
   const prompt = byId("prompt");
   prompt.focus({ preventScroll: true });

@@ -13,6 +13,7 @@ from tests.helpers.model_folders import SHAPE, change, write_model
 from tests.helpers.tokenizer_folders import END, N
 from tests.helpers.web import HTMX, JSON, parse
 from webapp import create_app
+from webapp.snippets import as_command, as_python
 
 TEXT = "Hi there<|endoftext|>"
 IDS, AS_CHARACTERS = [17250, 612, 50256], 9
@@ -104,7 +105,8 @@ def test_files_hold_the_same_tokens_as_the_page(chat, client):
 def test_links_and_snippets_repeat_what_was_asked_for_and_leave_out_the_default(client, chat):
     for who, asked, expected in (
         (client, "1", ["special_tokens=1", "--special_tokens", "special_tokens=True"]),
-        (chat, "0", ["special_tokens=0", "--no-special_tokens", "special_tokens=False"]),
+        # The folder of a test is no name elsewhere, so there is no command line for it.
+        (chat, "0", ["special_tokens=0", "&#34;special_tokens&#34;: false"]),
         (client, "0", []),
         (chat, "1", []),
     ):
@@ -113,6 +115,13 @@ def test_links_and_snippets_repeat_what_was_asked_for_and_leave_out_the_default(
         for word in expected:
             assert word in page
         assert expected or ("special_tokens=" not in page and "special_tokens " not in page)
+
+
+def test_a_command_line_and_a_program_can_leave_special_tokens_unread():
+    fields = {"prompt": "a", "n_tokens": 1, "temperature": 1, "top_k": 0, "top_p": 1, "seed": 1}
+    fields["special_tokens"] = 0
+    assert "--no-special_tokens" in as_command(fields, "demo")
+    assert "special_tokens=False" in as_python(fields, "demo")
 
 
 @pytest.mark.parametrize("value", ["2", "yes", 7, [1]])

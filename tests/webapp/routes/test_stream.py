@@ -388,7 +388,7 @@ class TestStop:
 
     def test_a_link_fills_the_field_and_an_error_stands_beside_it(self, client):
         page = parse(client.get("/", query_string={"stop": "\\n\n."}).text)
-        assert textarea_value(page.id("stop-texts")) == "\\n\n."
+        assert textarea_value(page.id("stops")) == "\\n\n."
         answer = client.post("/generate", data={**self.FIELDS, "stop": "1\n2\n3\n4\n5"})
         assert answer.status_code == 422
         assert "at most 4" in parse(answer.text).id("error-stop").text
