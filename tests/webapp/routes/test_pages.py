@@ -91,7 +91,7 @@ def test_the_page_weighs_little(client):
     assert len(client.get("/").data) <= 15_000
     sheets = [e.attributes["href"] for e in page(client).all("link", rel="stylesheet")]
     files = [*sheets, *page_modules()]
-    assert sum((ROOT / name.removeprefix("/")).stat().st_size for name in files) <= 78_700
+    assert sum((ROOT / name.removeprefix("/")).stat().st_size for name in files) <= 78_300
     headers = {"Accept-Encoding": "gzip"}
     sizes = {address: len(fetch(client, address, headers)[0]) for address in files}
     assert sum(sizes.values()) <= 30_000, sizes
