@@ -1,5 +1,5 @@
 // Candidates as a table, and as a way to write: what comes next, what else might have come.
-import { byId, clone, generatedIds } from "./dom.js";
+import { byId, clone, generatedIds, resultChips } from "./dom.js";
 import { CHANGED, state } from "./state.js";
 import { isOfPrompt, writeByHand } from "./text.js";
 
@@ -29,10 +29,8 @@ export function start() {
     byId("next-heading").textContent = HEADING;
     next.inert = false;
   });
-  byId("form").addEventListener(CHANGED, () => showChosen(lastChip()));
+  byId("form").addEventListener(CHANGED, () => showChosen(resultChips(".generated").at(-1)));
 }
-
-const lastChip = () => [...byId("strip").querySelectorAll(".generated")].at(-1);
 
 /** Show how `chip` was chosen, until the candidates for the next token are there. */
 export function showChosen(chip) {

@@ -1,6 +1,6 @@
 // Taking away: texts, links and ids to the clipboard, tokens as files. Away from https and
 // localhost browsers withhold the clipboard; then the text is selected instead.
-import { byId, generatedIds, say } from "./dom.js";
+import { byId, generatedIds, resultChips, say } from "./dom.js";
 import { specialTokens } from "./form.js";
 import { state } from "./state.js";
 
@@ -79,8 +79,7 @@ const takes = {
 };
 
 async function idsOf(of) {
-  const chips = [...byId("strip").querySelectorAll(".chip")];
-  if (of === "text") return chips.map((chip) => chip.dataset.id);
+  if (of === "text") return resultChips().map((chip) => chip.dataset.id);
   const response = await fetch("/tokenize", {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/json" },
@@ -93,14 +92,12 @@ async function idsOf(of) {
 function download(kind, of) {
   const form = byId("export");
   const ofText = of === "text";
-  const chips = [...byId("strip").querySelectorAll(".generated")];
+  const generated = ofText ? resultChips(".generated") : [];
   const prompt = ofText ? state.source.prompt : promptText();
   form.elements.prompt_json.value = JSON.stringify(prompt);
   form.elements.special_tokens.value = { true: "1", false: "0" }[specialTokens()] ?? "";
-  form.elements.kept.value = ofText ? generatedIds().join(",") : "";
-  form.elements.logprobs.value = ofText
-    ? chips.map((chip) => chip.dataset.logprob ?? "").join(",")
-    : "";
+  form.elements.kept.value = generated.map((chip) => chip.dataset.id);
+  form.elements.logprobs.value = generated.map((chip) => chip.dataset.logprob ?? "");
   form.action = `/tokens.${kind}`;
   form.submit();
 }

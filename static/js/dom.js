@@ -12,12 +12,9 @@ export function make(tag, properties, ...children) {
 /** The element inside the `<template>` with this id, copied. */
 export const clone = (id) => byId(id).content.firstElementChild.cloneNode(true);
 
-/** A paragraph that is announced if it is a problem. */
-export function note(className, message) {
-  const paragraph = make("p", { className, textContent: message });
-  if (className === "problem") paragraph.setAttribute("role", "alert");
-  return paragraph;
-}
+/** A paragraph that is announced. */
+export const problem = (message) =>
+  make("p", { className: "problem", role: "alert", textContent: message });
 
 /** Tell a screen reader. */
 export function say(message) {
@@ -67,11 +64,16 @@ export function shownAs(chip) {
   return isInText() ? runningOf(chip).find(isPart) : chip;
 }
 
+/** The chips of the text that is shown. */
+export const resultChips = (selector = ".chip") => [...byId("strip").querySelectorAll(selector)];
+
 /** Ids of the generated tokens before the token `index`: the form's field `kept`. */
 export function generatedIds(index = Infinity) {
-  return [...byId("strip").querySelectorAll(".generated")]
+  return resultChips(".generated")
     .filter((chip) => Number(chip.dataset.index) < index)
     .map((chip) => chip.dataset.id);
 }
+
+export const focusText = () => byId("text").focus({ preventScroll: true });
 
 export const pace = () => byId("form").elements.pace.value;

@@ -1,9 +1,10 @@
 // One request counts for each target: the newest. What htmx does not do by itself about
 // requests that were replaced, and about a prompt that the server did not tokenize.
-import { byId, note } from "./dom.js";
+import { byId, problem } from "./dom.js";
 import { markInvalid } from "./form.js";
 import { RETRY } from "./state.js";
 
+const NOT_TOKENIZED = "The prompt was not cut: the server cannot be reached.";
 const RETRY_MS = 3000;
 const newest = new WeakMap(); // target element -> its newest request
 let retry = 0; // timer
@@ -27,7 +28,7 @@ export function start() {
   form.addEventListener("input", () => newest.get(byId("next"))?.abort());
   form.addEventListener("htmx:error", ({ detail: { ctx } }) => {
     if (ctx?.sourceElement !== prompt || ctx.request !== newest.get(ctx.target)) return;
-    showNotTokenized("problem", "The prompt was not cut: the server cannot be reached.");
+    showNotTokenized();
     retry = setTimeout(() => prompt.dispatchEvent(new Event(RETRY)), RETRY_MS);
   });
   form.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
@@ -52,8 +53,8 @@ function ignoringAbort(fetch) {
 }
 
 /** Chips of an earlier prompt would mislead. Announced once, however much is typed meanwhile. */
-function showNotTokenized(className, message) {
+function showNotTokenized() {
   const tokens = byId("tokens");
   byId("prompt-running").replaceChildren();
-  if (tokens.textContent !== message) tokens.replaceChildren(note(className, message));
+  if (tokens.textContent !== NOT_TOKENIZED) tokens.replaceChildren(problem(NOT_TOKENIZED));
 }

@@ -7,6 +7,10 @@ import { capture, restore } from "./text.js";
 const key = () => `page ${location.href}`;
 
 export function start() {
+  setTimeout(open); // after htmx, which starts in a timer of its own
+}
+
+function open() {
   addEventListener("pagehide", save);
   const [navigation] = performance.getEntriesByType("navigation");
   const saved =

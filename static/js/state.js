@@ -23,5 +23,7 @@ export const state = {
 export const CHANGED = "glyph:changed";
 /** On the form: give up the request in flight. */
 export const ABORT = "glyph:abort";
+/** Send one of the two to the form. */
+export const emit = (type) => document.getElementById("form").dispatchEvent(new Event(type));
 /** On the prompt: tokenize it again. */
 export const RETRY = "glyph:retry";

@@ -1,10 +1,10 @@
 // One request of the form at a time: Generate, Stop, and a text that ends before it is done.
 import { showChosen } from "./candidates.js";
-import { byId, note, pace } from "./dom.js";
+import { byId, focusText, pace, problem, resultChips } from "./dom.js";
 import { markInvalid } from "./form.js";
 import { followAgain, followNewest, reveal } from "./follow.js";
 import { holdSentence } from "./sentences.js";
-import { ABORT, CHANGED, state } from "./state.js";
+import { ABORT, CHANGED, emit, state } from "./state.js";
 import { updateStrip } from "./strip.js";
 import { accept, interrupt, offer } from "./text.js";
 
@@ -58,10 +58,9 @@ function setRunning(request) {
   const stopButton = byId("stop");
   state.running = request;
   // A button that disappears takes the focus with it.
-  if (!request && document.activeElement === stopButton)
-    byId("text").focus({ preventScroll: true });
+  if (!request && document.activeElement === stopButton) focusText();
   stopButton.hidden = !request;
-  if (request) byId("undo").hidden = true;
+  byId("undo").hidden = Boolean(request) || !state.history.length;
   // Not around the status line: screen readers do not announce what is busy.
   for (const id of ["text", "strip"]) byId(id).setAttribute("aria-busy", String(Boolean(request)));
 }
@@ -74,7 +73,7 @@ function onStream({ detail }) {
   // Chips and buttons are about to be replaced.
   const focused = document.activeElement;
   isStepping = pace() === "step" && Boolean(focused?.closest("#after"));
-  if (focused?.closest("#after, #strip, #text span")) byId("text").focus({ preventScroll: true });
+  if (focused?.closest("#after, #strip, #text span")) focusText();
   byId("form").addEventListener("htmx:after:sse:message", reveal, { once: true });
 }
 
@@ -118,7 +117,7 @@ function showNewest() {
   updateStrip();
   if (!state.running || performance.now() - drawnAt < REDRAW_MS) return;
   drawnAt = performance.now();
-  showChosen([...byId("strip").querySelectorAll("li:not(.held) .generated")].at(-1));
+  showChosen(resultChips("li:not(.held) .generated").at(-1));
 }
 
 function onClose({ detail }) {
@@ -127,7 +126,7 @@ function onClose({ detail }) {
     holdSentence(true);
     state.unfinished = false;
     setRunning(null);
-    byId("form").dispatchEvent(new Event(CHANGED));
+    emit(CHANGED);
     if (isStepping) byId("after").querySelector(".step")?.closest("button").focus();
   } else if (byId("problem").firstElementChild) {
     end("");
@@ -138,13 +137,12 @@ function onClose({ detail }) {
 
 function onLost() {
   end("");
-  byId("problem").replaceChildren(note("problem", LOST));
+  byId("problem").replaceChildren(problem(LOST));
 }
 
 /** The stream ended before the text was done, whatever the reason. */
 function end(status) {
   holdSentence(true);
   setRunning(null);
-  byId("undo").hidden = !state.history.length;
   interrupt(status);
 }

@@ -1,5 +1,5 @@
 // The chips of the text: the prompt's part is folded, one chip is reached with Tab.
-import { byId, chipAt, runningOf } from "./dom.js";
+import { byId, chipAt, resultChips, runningOf } from "./dom.js";
 import { CHANGED } from "./state.js";
 
 const BOX = ".strip, .running, #text";
@@ -31,14 +31,14 @@ function keepFocus() {
 /** After chips were added or removed: the count, the fold, the tab stop. */
 export function updateStrip() {
   const strip = byId("strip");
-  const nTokens = strip.querySelectorAll(".chip").length;
-  const nPrompt = nTokens - strip.querySelectorAll(".generated").length;
+  const nTokens = resultChips().length;
+  const nPrompt = nTokens - resultChips(".generated").length;
   const folded = strip.classList.contains("folded");
   byId("total").textContent = `${nTokens} of ${byId("total").dataset.context} context`;
-  byId("fold").hidden = !nPrompt;
-  byId("fold").textContent =
-    `${nPrompt} prompt token${nPrompt === 1 ? "" : "s"} ${folded ? "▸" : "▾"}`;
-  byId("fold").setAttribute("aria-expanded", String(!folded));
+  const fold = byId("fold");
+  fold.hidden = !nPrompt;
+  fold.textContent = `${nPrompt} prompt token${nPrompt === 1 ? "" : "s"} ${folded ? "▸" : "▾"}`;
+  fold.ariaExpanded = String(!folded);
   const chips = visibleChips(strip);
   if (chips.length && !chips.some((chip) => chip.tabIndex === 0)) moveTabStop(chips[0]);
 }

@@ -1,8 +1,8 @@
 // The text that is shown, and what can follow it: continue, regenerate, branch off, write a
 // token by hand, cut back, undo. Tokens that stay travel as ids in the form's field `kept`.
-import { byId, clone, generatedIds, make, pace } from "./dom.js";
+import { byId, clone, focusText, generatedIds, make, pace, resultChips } from "./dom.js";
 import { setPrompt } from "./form.js";
-import { ABORT, CHANGED, state } from "./state.js";
+import { ABORT, CHANGED, emit, state } from "./state.js";
 
 const MAX_HISTORY = 50;
 const PARTS = ["text", "strip", "after", "status", "progress"]; // of the page, by id
@@ -44,7 +44,7 @@ function onSubmit(event) {
     return;
   }
   snapshot = capture();
-  before = [...byId("strip").querySelectorAll(".chip")];
+  before = resultChips();
   const next = byId("next").querySelector("[data-candidates]");
   expected = next && { kept: next.dataset.after, candidates: next.dataset.candidates };
   // Kept tokens belong to the prompt from which they were generated.
@@ -87,13 +87,13 @@ const linkedIds = () => ofLink()?.split(",") ?? [];
 export function branch(chip, id) {
   const ids = [...generatedIds(chip.dataset.index), id];
   submitKept(ids, { action: pace() === "step" ? "/append" : undefined });
-  byId("text").focus({ preventScroll: true });
+  focusText();
 }
 
 /** Remove what was generated after `chip`. */
 export function cutAfter(chip) {
   const last = Number(chip.dataset.index);
-  byId("form").dispatchEvent(new Event(ABORT));
+  emit(ABORT);
   remember(capture());
   for (const item of byId("strip").querySelectorAll("li")) cutGroup(item, last);
   for (const span of byId("text").querySelectorAll(".made")) {
@@ -123,7 +123,7 @@ export function offer() {
   actions.querySelector(".continue").hidden = !made.length;
   actions.querySelector(".again").value = state.source?.kept.join(",") ?? "";
   byId("after").replaceChildren(actions);
-  byId("form").dispatchEvent(new Event(CHANGED));
+  emit(CHANGED);
 }
 
 /** The text that is shown, to be restored by `restore`. */
@@ -134,11 +134,11 @@ export function capture() {
 }
 
 export function restore({ html, source, unfinished }) {
-  byId("form").dispatchEvent(new Event(ABORT));
+  emit(ABORT);
   for (const id of PARTS) byId(id).innerHTML = html[id];
   Object.assign(state, { source, unfinished });
   if (unfinished) interrupt("Stopped.");
-  else byId("form").dispatchEvent(new Event(CHANGED));
+  else emit(CHANGED);
 }
 
 /** The text ended before it was done: it can be continued. */
@@ -159,7 +159,7 @@ export function undo() {
   if (!earlier) return;
   restore(earlier);
   if (earlier.prompt !== byId("prompt").value) setPrompt(earlier.prompt);
-  if (document.activeElement === document.body) byId("text").focus({ preventScroll: true });
+  if (document.activeElement === document.body) focusText();
 }
 
 /**
@@ -169,25 +169,22 @@ export function undo() {
  */
 function carryOver() {
   if (!before.length && !expected) return;
-  const chips = [...byId("strip").querySelectorAll(".chip")];
+  const chips = resultChips();
   for (const [at, chip] of chips.entries()) {
     const same = at === 0 || chips[at - 1].dataset.id === before[at - 1]?.dataset.id;
     if (!same) break;
-    if (before[at] && chip.matches(".generated:not([data-candidates])"))
-      copyThoughts(before[at], chip);
+    if (before[at]) copyThoughts(before[at], chip);
   }
   const last = chips.at(-1);
   const isNext = last && generatedIds(last.dataset.index).join(",") === expected?.kept;
-  if (isNext && last.matches(".generated:not([data-candidates])")) {
-    copyThoughts({ dataset: expected }, last);
-  }
+  if (isNext) copyThoughts({ dataset: expected }, last);
   before = [];
   expected = null;
 }
 
 function copyThoughts({ dataset }, to) {
   const { candidates } = dataset;
-  if (!candidates) return;
+  if (!candidates || !to.matches(".generated:not([data-candidates])")) return;
   to.dataset.candidates = candidates;
   const own = JSON.parse(candidates).find(({ id }) => String(id) === to.dataset.id);
   if (!own) return;

@@ -11,6 +11,15 @@ from tests.browser.test_token_view import PHONE, WIDE, both_sizes, bytes_of, chi
 from tests.helpers.web import ROBOT, STORY, STORY_IDS, wait_until
 
 N_PROMPT = len(STORY_IDS)
+# Records at each redraw of the table the id of its drawn token and that of the newest chip.
+WATCH_CHOSEN = """() => {
+  window.redraws = [];
+  new MutationObserver(() => {
+    const drawn = document.querySelector("#next .chosen .candidate");
+    const newest = [...document.querySelectorAll("#strip .generated")].at(-1);
+    if (drawn) redraws.push([drawn.dataset.id, newest.dataset.id]);
+  }).observe(document.getElementById("next"), {childList: true});
+}"""
 
 
 def next_bars(page) -> list[tuple[str, str, str]]:
@@ -141,9 +150,12 @@ class TestNextToken:
 
         type_prompt(page, "Echo: the king")
         follow(0)
+        page.evaluate(WATCH_CHOSEN)
         generate(page, n_tokens=60)
         expect(page.locator("#next-heading")).to_have_text("Chosen just now")
         done(page)
+        redraws = page.evaluate("() => redraws")
+        assert len(redraws) > 5 and all(drawn == newest for drawn, newest in redraws)
         expect(page.locator("#next-heading")).to_have_text("What comes next?")
         follow(60)
         page.locator("#n_tokens").fill("5")

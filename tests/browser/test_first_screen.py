@@ -156,6 +156,10 @@ class TestForcedColours:
         )
         assert all("gradient" in image for image in gradients)
         assert all(len(set(part(image))) == 2 for image in gradients)
+        bar = page.locator("#next meter").first
+        drawn = bar.screenshot()
+        bar.evaluate("e => { e.value = 0; }")
+        assert bar.screenshot() != drawn  # its length can be seen
         lines = page.locator("#text .made").first.evaluate(
             "e => getComputedStyle(e).textDecorationLine"
         )

@@ -9,7 +9,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, abort, g, request, send_from_directory
+from flask import Blueprint, abort, g, request, send_from_directory, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.generating import check, finished_generation
@@ -22,6 +22,11 @@ blueprint = Blueprint("pages", __name__)
 HTMX_FILES = {"htmx.js": "htmx-4.min.js", "hx-sse.js": "ext/hx-sse-4.min.js"}
 # Part of their addresses, so that no browser keeps an older htmx in its cache.
 HTMX_VERSION = metadata.version("django-htmx")
+# The modules that main.js imports, directly or not.
+MODULES = (
+    "candidates", "copy", "details", "dom", "follow", "form", "highlight", "keyboard", "requests",
+    "sentences", "session", "state", "stream", "strip", "text", "views",
+)  # fmt: skip
 
 
 @blueprint.get("/")
@@ -38,7 +43,18 @@ def index() -> ResponseReturnValue:
         g.submitted_fields = values
         generation = finished_generation(check(values))
         return render_page({**values, "kept": ""}, generation=generation)
-    return render_page(values, is_shared=bool(request.args.get("seed")))
+    page = render_page(values, is_shared=bool(request.args.get("seed")))
+    return page, {"Link": module_preloads()}
+
+
+def module_preloads() -> str:
+    """The header ``Link`` that lets browsers load all modules at once.
+
+    Otherwise they learn of a module only after they have read those that import it. As a
+    header it adds nothing to the HTML.
+    """
+    files = [url_for("static", filename=f"js/{name}.js") for name in MODULES]
+    return ", ".join(f"<{file}>; rel=modulepreload" for file in files)
 
 
 @blueprint.get("/htmx/<name>")

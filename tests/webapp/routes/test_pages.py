@@ -77,20 +77,35 @@ def test_a_shared_link_with_a_bad_field_says_so(client):
     assert "'x'" in parse(answer.text).id("error-seed").words
 
 
-def test_the_page_weighs_little(client):
-    assert len(client.get("/").data) <= 15_000
-    files = [e.attributes["href"] for e in page(client).all("link", rel="stylesheet")]
-    files += ["/static/js/main.js"]
-    source = 0  # bytes, of app.css and the page's own modules
-    for address in files:  # and the modules that it imports
+def page_modules() -> set[str]:
+    """Addresses of main.js and of all modules that it imports, directly or not."""
+    files = ["/static/js/main.js"]
+    for address in files:
         text = (ROOT / address.removeprefix("/")).read_text(encoding="utf-8")
-        source += len(text.encode())
         found = [f"/static/js/{name}" for name in re.findall(r'from "\./(.*)";', text)]
         files += [name for name in found if name not in files]
+    return set(files)
+
+
+def test_the_page_weighs_little(client):
+    assert len(client.get("/").data) <= 15_000
+    sheets = [e.attributes["href"] for e in page(client).all("link", rel="stylesheet")]
+    files = [*sheets, *page_modules()]
+    assert sum((ROOT / name.removeprefix("/")).stat().st_size for name in files) <= 78_300
     headers = {"Accept-Encoding": "gzip"}
     sizes = {address: len(fetch(client, address, headers)[0]) for address in files}
     assert sum(sizes.values()) <= 30_000, sizes
-    assert source <= 78_700, source
+
+
+def test_browsers_load_all_modules_at_once(client):
+    preloads = re.findall("<(.*?)>; rel=modulepreload", client.get("/").headers["Link"])
+    assert sorted(["/static/js/main.js", *preloads]) == sorted(page_modules())
+
+
+def test_no_style_sheet_waits_for_another():
+    sheets = sorted((ROOT / "static").glob("*.css"))
+    assert len(sheets) > 1
+    assert not [s.name for s in sheets if "@import" in s.read_text(encoding="utf-8")]
 
 
 def test_scripts_and_styles_are_compressed_for_browsers_that_accept_it(client):
