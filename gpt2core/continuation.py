@@ -160,11 +160,12 @@ class Continuation:
             return None
         return (len(self._times) - 1) / (self._times[-1] - self._times[0])
 
-    def to_json(self, model_name: str, seed: int | None) -> dict[str, Any]:
+    def to_json(self, model_name: str, weights: str, seed: int | None) -> dict[str, Any]:
         """The run as one JSON object: the text, its tokens, and how they were made."""
         speed = self.tokens_per_second
         return {
             "model": model_name,
+            "weights": weights,
             "prompt": self.prompt,
             "prompt_tokens": len(self.prompt_tokens),
             "text": self.text,
