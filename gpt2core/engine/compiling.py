@@ -20,7 +20,10 @@ import tempfile
 import threading
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
+from gpt2core.engine.packed import Precision
+from gpt2core.files import folder_lock
 from gpt2core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,7 +58,7 @@ def start() -> threading.Thread | None:
     with _lock:
         if _thread is None and available():
             folder = cache_folder()
-            _is_compiling = not any(folder.rglob("kernels.forward*.nbc"))
+            _is_compiling = not is_compiled(folder)
             _thread = threading.Thread(target=_load, args=[folder], name="kernels", daemon=True)
             _thread.start()
         return _thread
@@ -77,14 +80,32 @@ def _load(folder: Path) -> None:
     try:
         os.environ[NUMBAS_VARIABLE] = str(folder)
         if _is_compiling:
-            log.info("compiling the engine's kernels, once, into %s", folder)
-            command = [sys.executable, "-c", f"import {KERNELS}"]
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-            log.info("the engine's kernels are compiled")
+            compile_into(folder)
             _is_compiling = False
         _kernels = importlib.import_module(KERNELS)
     except Exception:
         log.exception("the engine goes on in plain NumPy, because its kernels failed")
+
+
+def is_compiled(folder: Path) -> bool:
+    """Whether all kernels lie in ``folder``."""
+    return len(list(folder.rglob("kernels.forward*.nbc"))) >= len(get_args(Precision))
+
+
+def compile_into(folder: Path) -> None:
+    """Compile the kernels in a process of its own; of several callers one does it."""
+    with folder_lock(folder):
+        if is_compiled(folder):
+            return
+        log.info("compiling the engine's kernels, once, into %s", folder)
+        command = [sys.executable, "-c", f"import {KERNELS}"]
+        environment = {
+            **os.environ,
+            NUMBAS_VARIABLE: str(folder),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment)
+        log.info("the engine's kernels are compiled")
 
 
 def fingerprint() -> str:
