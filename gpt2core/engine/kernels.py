@@ -30,6 +30,8 @@ from gpt2core.engine.tiles import (
     two_to,
 )
 
+# error_model="numpy": a division by zero is infinity and no exception. An exception could not
+# leave a thread that others wait for, and a loop that may raise one does not vectorize.
 F = np.float32
 # Elements of n_in that are multiplied for all rows of a pass before the next: with 64 columns,
 # 128 KB of float32, which stay in the second cache.
@@ -42,7 +44,7 @@ EPS = F(1e-5)
 # Products
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def multiply_rows(x, x_stride, n_rows, w, w_address, w_stride, n, out, out_stride, n_columns):
     """Add ``x [n_rows, n] @ w [n, n_columns]`` to ``out``; addresses and strides as in a tile.
 
@@ -69,7 +71,7 @@ def multiply_rows(x, x_stride, n_rows, w, w_address, w_stride, n, out, out_strid
                     tile_1x16(x_row, x_stride, w, w_part, w_stride, n, out_row + 4 * c, out_stride)
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def product(x, w, scale_bias, out, thread, n_threads):
     """``out = x @ w * scale + bias`` for this thread's blocks of columns.
 
@@ -93,15 +95,20 @@ def product(x, w, scale_bias, out, thread, n_threads):
                 out.strides[0],
                 WIDTH,
             )
+        # Loops over slices, here and below, because indices from 0 are never negative: a loop
+        # in which they might be does not vectorize.
+        scale = scale_bias[0, first : first + WIDTH]
+        bias = scale_bias[1, first : first + WIDTH]
         for row in range(n_rows):
-            for c in range(first, first + WIDTH):
-                out[row, c] = out[row, c] * scale_bias[0, c] + scale_bias[1, c]
+            columns = out[row, first : first + WIDTH]
+            for c in range(WIDTH):
+                columns[c] = columns[c] * scale[c] + bias[c]
 
 
 # Elementwise functions
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def exp(x):
     """``e ** x`` to two units in the last place, for ``x <= 0`` or small; 0 is about 1e-38.
 
@@ -119,7 +126,7 @@ def exp(x):
     return (p * r * r + r + F(1)) * two_to(n)
 
 
-@njit(nogil=True, fastmath=True)
+@njit(nogil=True, error_model="numpy", fastmath=True)
 def layer_norm(x, gain_shift, out):
     """``model.layer_norm`` of each row of ``x [n_rows, n_embd]``."""
     n = x.shape[1]
@@ -135,20 +142,21 @@ def layer_norm(x, gain_shift, out):
             out[row, i] = (x[row, i] - mean) * scale * gain_shift[0, i] + gain_shift[1, i]
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def gelu(x, first, last):
     """``model.gelu`` of the columns ``first`` to ``last`` of ``x``, in place.
 
     ``0.5 * (1 + tanh(u))`` is ``1 / (1 + exp(-2 * u))``.
     """
     for row in range(len(x)):
-        for c in range(first, last):
-            v = x[row, c]
+        columns = x[row, first:last]
+        for c in range(len(columns)):
+            v = columns[c]
             u = F(0.7978845608) * (v + F(0.044715) * v * v * v)
-            x[row, c] = v / (F(1) + exp(F(-2) * u))
+            columns[c] = v / (F(1) + exp(F(-2) * u))
 
 
-@njit(nogil=True, fastmath={"nnan", "reassoc", "nsz"})
+@njit(nogil=True, error_model="numpy", fastmath={"nnan", "reassoc", "nsz"})
 def softmax_numerators(scores, n, end, scale):
     """``exp(scale * (scores - max))`` of the first ``n`` in place, 0 up to ``end``; their sum."""
     highest = scores[0]
@@ -167,7 +175,7 @@ def softmax_numerators(scores, n, end, scale):
 # Attention
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def write_kv(qkv, keys, values, slots, positions, head, d_head, d):
     """Put the keys and values of one head into the cache, for all rows of a pass."""
     for row in range(len(qkv)):
@@ -178,7 +186,7 @@ def write_kv(qkv, keys, values, slots, positions, head, d_head, d):
             values[slot, head, position, j] = qkv[row, 2 * d + head * d_head + j]
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def attend(qkv, keys, values, slots, positions, first, head, d_head, scores, mixed, out):
     """Attention of one head for the rows from ``first`` on, into its columns of ``out``.
 
@@ -223,7 +231,7 @@ def attend(qkv, keys, values, slots, positions, first, head, d_head, scores, mix
 # Threads
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def barrier(arrived, n_threads, count):
     """Wait until all threads have come to barrier number ``count`` (from 1) of this pass.
 
@@ -241,22 +249,20 @@ def barrier(arrived, n_threads, count):
 # The pass
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def add_to_stream(x, delta, gates, thread, n_threads):
     """``x += delta``, times a gate for each row, for this thread's blocks of columns."""
     n = (x.shape[1] + WIDTH - 1) // WIDTH
     first = n * thread // n_threads * WIDTH
     last = min(n * (thread + 1) // n_threads * WIDTH, x.shape[1])
     for row in range(len(x)):
-        if len(gates):
-            for c in range(first, last):
-                x[row, c] += delta[row, c] * gates[row]
-        else:
-            for c in range(first, last):
-                x[row, c] += delta[row, c]
+        columns, added = x[row, first:last], delta[row, first:last]
+        gate = gates[row] if len(gates) else F(1)
+        for c in range(len(columns)):
+            columns[c] += added[c] * gate
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def embed(task, w, x, thread, n_threads):
     """The residual stream before the first layer, of every ``n_threads``-th row."""
     for row in range(thread, len(x), n_threads):
@@ -296,7 +302,7 @@ SIGNATURES = [
 ]
 
 
-@njit(SIGNATURES, nogil=True, cache=True)
+@njit(SIGNATURES, nogil=True, error_model="numpy", cache=True)
 def forward(task, w, cache, buffers, logits, n_head, thread, n_threads):
     """Thread ``thread``'s part of a pass; see ``plain.forward``, which does all of it."""
     r, n_rows, d = buffers, len(task.ids), w.ln_f.shape[1]
