@@ -226,7 +226,7 @@ def generate_text(
             sys.stdout.write(printable(step.text, sys.stdout))
             sys.stdout.flush()
     if as_json:
-        print_json(continuation.to_json(model.name, args.weights, sampling.seed))
+        print_json(continuation.to_json(model.name, sampling.seed, args.weights))
         return
     print()
     if continuation.finish_reason == "context":

@@ -160,12 +160,11 @@ class Continuation:
             return None
         return (len(self._times) - 1) / (self._times[-1] - self._times[0])
 
-    def to_json(self, model_name: str, weights: str, seed: int | None) -> dict[str, Any]:
+    def to_json(self, model_name: str, seed: int | None, weights: str) -> dict[str, Any]:
         """The run as one JSON object: the text, its tokens, and how they were made."""
         speed = self.tokens_per_second
         return {
             "model": model_name,
-            "weights": weights,
             "prompt": self.prompt,
             "prompt_tokens": len(self.prompt_tokens),
             "text": self.text,
@@ -174,6 +173,7 @@ class Continuation:
             ],
             "finish_reason": self.finish_reason,
             "seed": seed,
+            "weights": weights,
             "tokens_per_second": None if speed is None else round(speed, 1),
         }
 

@@ -197,7 +197,7 @@ class GenerationView(ContinuationView):
 
     def to_json(self, model_name: str, weights: str) -> dict[str, Any]:
         """The finished run, as ``POST /generate`` answers it."""
-        return self.continuation.to_json(model_name, weights, self.request.sampling.seed)
+        return self.continuation.to_json(model_name, self.request.sampling.seed, weights)
 
 
 def join_ids(ids: Sequence[int]) -> str:

@@ -110,7 +110,13 @@ def compile_into(folder: Path) -> None:
 
 def fingerprint() -> str:
     """A name for the kernels of this source, this version of Numba and this processor."""
-    facts = [importlib.metadata.version("numba"), platform.machine(), platform.processor()]
+    # Numba finds what it has kept by the source's path.
+    facts = [
+        str(Path(__file__).resolve()),
+        importlib.metadata.version("numba"),
+        platform.machine(),
+        platform.processor(),
+    ]
     facts += [os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
     sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in SOURCES]
     return hashlib.sha256(repr(facts).encode() + b"".join(sources)).hexdigest()[:16]
