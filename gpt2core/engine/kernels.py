@@ -228,9 +228,6 @@ def attend(qkv, keys, values, slots, positions, first, head, d_head, scores, mix
         row += n_rows
 
 
-# Threads
-
-
 @njit(nogil=True, error_model="numpy")
 def barrier(arrived, n_threads, count):
     """Wait until all threads have come to barrier number ``count`` (from 1) of this pass.
@@ -244,9 +241,6 @@ def barrier(arrived, n_threads, count):
         if spins > SPINS:
             sleep(SLEEP)
     return count + 1
-
-
-# The pass
 
 
 @njit(nogil=True, error_model="numpy")
