@@ -7,7 +7,7 @@ thread until its last token, so workers are threaded (gthread).
 import os
 import signal
 
-from gpt2core.engine import blas
+from gpt2core.engine import processors
 from gpt2core.settings import SettingError, Settings, parse_positive_int
 
 # A platform that sets PORT connects from outside; without it, only this machine can.
@@ -34,7 +34,7 @@ control_socket_disable = True
 
 def on_starting(server):
     """Divide the processors among the workers, however their number was set."""
-    blas.share_processors(server.cfg.workers)
+    processors.share_processors(server.cfg.workers)
 
 
 def post_worker_init(worker):

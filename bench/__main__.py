@@ -10,6 +10,7 @@ is not timed.
 
 import argparse
 import json
+import os
 import platform
 import random
 import statistics
@@ -21,10 +22,16 @@ from bench import inside, memory, server, shapes, tokenizers, views
 from bench.arena import Arena, Result, installed
 from bench.child import ProcessEnded
 from bench.peers import PEERS
-from gpt2core.engine import blas
+from gpt2core.engine import processors
 
 SAME_TEXTS = 0.75  # of the texts must be equal before a peer is timed
 DEFAULT_PEERS = "transformers,ctranslate2,llama-cpp"
+# What gpt2core and NumPy in the peers' processes see instead of the real processor.
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
 
 
 def main() -> None:
@@ -32,7 +39,7 @@ def main() -> None:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--shape", default="124M", choices=shapes.SHAPES)
     parser.add_argument("--peers", default=DEFAULT_PEERS, help=f"of {', '.join(PEERS)}")
-    parser.add_argument("--threads", type=int, default=blas.n_processors())
+    parser.add_argument("--threads", type=int, default=processors.n_processors())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt_tokens", type=int, help="length of the prompts")
     parser.add_argument("--n_tokens", type=int, default=32, help="tokens to write")
@@ -41,7 +48,13 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="tokenizer: a file instead of Python's manual")
     parser.add_argument("--models", type=Path, help="where to keep the weights between runs")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--weights", choices=("float32", "int8"), help="of gpt2core")
+    parser.add_argument("--avx2", action="store_true", help="as on an x86 without AVX-512")
     args = parser.parse_args()
+    if args.weights:
+        os.environ["GPT2_WEIGHTS"] = args.weights
+    if args.avx2:
+        os.environ.update(AVX2)
     with tempfile.TemporaryDirectory() as temporary:
         args.directory = (args.models or Path(temporary)) / f"bench-{args.shape}"
         try:
@@ -59,7 +72,11 @@ def main() -> None:
 def arena(args, n_slots: int, bound: bool = False) -> Arena:
     """Ours first, then the peers that can run here and write what ours writes."""
     shapes.write_model(args.directory, shapes.SHAPES[args.shape])
-    names = ["gpt2core", *filter(None, args.peers.split(",")), *(["sgemv"] if bound else [])]
+    names = [
+        "gpt2core",
+        *filter(None, args.peers.split(",")),
+        *(["sgemv", "roofline"] if bound else []),
+    ]
     for name in names:
         if name not in PEERS:
             sys.exit(f"bench: there is no peer {name!r}; there are {', '.join(PEERS)}.")
@@ -73,7 +90,7 @@ def arena(args, n_slots: int, bound: bool = False) -> Arena:
         sys.exit("bench: gpt2core itself cannot run here, so there is nothing to compare.")
     for name, share in opened.agreement(prompts(args, 8, 24), 6).items():
         print(f"{name}: {share:.0%} of 8 texts as ours", file=sys.stderr)
-        if share < SAME_TEXTS:
+        if share < SAME_TEXTS and PEERS[name].exact and args.weights != "int8":
             opened.drop(name)
     return opened
 
@@ -108,17 +125,25 @@ def rate_rows(args, results: dict[str, Result], n_sequences: int) -> list[dict]:
         name: n_sequences * (args.n_tokens - 1) / result.median_rest()
         for name, result in results.items()
     }
-    size = 4 * shapes.SHAPES[args.shape].n_params / 1e9
+    n_params = shapes.SHAPES[args.shape].n_params
     return [
         {
             "sequences": n_sequences,
             "name": name,
             "tokens_per_s": rate,
             "ours_is": rates["gpt2core"] / rate,
-            "gb_per_s": size * rate / n_sequences,
+            "gb_per_s": weight_bytes(name, args) * n_params * rate / n_sequences / 1e9,
         }
         for name, rate in rates.items()
     ]
+
+
+def weight_bytes(name: str, args) -> int:
+    """Bytes of one weight of a peer."""
+    if name.endswith("f16"):
+        return 2
+    own = name in ("gpt2core", "roofline") and args.weights == "int8"
+    return 1 if own or name.endswith(("int8", "q8")) else 4
 
 
 def prefill(args) -> list[dict]:

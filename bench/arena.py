@@ -117,9 +117,9 @@ class Arena:
 def live(name: str, directory: Path, threads: int, n_slots: int, pipe) -> None:
     """A peer's process: load, then run whatever comes."""
     try:
-        from gpt2core.engine import blas
+        from gpt2core.engine import processors
 
-        blas.configure()  # sets only what the peer's environment left open
+        processors.configure()  # sets only what the peer's environment left open
         peer = PEERS[name](directory, threads, n_slots)
     except Exception:
         pipe.send(traceback.format_exc())

@@ -26,12 +26,14 @@ def weigh() -> dict[str, float]:
 def worker(directory: Path, n_slots: int, pipe) -> None:
     """Opens the model, reports; runs all slots, reports."""
     from gpt2core.engine.engine import Engine
-    from gpt2core.engine.layout import open_layout
+    from gpt2core.settings import Settings
+    from gpt2core.store.packed_files import open_packed
     from gpt2core.store.weights import load_params
 
     hparams = shapes.read_hparams(directory)
-    layout = open_layout(directory / "model.safetensors", hparams, load_params)
-    engine = Engine(layout, hparams, n_slots)
+    precision = Settings.from_environment("weights").weights
+    weights = open_packed(directory / "model.safetensors", hparams, load_params, precision)
+    engine = Engine(weights, hparams, n_slots)
     pipe.recv()
     pipe.send(weigh())
     slots = [engine.open() for _ in range(n_slots)]

@@ -4,13 +4,14 @@ A peer lives in a process of its own (see ``arena.py``), so that neither its thr
 its settings disturb another. Its :meth:`run` continues several prompts at once and says
 when the first tokens were there and when the last.
 
-Every peer is used as its own documentation advises for the CPU, in float32, and only
-what it must do is timed: token ids in, token ids out.
+Every peer is used as its own documentation advises for the CPU, and only what it must do
+is timed: token ids in, token ids out. Weights are float32 unless the name says otherwise.
 """
 
 import os
 import time
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench import shapes
@@ -22,6 +23,7 @@ class Peer(ABC):
     """``run(prompts, n_tokens)`` -> ``(ids, seconds to the first tokens, for the rest)``."""
 
     needs: str | None = None  # the module that must be installed
+    exact = True  # whether it must write the same texts: its weights are float32
 
     @classmethod
     def environment(cls, threads: int) -> dict[str, str]:
@@ -45,13 +47,16 @@ class Ours(Peer):
         return {"GPT2_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
 
     def __init__(self, directory, threads, n_slots):
+        from gpt2core.engine import compiling
         from gpt2core.engine.engine import Engine
-        from gpt2core.engine.layout import open_layout
+        from gpt2core.settings import Settings
+        from gpt2core.store.packed_files import open_packed
         from gpt2core.store.weights import load_params
 
-        hparams = shapes.read_hparams(directory)
-        layout = open_layout(directory / "model.safetensors", hparams, load_params)
-        self.engine = Engine(layout, hparams, n_slots)
+        compiling.start().join()
+        hparams, precision = shapes.read_hparams(directory), Settings.from_environment().weights
+        weights = open_packed(directory / "model.safetensors", hparams, load_params, precision)
+        self.engine = Engine(weights, hparams, n_slots)
 
     def run(self, prompts, n_tokens):
         engine = self.engine
@@ -69,6 +74,16 @@ class Ours(Peer):
         for slot in slots:
             engine.close(slot)
         return made, first - start, end - first
+
+
+class OursInt8(Ours):
+    """The same with int8 weights."""
+
+    exact = False
+
+    @classmethod
+    def environment(cls, threads):
+        return {**super().environment(threads), "GPT2_WEIGHTS": "int8"}
 
 
 class Transformers(Peer):
@@ -113,13 +128,14 @@ class CTranslate2(Peer):
     """CTranslate2's ``Generator.generate_batch``; its first token is timed in a call of its own."""
 
     needs = "ctranslate2"
+    compute_type = "float32"
 
     def __init__(self, directory, threads, n_slots):
         import ctranslate2
 
         path = shapes.write_ctranslate2(directory)
         self.generator = ctranslate2.Generator(
-            str(path), device="cpu", compute_type="float32", intra_threads=threads
+            str(path), device="cpu", compute_type=self.compute_type, intra_threads=threads
         )
 
     def _generate(self, prompts, n_tokens):
@@ -141,6 +157,13 @@ class CTranslate2(Peer):
         return made, first, clock() - start - first
 
 
+class CTranslate2Int8(CTranslate2):
+    """The same, which quantizes the weights to int8 when it loads them."""
+
+    exact = False
+    compute_type = "int8"
+
+
 class LlamaCpp(Peer):
     """llama.cpp through its C interface, weights and cache in float32, a sequence a slot.
 
@@ -149,6 +172,7 @@ class LlamaCpp(Peer):
     """
 
     needs = "llama_cpp"
+    weights = "F32"
 
     def __init__(self, directory, threads, n_slots):
         import llama_cpp
@@ -161,7 +185,7 @@ class LlamaCpp(Peer):
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
         self.model = llama_cpp.llama_model_load_from_file(
-            str(shapes.write_gguf(directory)).encode(), model_params
+            str(shapes.write_gguf(directory, self.weights)).encode(), model_params
         )
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = hparams.n_ctx * n_slots
@@ -209,6 +233,20 @@ class LlamaCpp(Peer):
             for ids, id in zip(made, self._decode(entries), strict=True):
                 ids.append(id)
         return made, first - start, clock() - first
+
+
+class LlamaCppF16(LlamaCpp):
+    """The same with weights in half precision."""
+
+    exact = False
+    weights = "F16"
+
+
+class LlamaCppQ8(LlamaCpp):
+    """The same with 8-bit weights, a scale for each 32 of them."""
+
+    exact = False
+    weights = "Q8_0"
 
 
 class PicoGPTStyle(Peer):
@@ -282,13 +320,46 @@ class Sgemv(Peer):
         return seconds
 
 
+class Roofline(Peer):
+    """No peer but the bound of memory: the weights' bytes over the bandwidth measured now."""
+
+    N_BYTES = 2**28  # read by each thread; more than any cache holds
+
+    @classmethod
+    def environment(cls, threads):
+        return {"OPENBLAS_NUM_THREADS": "1"}
+
+    def __init__(self, directory, threads, n_slots):
+        import numpy as np
+
+        from gpt2core.settings import Settings
+
+        item = 1 if Settings.from_environment("weights").weights == "int8" else 4
+        self.n_bytes = item * shapes.read_hparams(directory).n_params
+        self.pool = ThreadPoolExecutor(threads)
+        # A dot product of an array with itself reads each number once.
+        self.arrays = [np.ones(self.N_BYTES // 4, np.float32) for _ in range(threads)]
+
+    def run(self, prompts, n_tokens):
+        start = clock()
+        list(self.pool.map(lambda array: array.dot(array), self.arrays))
+        bandwidth = len(self.arrays) * self.N_BYTES / (clock() - start)  # bytes a second
+        seconds = self.n_bytes / bandwidth
+        return None, seconds, seconds * (n_tokens - 1)
+
+
 PEERS: dict[str, type[Peer]] = {
     "gpt2core": Ours,
+    "gpt2core-int8": OursInt8,
     "transformers": Transformers,
     "ctranslate2": CTranslate2,
+    "ctranslate2-int8": CTranslate2Int8,
     "llama-cpp": LlamaCpp,
+    "llama-cpp-f16": LlamaCppF16,
+    "llama-cpp-q8": LlamaCppQ8,
     "picogpt-style": PicoGPTStyle,
     "sgemv": Sgemv,
+    "roofline": Roofline,
 }
 
 

@@ -48,22 +48,25 @@ def read_params(directory: Path) -> dict:
     return load_params(directory / "model.safetensors", read_hparams(directory))
 
 
-def write_gguf(directory: Path) -> Path:
-    """The same weights as a float32 GGUF file, for llama.cpp; without a vocabulary."""
+def write_gguf(directory: Path, kind: str = "F32") -> Path:
+    """The same weights as a GGUF file, for llama.cpp; without a vocabulary.
+
+    ``kind`` is the type of the matrices: F32, F16 or Q8_0.
+    """
     import gguf
 
-    path = directory / "model.gguf"
+    path = directory / ("model.gguf" if kind == "F32" else f"model.{kind}.gguf")
     if path.exists():
         return path
     with atomic_write(path) as unfinished:
-        fill_gguf(
-            gguf.GGUFWriter(unfinished, "gpt2"), read_hparams(directory), read_params(directory)
-        )
+        writer = gguf.GGUFWriter(unfinished, "gpt2")
+        fill_gguf(writer, read_hparams(directory), read_params(directory), kind)
     return path
 
 
-def fill_gguf(writer, hparams: HParams, params: dict) -> None:
+def fill_gguf(writer, hparams: HParams, params: dict, kind: str = "F32") -> None:
     """Everything that the file says, then the file itself."""
+    add_matrix = matrix_writer(writer, kind)
     writer.add_block_count(hparams.n_layer)
     writer.add_context_length(hparams.n_ctx)
     writer.add_embedding_length(hparams.n_embd)
@@ -72,8 +75,8 @@ def fill_gguf(writer, hparams: HParams, params: dict) -> None:
     writer.add_layer_norm_eps(1e-5)
     writer.add_vocab_size(hparams.n_vocab)
     writer.add_tokenizer_model("none")
-    writer.add_tensor("token_embd.weight", params["wte"])
-    writer.add_tensor("output.weight", params["wte"])
+    add_matrix("token_embd.weight", params["wte"])
+    add_matrix("output.weight", params["wte"])
     writer.add_tensor("position_embd.weight", params["wpe"])
     for i, block in enumerate(params["blocks"]):
         for name, layer in (
@@ -84,8 +87,10 @@ def fill_gguf(writer, hparams: HParams, params: dict) -> None:
             ("ffn_up", block["mlp"]["c_fc"]),
             ("ffn_down", block["mlp"]["c_proj"]),
         ):
-            weight = layer["g"] if "g" in layer else np.ascontiguousarray(layer["w"].T)
-            writer.add_tensor(f"blk.{i}.{name}.weight", weight)
+            if "g" in layer:
+                writer.add_tensor(f"blk.{i}.{name}.weight", layer["g"])
+            else:
+                add_matrix(f"blk.{i}.{name}.weight", np.ascontiguousarray(layer["w"].T))
             writer.add_tensor(f"blk.{i}.{name}.bias", layer["b"])
     writer.add_tensor("output_norm.weight", params["ln_f"]["g"])
     writer.add_tensor("output_norm.bias", params["ln_f"]["b"])
@@ -93,6 +98,20 @@ def fill_gguf(writer, hparams: HParams, params: dict) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def matrix_writer(writer, kind: str):
+    """``add(name, array)``, which adds a float32 matrix as one of type ``kind``."""
+    if kind == "F32":
+        return writer.add_tensor
+    from gguf import GGMLQuantizationType, quants
+
+    gguf_type = GGMLQuantizationType[kind]
+
+    def add(name: str, array) -> None:
+        writer.add_tensor(name, quants.quantize(array, gguf_type), raw_dtype=gguf_type)
+
+    return add
 
 
 def write_ctranslate2(directory: Path) -> Path:

@@ -1,13 +1,13 @@
 """GPT-2 in plain NumPy: the public names of the package, and nothing else.
 
 Importing it loads numpy and regex only: no tensorflow, no requests, no flask. Before it
-imports numpy, it chooses the kernels of OpenBLAS (see ``engine/blas.py``).
+imports numpy, it chooses the kernels of OpenBLAS (see ``engine/processors.py``).
 """
 
 # ruff: noqa: E402
-import gpt2core.engine.blas
+import gpt2core.engine.processors
 
-gpt2core.engine.blas.configure()  # must come before anything that imports numpy
+gpt2core.engine.processors.configure()  # must come before anything that imports numpy
 
 from gpt2core.engine.engine import Engine
 from gpt2core.errors import GPT2Error, InputError, ModelFileError

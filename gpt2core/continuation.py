@@ -182,7 +182,7 @@ class Continuation:
             return None
         return (len(self._times) - 1) / (self._times[-1] - self._times[0])
 
-    def to_json(self, model_name: str, seed: int | None) -> dict[str, Any]:
+    def to_json(self, model_name: str, seed: int | None, weights: str) -> dict[str, Any]:
         """The run as one JSON object: the text, its tokens, and how they were made."""
         speed = self.tokens_per_second
         return {
@@ -195,6 +195,7 @@ class Continuation:
             ],
             "finish_reason": self.finish_reason,
             "seed": seed,
+            "weights": weights,
             "tokens_per_second": None if speed is None else round(speed, 1),
         }
 

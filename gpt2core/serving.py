@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gpt2core.engine.events import Generation, Scoring, Unavailable
+from gpt2core.engine.packed import Precision
 from gpt2core.engine.scheduler import RESTARTING, Scheduler
 from gpt2core.engine.sequence import DEFAULT_OPTIONS, GenerationOptions
 from gpt2core.errors import ModelFileError
@@ -40,8 +41,15 @@ class ModelServer:
     ``inspection`` is what its folder held then.
     """
 
-    def __init__(self, model_name: str, models_dir: str, max_batch: int, max_queue: int):
-        self.model_name, self.models_dir = model_name, models_dir
+    def __init__(
+        self,
+        model_name: str,
+        models_dir: str,
+        max_batch: int,
+        max_queue: int,
+        precision: Precision = "float32",
+    ):
+        self.model_name, self.models_dir, self.precision = model_name, models_dir, precision
         self.max_batch, self.max_queue = max_batch, max_queue
         self.model: Model | None = None
         self.failure: str | None = None
@@ -224,7 +232,9 @@ class ModelServer:
             self.load_progress = progress = LoadProgress()
             if self._stopped:
                 progress.cancel()
-        model, engine = prepare_engine(self.model_name, self.models_dir, self.max_batch, progress)
+        model, engine = prepare_engine(
+            self.model_name, self.models_dir, self.max_batch, progress, self.precision
+        )
         scheduler = Scheduler(engine, model.encoder.rules.end_ids, self.max_queue)
         scheduler.start()
         with self._changed:

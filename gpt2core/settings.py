@@ -10,7 +10,7 @@ that names it; it is never ignored.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from gpt2core.errors import GPT2Error
 
@@ -28,6 +28,11 @@ class Settings:
     # Where OpenAI's files are downloaded from, <url>/<size>/<file>: a mirror, or a test's server.
     base_url: str = "https://openaipublic.blob.core.windows.net/gpt-2/models"
     threads: int | None = None  # threads of one engine; None: one for each processor
+    weights: Literal["float32", "int8"] = (
+        "float32"  # precision of the weights that generate: float32, or int8 to be fast
+    )
+    kernels: bool = True  # whether the engine is compiled by Numba; off: plain NumPy, slower
+    kernel_cache: str = ""  # folder of compiled kernels; empty: gpt2core in the user's cache
     max_batch: int = 8  # sequences decoded together: more share the CPU, each gets slower
     max_queue: int = 32  # prompts that may wait for a slot; beyond it the answer is a 503
     max_chars: int = 100_000  # longest text accepted; bounds the work of one request
@@ -61,7 +66,16 @@ def parse(kind: Any, variable: str, text: str) -> str | bool | int:
     """``text`` as a value of a field of type ``kind``. Raises SettingError."""
     if kind is str:
         return text
+    if get_origin(kind) is Literal:
+        return parse_choice(variable, text, get_args(kind))
     return parse_switch(variable, text) if kind is bool else parse_positive_int(variable, text)
+
+
+def parse_choice(variable: str, text: str, choices: tuple[str, ...]) -> str:
+    """One of ``choices``. Raises SettingError naming the variable."""
+    if text not in choices:
+        raise SettingError(f"{variable} is {text!r}; it must be {' or '.join(choices)}.")
+    return text
 
 
 def parse_switch(variable: str, text: str) -> bool:

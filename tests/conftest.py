@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from gpt2core.engine import compiling
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.vocabulary import default_encoder
 from gpt2core.store.loader import Model, load_model
@@ -54,3 +55,12 @@ def logit_goldens() -> dict[str, np.ndarray]:
 def demo() -> Model:
     """The model that ships with the package."""
     return load_model("demo")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels():
+    """Kernels are compiled before the first test, so that no test meets both ways to compute."""
+    thread = compiling.start()
+    if thread:
+        thread.join()
+        assert compiling.kernels(), "the engine's kernels could not be compiled"

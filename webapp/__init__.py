@@ -60,7 +60,11 @@ def create_app(config: Settings | None = None) -> Flask:
     app.json = json
     Htmx(app)
     model_server = ModelServer(
-        settings.model, settings.models_dir, settings.max_batch, settings.max_queue
+        settings.model,
+        settings.models_dir,
+        settings.max_batch,
+        settings.max_queue,
+        settings.weights,
     )
     services.attach(app, model_server, settings)
     for module in ROUTES:

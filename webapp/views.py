@@ -209,9 +209,9 @@ class GenerationView(ContinuationView):
             fields["special_tokens"] = int(bool(special_tokens))
         return fields
 
-    def to_json(self, model_name: str) -> dict[str, Any]:
+    def to_json(self, model_name: str, weights: str) -> dict[str, Any]:
         """The finished run, as ``POST /generate`` answers it."""
-        return self.continuation.to_json(model_name, self.request.sampling.seed)
+        return self.continuation.to_json(model_name, self.request.sampling.seed, weights)
 
 
 def join_ids(ids: Sequence[int]) -> str:

@@ -48,22 +48,20 @@ class Gates:
                 raise InputError(f"The gates of {name} must be finite numbers of shape {shape}.")
 
 
-@dataclass(frozen=True)
-class RowGates:
-    """The gates of one layer for the rows of a pass."""
+def row_gates(gates: Sequence[Gates | None], hparams: HParams) -> tuple[Array, Array, Array]:
+    """The gates of several rows: ``[n_layer, n_rows, n_head]`` and twice ``[n_layer, n_rows]``.
 
-    heads: Array  # [n_rows, n_head]
-    attn: Array  # [n_rows, 1]
-    mlp: Array  # [n_rows, 1]
-
-
-def row_gates(gates: Sequence[Gates | None], hparams: HParams) -> list[RowGates] | None:
-    """Gates of several slots, a row each, layer by layer; None if no slot has any."""
+    If no row has any, ``n_layer`` is 0 in these shapes.
+    """
     if not any(gates):
-        return None
+        return (
+            np.ones((0, 0, 0), np.float32),
+            np.ones((0, 0), np.float32),
+            np.ones((0, 0), np.float32),
+        )
     ones = Gates.ones(hparams)
     rows = [one or ones for one in gates]
-    heads = np.stack([one.heads for one in rows], axis=1).astype(np.float32)  # [n_layer, n, n_head]
-    attn = np.stack([one.attn for one in rows], axis=1).astype(np.float32)  # [n_layer, n]
-    mlp = np.stack([one.mlp for one in rows], axis=1).astype(np.float32)  # [n_layer, n]
-    return [RowGates(heads[i], attn[i, :, None], mlp[i, :, None]) for i in range(hparams.n_layer)]
+    heads = np.stack([one.heads for one in rows], axis=1)  # [n_layer, n_rows, n_head]
+    attn = np.stack([one.attn for one in rows], axis=1)  # [n_layer, n_rows]
+    mlp = np.stack([one.mlp for one in rows], axis=1)  # [n_layer, n_rows]
+    return heads.astype(np.float32), attn.astype(np.float32), mlp.astype(np.float32)

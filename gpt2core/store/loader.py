@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from gpt2core.engine.engine import Engine
-from gpt2core.engine.layout import has_current_layout, open_layout
+from gpt2core.engine.packed import Precision, pack
 from gpt2core.errors import ModelFileError
 from gpt2core.files import file_size
 from gpt2core.hparams import MODEL_SIZES, HParams
@@ -33,6 +33,7 @@ from gpt2core.store.folder import (
     has_tied_head,
     read_hparams,
 )
+from gpt2core.store.packed_files import has_current_file, open_packed
 from gpt2core.store.shards import find_weights, weights_size
 from gpt2core.store.weights import check_finite, load_params
 from gpt2core.tokenizer.bpe import Encoder
@@ -58,13 +59,15 @@ class Model:
     path: Path | None = None
     unused_ids: tuple[int, ...] = ()
 
-    def engine(self, n_slots: int = 1) -> Engine:
-        """A new engine for it. Large models share their layout with all other processes."""
+    def engine(self, n_slots: int = 1, precision: Precision = "float32") -> Engine:
+        """A new engine for it. Large models share their weights with all other processes."""
         if self.path is None:
-            return Engine(self.params, self.hparams, n_slots, unused_ids=self.unused_ids)
-        # By the file's own shape, because wte may have more rows there than in ``params``.
-        layout = open_layout(self.path, read_hparams(self.path.parent), load_params)
-        return Engine(layout, self.hparams, n_slots, unused_ids=self.unused_ids)
+            weights = pack(self.params, self.hparams, precision)
+        else:
+            # By the file's own shape, because wte may have more rows there than in ``params``.
+            hparams = read_hparams(self.path.parent)
+            weights = open_packed(self.path, hparams, load_params, precision)
+        return Engine(weights, self.hparams, n_slots, unused_ids=self.unused_ids)
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ def load_model(name: str = DEMO_NAME, models_dir: str | Path = "models") -> Mode
     encoder = encoder_from_directory(directory)
     check_rows(encoder, hparams.n_vocab, directory)
     params = load_params(path, hparams, has_tied_head(directory))
-    if not has_current_layout(path, hparams):  # else they were checked when it was written
+    if not has_current_file(path, hparams):  # else they were checked when it was written
         check_finite(params, path)
     # Some tools pad the vocabulary to a round number. A row that is no token must never
     # be sampled.

@@ -10,7 +10,9 @@ alone; a rate or a time that is not known yet is not reported.
 from pathlib import Path
 from time import monotonic
 
+from gpt2core.engine import compiling
 from gpt2core.engine.engine import Engine
+from gpt2core.engine.packed import Precision
 from gpt2core.errors import ModelFileError
 from gpt2core.files import format_bytes
 from gpt2core.store.folder import Progress
@@ -98,7 +100,11 @@ def format_duration(seconds: int) -> str:
 
 
 def prepare_engine(
-    name: str, models_dir: str | Path, n_slots: int, progress: LoadProgress
+    name: str,
+    models_dir: str | Path,
+    n_slots: int,
+    progress: LoadProgress,
+    precision: Precision = "float32",
 ) -> tuple[Model, Engine]:
     """The model ``name`` and an engine for it, downloaded and converted if needed.
 
@@ -106,11 +112,12 @@ def prepare_engine(
     its lock on the model's folder and then load the result. Raises ModelFileError with the
     cause, or LoadCancelled.
     """
+    compiling.start()  # in the background; see there
     prepare_model(name, models_dir, progress.update)
     progress.finish()
     model = load_model(name, models_dir)
     # The first engine of a large model writes its packed weights, which takes seconds.
-    return model, model.engine(n_slots)
+    return model, model.engine(n_slots, precision)
 
 
 def folder_fingerprint(name: str, models_dir: str | Path) -> Fingerprint | None:

@@ -118,7 +118,7 @@ def test_json_holds_the_whole_result(demo, capfd):
     result = json.loads(capfd.readouterr().out)
     assert list(result) == [
         "model", "prompt", "prompt_tokens", "text", "tokens", "finish_reason", "seed",
-        "tokens_per_second",
+        "weights", "tokens_per_second",
     ]  # fmt: skip
     assert result["model"] == "demo" and result["prompt"] == PROMPT
     assert result["prompt_tokens"] == len(demo.encoder.encode(PROMPT))
@@ -129,6 +129,7 @@ def test_json_holds_the_whole_result(demo, capfd):
         assert bytes.fromhex(token["bytes"]) == demo.encoder.token_bytes(token["id"])
         assert token["logprob"] <= 0
     assert result["finish_reason"] == "length" and result["seed"] == 7
+    assert result["weights"] == "float32"
     assert result["tokens_per_second"] > 0
 
 

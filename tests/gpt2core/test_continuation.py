@@ -150,7 +150,7 @@ class TestSpeed:
 
 class TestJSON:
     def test_a_run_as_json(self):
-        assert continued([477], prefix=[13]).to_json("demo", seed=5) == {
+        assert continued([477], prefix=[13]).to_json("demo", seed=5, weights="int8") == {
             "model": "demo",
             "prompt": "Hi",
             "prompt_tokens": 1,
@@ -158,6 +158,7 @@ class TestJSON:
             "tokens": [{"id": 477, "piece": "Ġall", "bytes": "20616c6c", "logprob": -1.386294}],
             "finish_reason": "length",
             "seed": 5,
+            "weights": "int8",
             "tokens_per_second": None,
         }
 

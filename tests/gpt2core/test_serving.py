@@ -150,7 +150,7 @@ def test_while_a_model_is_prepared_prompts_are_refused_with_its_progress(server,
     """And stopping ends a download at its next report."""
     reported, cancelled = threading.Event(), threading.Event()
 
-    def prepare_engine(name, models_dir, n_slots, progress):
+    def prepare_engine(name, models_dir, n_slots, progress, precision):
         deadline = time.monotonic() + PATIENCE
         try:
             while time.monotonic() < deadline:

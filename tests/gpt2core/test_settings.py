@@ -3,6 +3,7 @@
 import ast
 import re
 from dataclasses import fields
+from typing import Literal, get_args, get_origin
 
 import pytest
 
@@ -11,9 +12,14 @@ from tests.helpers.paths import ROOT
 
 NAMES = [field.name for field in fields(Settings)]
 SWITCHES = [field.name for field in fields(Settings) if field.type is bool]
-NUMBERS = [field.name for field in fields(Settings) if field.type not in (str, bool)]
+CHOICES = [field.name for field in fields(Settings) if get_origin(field.type) is Literal]
+NUMBERS = [
+    field.name
+    for field in fields(Settings)
+    if field.type not in (str, bool) and field.name not in CHOICES
+]
 # Their defaults are put in words in the README.
-IN_WORDS = {"base_url", "threads", "api_key"}
+IN_WORDS = {"base_url", "threads", "kernel_cache", "api_key"}
 
 each_setting = pytest.mark.parametrize("name", NAMES)
 
@@ -70,6 +76,8 @@ def test_each_setting_is_read_from_its_variable(name):
     text, value = ("7", 7) if name in NUMBERS else ("seven", "seven")
     if name in SWITCHES:
         text, value = "off", False
+    if name in CHOICES:
+        text = value = get_args(Settings.__annotations__[name])[-1]
     settings = Settings.from_environment(environment={f"GPT2_{name.upper()}": text})
     assert getattr(settings, name) == value
 
@@ -80,6 +88,13 @@ def test_an_invalid_switch_is_a_sentence_that_names_the_variable(name, value):
     with pytest.raises(SettingError) as caught:
         Settings.from_environment(environment={f"GPT2_{name.upper()}": value})
     assert str(caught.value) == f"GPT2_{name.upper()} is {value!r}; it must be on or off."
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_invalid_choice_is_a_sentence_that_names_the_variable_and_the_choices(name):
+    with pytest.raises(SettingError) as caught:
+        Settings.from_environment(environment={f"GPT2_{name.upper()}": "float16"})
+    assert str(caught.value) == f"GPT2_{name.upper()} is 'float16'; it must be float32 or int8."
 
 
 def test_only_the_fields_asked_for_are_read():

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gpt2core.engine import blas
+from gpt2core.engine import processors
 from tests.helpers.paced import SLOW_PACE
 from tests.helpers.paths import ROOT
 from tests.helpers.web import (
@@ -223,12 +223,12 @@ class TestClients:
 
 class TestConfiguration:
     def test_workers_divide_the_processors_however_their_number_was_set(self, monkeypatch):
-        monkeypatch.delenv(blas.THREADS_VARIABLE, raising=False)
-        monkeypatch.setattr(blas, "n_processors", lambda: 8)
+        monkeypatch.delenv(processors.THREADS_VARIABLE, raising=False)
+        monkeypatch.setattr(processors, "n_processors", lambda: 8)
         made = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
-        monkeypatch.setenv(blas.THREADS_VARIABLE, "")  # so that it is restored
+        monkeypatch.setenv(processors.THREADS_VARIABLE, "")  # so that it is restored
         made["on_starting"](SimpleNamespace(cfg=SimpleNamespace(workers=4)))
-        assert blas.n_threads() == 2
+        assert processors.n_threads() == 2
 
     @pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "GPT2_THREADS", "GPT2_MAX_BATCH"])
     def test_an_invalid_setting_stops_the_start_with_a_sentence(self, name, monkeypatch):

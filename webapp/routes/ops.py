@@ -15,14 +15,15 @@ blueprint = Blueprint("ops", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """``{"status": "ok" | "loading" | "failed", "model", "running", "waiting"}``; 503 unless ok."""
+    """``{"status": "ok" | "loading" | "failed", "model", "weights", …}``; 503 unless ok."""
     model_server = get_model_server()
     model_server.start()
     if model_server.failure:
         status = "failed"
     else:
         status = "ok" if model_server.model else "loading"
-    answer = {"status": status, "model": model_server.label, **model_server.load}
+    facts = {"model": model_server.label, "weights": model_server.precision}
+    answer = {"status": status, **facts, **model_server.load}
     return jsonify(answer), 200 if status == "ok" else 503
 
 

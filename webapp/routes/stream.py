@@ -124,7 +124,8 @@ def generate() -> ResponseReturnValue:
         )
     generation = finished_generation(request)
     if kind == "json":
-        return jsonify(generation.to_json(get_model_server().label))
+        model_server = get_model_server()
+        return jsonify(generation.to_json(model_server.label, model_server.precision))
     # The field seed stays as it was sent: an empty one gives another text each time.
     return render_page({**values, "kept": ""}, generation=generation)
 

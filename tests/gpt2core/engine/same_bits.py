@@ -1,12 +1,14 @@
 """Run by ``test_engine_batch.py`` in a new process: the logits of a sequence, bit for bit.
 
 Exits with a traceback if they depend on the sequences beside it, on how its prompt was cut or
-on the number of threads. ``gpt2core`` comes first, so that it configures OpenBLAS.
+on the number of threads.
 """
 
 # ruff: noqa: I001
+import os
+
 import gpt2core.engine.engine
-from gpt2core.engine import blas
+from gpt2core.engine import compiling
 from gpt2core.engine.engine import Engine
 
 import numpy as np
@@ -45,6 +47,12 @@ def check(lengths, cut, n_threads):
 
 
 if __name__ == "__main__":
-    assert blas.has_small_kernels(), "gpt2core did not choose the small-matrix kernels"
+    thread = compiling.start()
+    assert thread, "the kernels cannot be compiled here"
+    thread.join()
+    kernels = compiling.kernels()
+    assert kernels, "the kernels could not be compiled"
+    # Wide tiles are for AVX-512, and the parent may ask for the kernels of another processor.
+    assert not (kernels.WIDE and os.environ.get("NUMBA_CPU_NAME"))
     gpt2core.engine.engine.MIN_WEIGHTS_FOR_THREADS = 0  # threads for a model as small as this
     check()

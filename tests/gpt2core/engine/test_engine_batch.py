@@ -1,6 +1,7 @@
 """Sequences that run together get the logits they get alone, those of the readable model."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -10,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpt2core.engine.engine
-from gpt2core.engine import blas
-from gpt2core.engine.engine import DecodeBatch, Engine
+from gpt2core.engine.engine import Engine
 from gpt2core.model import gpt2
 from tests.helpers.paths import ROOT
 from tests.helpers.small_models import LONG, SMALL_MODELS, TOLERANCE
 
 N_SLOTS = 4
+AVX2_FEATURES = "+avx,+avx2,+fma,+bmi,+bmi2"
 MODELS = {**SMALL_MODELS, "long": LONG}
 PARAMS = {name: small.params() for name, small in MODELS.items()}
 
@@ -101,32 +102,17 @@ def test_any_number_of_sequences_at_once(n_slots):
         assert np.abs(row - expected).max() <= TOLERANCE
 
 
-@pytest.mark.skipif(
-    not blas.has_avx512(), reason="OpenBLAS's small-matrix kernels need AVX-512, absent here"
-)
-def test_logits_are_the_same_to_the_last_bit_whatever_else_runs():
-    """Checked in a process of its own, in which gpt2core chooses OpenBLAS's kernels.
-
-    The environment of this process may have chosen other kernels, or another module may have
-    imported NumPy first.
-    """
+@pytest.mark.parametrize("processor", ["native", "haswell"])
+def test_logits_are_the_same_to_the_last_bit_whatever_else_runs(processor):
+    """In a process of its own, whose kernels may be those of a processor with AVX2 only."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
+    if processor == "haswell":
+        if platform.machine() not in ("x86_64", "AMD64"):
+            pytest.skip("these kernels are for x86-64")
+        environment |= {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2_FEATURES}
+        environment |= {"OPENBLAS_CORETYPE": "Haswell"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.gpt2core.engine.same_bits"],
         cwd=ROOT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize(
-    ("slots", "lengths", "groups"),
-    [
-        ([0, 1, 2], [5, 63, 5], [(slice(0, 3), slice(0, 3), 1)]),
-        ([0, 1, 3], [5, 5, 5], [(slice(0, 2), slice(0, 2), 1), (slice(2, 3), slice(3, 4), 1)]),
-        # The shorter one is padded by 8 blocks of 64 keys, and in the next case would be by 9.
-        ([0, 1], [0, 8 * 64], [(slice(0, 2), slice(0, 2), 9)]),
-        ([0, 1], [0, 9 * 64], [(slice(0, 1), slice(0, 1), 1), (slice(1, 2), slice(1, 2), 10)]),
-    ],
-)
-def test_neighbouring_slots_share_a_product_unless_padding_costs_more(slots, lengths, groups):
-    assert DecodeBatch(slots, lengths, [7] * len(slots)).groups == groups

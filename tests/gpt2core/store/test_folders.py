@@ -182,12 +182,12 @@ def test_a10_a_folder_with_shards_is_a_model(tmp_path):
     assert np.array_equal(*logits)
 
 
-def test_a9_weights_that_a_layout_was_made_of_are_not_looked_at_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("gpt2core.engine.layout.SHARED_FROM", 0)
+def test_a9_weights_that_were_packed_are_not_looked_at_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpt2core.store.packed_files.SHARED_FROM", 0)
     write_model(tmp_path)
     model = load_model(str(tmp_path))
     model.engine()
-    assert (tmp_path / "model.layout").exists()
+    assert (tmp_path / "model.float32.safetensors").exists()
     looks = []
     monkeypatch.setattr("gpt2core.store.loader.check_finite", lambda *_: looks.append(1))
     load_model(str(tmp_path))

@@ -93,7 +93,7 @@ def test_the_fingerprint_changes_with_every_file_that_a_model_is_read_from(tmp_p
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "model.safetensors").write_bytes(b"123")
     first = folder_fingerprint("mine", tmp_path)
-    (tmp_path / "mine" / "model.layout").write_bytes(b"123")
+    (tmp_path / "mine" / "notes.md").write_bytes(b"123")
     assert folder_fingerprint("mine", tmp_path) == first
     (tmp_path / "mine" / name).write_bytes(b"{}")
     assert folder_fingerprint("mine", tmp_path) != first

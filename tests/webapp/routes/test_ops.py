@@ -25,3 +25,24 @@ def test_it_is_not_cached_or_shown_as_ok_while_the_model_cannot_be_loaded(tmp_pa
 
 def test_a_health_check_starts_no_generation(client):
     assert client.get("/healthz").json["waiting"] == 0
+
+
+def test_page_json_and_health_say_which_weights_generate():
+    app = create_app(Settings(weights="int8"))
+    model_server = app.extensions["model_server"]
+    model_server.start()
+    model_server.wait_until_loaded(timeout=60)
+    client = app.test_client()
+    try:
+        assert client.get("/healthz").json["weights"] == "int8"
+        answer = client.post("/generate", json={"prompt": "Once", "n_tokens": 2, "seed": 1})
+        assert answer.json["weights"] == "int8" and len(answer.json["tokens"]) == 2
+        assert "8-bit weights" in client.get("/model").text
+        assert "float32 weights" in client.get("/inside?prompt=Once").text
+    finally:
+        model_server.stop()
+
+
+def test_float32_weights_are_the_default(client):
+    assert client.get("/healthz").json["weights"] == "float32"
+    assert "8-bit" not in client.get("/model").text + client.get("/inside?prompt=Once").text

@@ -15,7 +15,6 @@ from pathlib import Path
 from gpt2core.settings import Settings, variable_name
 
 THREADS_VARIABLE = variable_name("threads")
-WITH_SMALL_KERNELS = {"SKYLAKEX", "COOPERLAKE", "SAPPHIRERAPIDS"}
 
 
 def configure() -> None:
@@ -26,10 +25,6 @@ def configure() -> None:
         # OpenBLAS knows processors by model, and treats one that is newer than itself as an
         # old one, at half the speed. Every AVX-512 processor can run the Skylake-X kernels.
         os.environ.setdefault("OPENBLAS_CORETYPE", "SKYLAKEX")
-    else:
-        # Without its small-matrix kernels, OpenBLAS would start threads for products that
-        # the engine has divided among its own threads already.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def share_processors(n_workers: int) -> None:
@@ -52,14 +47,6 @@ def n_processors() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         return os.cpu_count() or 1
-
-
-def has_small_kernels() -> bool:
-    """Whether OpenBLAS multiplies small matrices here without packing them first."""
-    # Unset if NumPy was imported before gpt2core. OpenBLAS then chooses by itself, nearly
-    # always these kernels; if not, only the last bits differ.
-    core = os.environ.get("OPENBLAS_CORETYPE", "SKYLAKEX")
-    return has_avx512() and core.upper() in WITH_SMALL_KERNELS
 
 
 def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

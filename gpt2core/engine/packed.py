@@ -1,0 +1,190 @@
+"""Packed weights: the parameters in the order in which the engine reads them.
+
+Every matrix ``[n_in, n_out]`` of the checkpoint, and the transposed ``wte``, is cut into blocks
+of ``WIDTH`` columns, ``[n_blocks, n_in, WIDTH]``. A product of a few rows with a block reads
+memory from start to end; read in the checkpoint's own order, it jumps by a whole row of the
+matrix, and takes twice as long. The last block is padded with zeros.
+
+The elements are float32, or int8: then each column is divided by its own scale, which is its
+largest element over 127, and rounded. Float32 weights have the scale 1, so the engine does not
+distinguish them.
+
+Invariants: arrays are read-only and C-contiguous, whether they are of this process or of a
+memory map. Nothing but the int8 rounding changes a number.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2core.hparams import HParams
+from gpt2core.model import LinearParams, Params
+
+Array = NDArray[np.float32]
+Matrix = NDArray[np.float32] | NDArray[np.int8]
+Precision = Literal["float32", "int8"]
+
+WIDTH = 64  # columns in a block: a cache line of int8, four of float32
+INT8_MAX = 127
+
+
+class PackedWeights(NamedTuple):
+    """All tensors of a model; the engine and its kernels read nothing else.
+
+    ``d`` is n_embd. A matrix ``…_w`` of ``n_out`` columns has ``n_blocks(n_out)`` blocks;
+    ``…_s [2, n_blocks * WIDTH]`` are the scale and the bias of every column.
+    """
+
+    wpe: Array  # [n_ctx, d]
+    ln_1: Array  # [n_layer, 2, d]: gain and shift
+    ln_2: Array  # [n_layer, 2, d]
+    ln_f: Array  # [2, d]
+    qkv_w: Matrix  # [n_layer, n_blocks, d, WIDTH]: queries, keys and values of all heads
+    qkv_s: Array  # [n_layer, 2, n_columns]
+    proj_w: Matrix  # [n_layer, n_blocks, d, WIDTH]
+    proj_s: Array  # [n_layer, 2, n_columns]
+    fc_w: Matrix  # [n_layer, n_blocks, d, WIDTH]
+    fc_s: Array  # [n_layer, 2, n_columns]
+    out_w: Matrix  # [n_layer, n_blocks, 4*d, WIDTH]
+    out_s: Array  # [n_layer, 2, n_columns]
+    vocab_w: Matrix  # [n_blocks, d, WIDTH]: a column is the embedding of a token
+    vocab_s: Array  # [2, n_columns]
+
+
+MATRICES = ("qkv_w", "proj_w", "fc_w", "out_w", "vocab_w")
+
+
+def n_blocks(n: int) -> int:
+    """The number of blocks that hold ``n`` columns."""
+    return -(-n // WIDTH)
+
+
+def packed_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
+    """Every tensor of :class:`PackedWeights` and its shape."""
+    d, n_layer = hparams.n_embd, hparams.n_layer
+    shapes: dict[str, tuple[int, ...]] = {
+        "wpe": (hparams.n_ctx, d),
+        "ln_1": (n_layer, 2, d),
+        "ln_2": (n_layer, 2, d),
+        "ln_f": (2, d),
+    }
+    for name, n_in, n_out in (
+        ("qkv", d, 3 * d),
+        ("proj", d, d),
+        ("fc", d, 4 * d),
+        ("out", 4 * d, d),
+    ):
+        shapes[f"{name}_w"] = (n_layer, n_blocks(n_out), n_in, WIDTH)
+        shapes[f"{name}_s"] = (n_layer, 2, n_blocks(n_out) * WIDTH)
+    shapes["vocab_w"] = (n_blocks(hparams.n_vocab), d, WIDTH)
+    shapes["vocab_s"] = (2, n_blocks(hparams.n_vocab) * WIDTH)
+    return shapes
+
+
+def element_type(name: str, precision: Precision) -> "np.dtype[Any]":
+    """The type of the elements of the tensor ``name``."""
+    is_int8 = precision == "int8" and name in MATRICES
+    return np.dtype(np.int8 if is_int8 else np.float32)
+
+
+def packed_parts(
+    name: str, params: Params, hparams: HParams, precision: Precision
+) -> Iterator[Matrix]:
+    """The tensor ``name`` from start to end, in parts of at most one matrix of a layer."""
+    if name == "wpe":
+        yield params["wpe"]
+    elif name == "ln_f":
+        yield np.stack([params["ln_f"]["g"], params["ln_f"]["b"]])  # [2, d]
+    elif name in ("ln_1", "ln_2"):
+        for block in params["blocks"]:
+            norm = block["ln_1"] if name == "ln_1" else block["ln_2"]
+            yield np.stack([norm["g"], norm["b"]])  # [2, d]
+    elif name.startswith("vocab"):
+        # Some tokens at a time, or the vocabulary would be in memory twice more.
+        step = 64 * WIDTH
+        scales = np.zeros((2, n_blocks(hparams.n_vocab) * WIDTH), np.float32)
+        for start in range(0, hparams.n_vocab, step):
+            columns = np.asarray(params["wte"])[start : start + step].T  # [d, n_some]
+            scale = column_scales(columns, precision)  # [n_some]
+            scales[0, start : start + len(scale)] = scale
+            if name == "vocab_w":
+                yield blocked(columns, scale, precision)  # [n_blocks, d, WIDTH]
+        if name == "vocab_s":
+            yield scales  # [2, n_columns]
+    else:
+        for linear in layer_linears(name, params):
+            w = np.asarray(linear["w"])  # [n_in, n_out]
+            scale = column_scales(w, precision)  # [n_out]
+            if name.endswith("_w"):
+                yield blocked(w, scale, precision)  # [n_blocks, n_in, WIDTH]
+            else:
+                yield np.stack([padded(scale), padded(np.asarray(linear["b"]))])  # [2, n_columns]
+
+
+def layer_linears(name: str, params: Params) -> Iterator[LinearParams]:
+    """The linear maps of all layers whose packed name begins as ``name`` does."""
+    for block in params["blocks"]:
+        yield {
+            "qkv": block["attn"]["c_attn"],
+            "proj": block["attn"]["c_proj"],
+            "fc": block["mlp"]["c_fc"],
+            "out": block["mlp"]["c_proj"],
+        }[name.split("_")[0]]
+
+
+def column_scales(w: Array, precision: Precision) -> Array:
+    """What each column of ``w [n_in, n_out]`` is divided by: ``[n_out]``."""
+    if precision == "float32":
+        return np.ones(w.shape[1], np.float32)
+    largest = np.maximum(w.max(axis=0), -w.min(axis=0))  # [n_out]
+    scale: Array = (largest / np.float32(INT8_MAX)).astype(np.float32)  # [n_out]
+    scale[scale == 0] = 1  # a column of zeros
+    return scale
+
+
+def blocked(w: Array, scale: Array, precision: Precision) -> Matrix:
+    """``w [n_in, n_out]`` over ``scale [n_out]`` in blocks: ``[n_blocks, n_in, WIDTH]``."""
+    n_in, n_out = w.shape
+    out = np.zeros((n_blocks(n_out), n_in, WIDTH), element_type("qkv_w", precision))
+    for i in range(len(out)):
+        columns = slice(i * WIDTH, min((i + 1) * WIDTH, n_out))
+        part = w[:, columns]  # [n_in, up to WIDTH]
+        if precision == "int8":
+            part = np.rint(part / scale[columns])
+        out[i, :, : part.shape[1]] = part
+    return out
+
+
+def padded(b: Array) -> Array:
+    """``[n_out] -> [n_blocks * WIDTH]``, zeros at the end."""
+    out = np.zeros(n_blocks(len(b)) * WIDTH, np.float32)
+    out[: len(b)] = b
+    return out
+
+
+def pack(params: Params, hparams: HParams, precision: Precision = "float32") -> PackedWeights:
+    """Packed weights of this process's own."""
+
+    def tensor(name: str, shape: tuple[int, ...]) -> Matrix:
+        array: Matrix = np.empty(shape, element_type(name, precision))
+        flat, start = array.reshape(-1), 0
+        for part in packed_parts(name, params, hparams, precision):
+            flat[start : start + part.size] = part.reshape(-1)
+            start += part.size
+        return array
+
+    return weights_from(tensor, hparams)
+
+
+def weights_from(
+    tensor: Callable[[str, tuple[int, ...]], Matrix], hparams: HParams
+) -> PackedWeights:
+    """The weights whose tensors ``tensor(name, shape)`` returns."""
+    tensors: dict[str, Any] = {}
+    for name, shape in packed_shapes(hparams).items():
+        tensors[name] = tensor(name, shape).view()
+        # Kernels are compiled for read-only arrays, as those of a memory map are.
+        tensors[name].flags.writeable = False
+    return PackedWeights(**tensors)
