@@ -153,8 +153,8 @@ class ModelServer:
 
     @property
     def fingerprint(self) -> str:
-        """The name of the model with a digest of its weights. Raises Unavailable."""
-        return f"{self.label}-{weights_digest(self.loaded_model().params)}"
+        """The model's name, the weights that generate and a digest. Raises Unavailable."""
+        return f"{self.label}-{self.precision}-{weights_digest(self.loaded_model().params)}"
 
     @property
     def load(self) -> dict[str, int]:

@@ -61,7 +61,7 @@ def test_a_prompt_is_continued(complete, demo):
         "completion_tokens": 8,
         "total_tokens": len(STORY_IDS) + 8,
     }  # fmt: skip
-    assert answer.system_fingerprint.startswith("demo-")
+    assert answer.system_fingerprint.startswith("demo-float32-")
 
 
 def test_prompts_and_ids_in_lists_are_continued_together(complete, demo):
