@@ -61,6 +61,7 @@ WEB_ORDER = [
     | {"inside.steps.step", "inside.steps.common"},
     {"scoring", "inside.instruments.options", "inside.instruments.measures"},
     {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},
+    {"inside.instruments.ablation", "inside.instruments.texts"},
     {"inside.steps.lookback"},
     {
         *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
@@ -69,7 +70,7 @@ WEB_ORDER = [
     {"inside.steps.mixing", "inside.instruments.sampling"},
     {"inside.steps.registry"},
     {"inside.page"},
-    {"routes.inside_pages", "routes.inside_files", "routes.instruments"},
+    {"routes.inside_pages", "routes.inside_files", "routes.instruments"} | {"routes.ablation"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
     | {"routes.scores", "routes.openai", "routes.api"},
     {"__init__"},
