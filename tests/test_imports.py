@@ -21,7 +21,7 @@ CORE_ORDER = [
     {"errors", "engine", "inside", "store", "tokenizer"},
     {"settings", "files", "hparams", "sampling", "model", "engine.team"},
     # Below engine, store and tokenizer, because inside runs on ids and arrays alone.
-    {"inside.recorder", "inside.funnel"},
+    {"inside.recorder", "inside.funnel", "inside.vocabulary"},
     {"inside.recording"},
     {"inside.attribution", "inside.lens"},
     {"inside.heads"},
@@ -61,7 +61,12 @@ WEB_ORDER = [
     | {"inside.steps.step", "inside.steps.common"},
     {"scoring", "inside.instruments.options", "inside.instruments.measures"},
     {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},
-    {"inside.instruments.ablation", "inside.instruments.texts"},
+    {
+        "inside.instruments.ablation",
+        "inside.instruments.texts",
+        "inside.instruments.neurons",
+        "inside.instruments.neighbours",
+    },
     {"inside.steps.lookback"},
     {
         *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
@@ -70,7 +75,8 @@ WEB_ORDER = [
     {"inside.steps.mixing", "inside.instruments.sampling"},
     {"inside.steps.registry"},
     {"inside.page"},
-    {"routes.inside_pages", "routes.inside_files", "routes.instruments"} | {"routes.ablation"},
+    {"routes.inside_pages", "routes.inside_files", "routes.instruments"}
+    | {"routes.neurons", "routes.ablation"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
     | {"routes.scores", "routes.openai", "routes.api"},
     {"__init__"},

@@ -25,6 +25,7 @@ from webapp.routes import (
     inside_files,
     inside_pages,
     instruments,
+    neurons,
     openai,
     ops,
     pages,

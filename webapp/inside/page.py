@@ -42,6 +42,8 @@ INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
     ("instruments.lens_page", "Logit lens", "The likeliest next token after every layer"),
     ("instruments.attribution_page", "Attribution", "One logit as a sum of shares"),
     ("instruments.sampling_page", "The draw", "From all tokens to one"),
+    ("neurons.page", "Neurons", "What one token’s strongest neurons read and write"),
+    ("neurons.neighbours_page", "Neighbours", "Tokens that lie near a token, or near a state"),
     ("ablation.page", "Ablation", "Parts of the model turned off, and both texts side by side"),
 )
 
