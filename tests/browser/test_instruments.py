@@ -9,13 +9,15 @@ from playwright.sync_api import expect
 from tests.helpers.inside import ODD_TEXTS, STORY, TEXT, address
 
 N_STATES = 7  # of the bundled model: the embedding, and after each of six layers
-INSTRUMENTS = ("heads", "lens", "attribution", "sampling", "ablate")
+INSTRUMENTS = ("heads", "lens", "attribution", "sampling", "neurons", "neighbours", "ablate")
 each_instrument = pytest.mark.parametrize("name", INSTRUMENTS)
 VARIANTS = {
     "heads": ({}, {"measure": "copies", "show": "moves"}, {"measure": "norm", "at": 1}),
     "lens": ({}, {"half": 1}),
     "attribution": ({"part": "1.attn"}, {"part": "2.mlp", "against": 262}),
     "sampling": ({}, {"temperature": 1, "top_k": 0}),
+    "neurons": ({"layer": 1},),
+    "neighbours": ({"layer": 1},),
     "ablate": ({"parts": "2.mlp,3.1", "n_tokens": 6, "sweep": 1},),
 }
 TEXTS_SAID = re.compile("^(The texts part at token|Both texts are the same)")

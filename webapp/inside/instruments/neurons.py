@@ -5,6 +5,7 @@ Strongest is a neuron that adds most: activation times the length of its row of 
 Invariants: the histogram counts every neuron; the terms of the chosen one add up to its input.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,8 +25,8 @@ from webapp.inside.view import View
 N_STRONGEST, N_TERMS, N_TOKENS = 10, 10, 5
 N_BINS = 20
 WIDTH, HEIGHT = 600, 160  # of the histogram, in units of its view box
-CURVE = 80  # units of one step of the gelu's picture, whose middle is (2 * CURVE, 2 * CURVE)
-EDGE = 4.0  # inputs that are drawn: -EDGE to EDGE
+CURVE = 160  # half the width of gelu's picture, in units; input 0 and output 0 lie at (160, 160)
+MIN_EDGE = 4  # inputs from -4 to 4 at least are drawn
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class NeuronsPage:
     strongest: tuple[Neuron, ...]
     opened: Opened
     curve: str
+    edge: int
 
 
 def page_of(view: View, chosen: int | None) -> NeuronsPage:
@@ -105,13 +107,15 @@ def page_of(view: View, chosen: int | None) -> NeuronsPage:
         chosen = indices[0]
     in_range("neuron", "Neuron", chosen, 0, len(activations) - 1)
     described = neurons(view, [*indices, chosen], adds)
+    edge = max(MIN_EDGE, math.ceil(abs(described[-1].before)))
     return NeuronsPage(
         bins=histogram(activations),
         n_neurons=len(activations),
         n_active=int((activations > 0.1).sum()),
         strongest=described[:-1],
-        opened=opened(view, described[-1]),
-        curve=curve(),
+        opened=opened(view, described[-1], edge),
+        curve=curve(edge),
+        edge=edge,
     )
 
 
@@ -155,7 +159,7 @@ def histogram(activations: np.ndarray) -> tuple[Bin, ...]:
     )
 
 
-def opened(view: View, neuron: Neuron) -> Opened:
+def opened(view: View, neuron: Neuron, edge: int) -> Opened:
     """How the neuron's input comes about, and where it lies on the curve."""
     c_fc = view.recording.params["blocks"][view.layer]["mlp"]["c_fc"]
     x = view.block.array("layer_norm[1].return")[view.position].astype(np.float64)  # [n_embd]
@@ -170,7 +174,7 @@ def opened(view: View, neuron: Neuron) -> Opened:
         len(x) - len(order),
         others,
         bias,
-        *point(min(max(neuron.before, -EDGE), EDGE)),
+        *point(neuron.before, edge),
         Check(
             f"All products and the bias, added up here, are the neuron’s input to "
             f"{numbers.number(off, 2)}.",
@@ -179,13 +183,13 @@ def opened(view: View, neuron: Neuron) -> Opened:
     )
 
 
-def point(value: float) -> tuple[float, float]:
-    """The place of an input on the curve of gelu; the picture's middle is input 0, output 0."""
+def point(value: float, edge: int) -> tuple[float, float]:
+    """The place of an input on the curve of gelu, drawn from ``-edge`` to ``edge``."""
     out = float(model.gelu(np.float32(value)))
-    return round(CURVE * (EDGE + value) / 2, 1), round(CURVE * (EDGE - out) / 2, 1)
+    return round(CURVE * (1 + value / edge), 1), round(CURVE * (1 - out / edge), 1)
 
 
-def curve() -> str:
-    """Points of a polyline: gelu from -EDGE to EDGE."""
-    places = (point(float(value)) for value in np.linspace(-EDGE, EDGE, 81))
+def curve(edge: int) -> str:
+    """Points of a polyline: gelu from ``-edge`` to ``edge``."""
+    places = (point(float(value), edge) for value in np.linspace(-edge, edge, 161))
     return " ".join(f"{x:g},{y:g}" for x, y in places)
