@@ -67,7 +67,7 @@ WEB_ORDER = [
         "inside.instruments.neurons",
         "inside.instruments.neighbours",
     },
-    {"inside.steps.lookback"},
+    {"inside.steps.lookback", "inside.instruments.patching"},
     {
         *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
         *("inside.steps.attention", "inside.steps.layers", "inside.steps.output"),
@@ -76,7 +76,7 @@ WEB_ORDER = [
     {"inside.steps.registry"},
     {"inside.page"},
     {"routes.inside_pages", "routes.inside_files", "routes.instruments"}
-    | {"routes.neurons", "routes.ablation"},
+    | {"routes.neurons", "routes.ablation", "routes.patching"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
     | {"routes.scores", "routes.openai", "routes.api"},
     {"__init__"},

@@ -210,7 +210,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Compared:
-    """The token ``id`` before and after an ablation."""
+    """The token ``id`` before and after an intervention."""
 
     id: int
     before: Place
@@ -223,15 +223,10 @@ class Compared:
 
 
 @dataclass(frozen=True, eq=False)
-class Ablation:
-    """Logits of the token after ``position`` with and without ``components``: ``[n_vocab]`` each.
-
-    ``replacement`` is what stands in the components' place.
-    """
+class Intervention:
+    """Logits of the token after ``position``, without and with a change: ``[n_vocab]`` each."""
 
     position: int
-    components: tuple[Component, ...]
-    replacement: Replacement
     before: np.ndarray
     after: np.ndarray
 
@@ -249,6 +244,14 @@ class Ablation:
         """The ``n`` likeliest ids before, then those of the ``n`` likeliest after that are new."""
         ids = [int(id) for row in (self.before, self.after) for id in most_likely(row, n)]
         return list(dict.fromkeys(ids))
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation(Intervention):
+    """``after`` is without ``components``; ``replacement`` is what stands in their place."""
+
+    components: tuple[Component, ...]
+    replacement: Replacement
 
 
 def places(logits: np.ndarray, ids: Sequence[int]) -> list[Place]:
@@ -272,8 +275,27 @@ def ablate(
     params = without(recording.params, recording.n_head, components, means)
     first = min((c.layer for c in components), default=recording.n_layer)
     state = go_on(recording.residual[first], params, recording.n_head, first)
+    before, after = both_logits(recording, state, position)
+    return Ablation(position, before, after, tuple(components), replacement)
+
+
+def patch(
+    recording: Recording, source: Recording, layer: int, positions: Sequence[int], position: int
+) -> Intervention:
+    """Carry states before block ``layer`` over from ``source``; the token after ``position``.
+
+    Raises InputError (see :func:`carried`).
+    """
+    x = carried(recording, source, layer, positions)
+    state = go_on(x, recording.params, recording.n_head, layer)
+    return Intervention(position, *both_logits(recording, state, position))
+
+
+def both_logits(
+    recording: Recording, state: np.ndarray, position: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits ``[n_vocab]`` after ``position``: of the recording, and of another last state."""
     row = slice(position, position + 1)
     # Both are unembedded as one row. The pass's own logits may differ in the last bit.
     before = early_logits(recording.residual[-1][row], recording.params)[0]
-    after = early_logits(state[row], recording.params)[0]
-    return Ablation(position, tuple(components), replacement, before, after)
+    return before, early_logits(state[row], recording.params)[0]

@@ -35,7 +35,12 @@ EXAMPLES = (
 TEXT_FIELDS = ("prompt", "prompt_json", "kept", "special_tokens")
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "seed")
 # Fields that only one instrument has, with their labels where they are refused.
-OPTION_LABELS = {"parts": "Parts turned off", "n_tokens": "Tokens of each text"}
+OPTION_LABELS = {
+    "parts": "Parts turned off",
+    "n_tokens": "Tokens of each text",
+    "other": "The other text",
+    "carry": "State carried over",
+}
 # The instruments in the order of the navigation: endpoint, name, what it shows.
 INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
     ("instruments.heads_page", "Heads", "All attention heads, by what they do"),
@@ -45,6 +50,7 @@ INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
     ("neurons.page", "Neurons", "What one token’s strongest neurons read and write"),
     ("neurons.neighbours_page", "Neighbours", "Tokens that lie near a token, or near a state"),
     ("ablation.page", "Ablation", "Parts of the model turned off, and both texts side by side"),
+    ("patching.page", "Patching", "States of another text carried into this one"),
 )
 
 

@@ -8,6 +8,7 @@ from tests.helpers.web import JSON, parse
 from webapp import create_app
 from webapp.inside.recordings import Recordings
 
+OTHER = "The dog sat on the mat because it"
 ADDRESSES = (
     address("/inside/heads", prompt=TEXT, cell="1.2", measure="norm", show="moves"),
     address("/inside/lens", prompt=TEXT, half=1),
@@ -17,6 +18,8 @@ ADDRESSES = (
     address("/inside/neurons", prompt=TEXT, layer=1, neuron=7),
     address("/inside/neighbours", prompt=TEXT, id=262),
     address("/inside/ablate", prompt=TEXT, parts="2.mlp,3.1", n_tokens=6),
+    address("/inside/patch", prompt=TEXT, other=OTHER, carry="3.2"),
+    address("/inside/patch/rows", prompt=TEXT, other=OTHER),
     address("/inside/ablate/texts", prompt=TEXT, parts="3.1", n_tokens=6),
     address("/inside/heads.csv", prompt=TEXT),
     address("/inside/lens.csv", prompt=TEXT),
@@ -24,7 +27,7 @@ ADDRESSES = (
     address("/inside/attribution.csv", prompt=TEXT, part="1.mlp"),
     address("/inside/sampling.csv", prompt=TEXT),
 )
-NAMES = ["heads", "lens", "attribution", "sampling", "neurons", "neighbours", "ablate"]
+NAMES = ["heads", "lens", "attribution", "sampling", "neurons", "neighbours", "ablate", "patch"]
 each_address = pytest.mark.parametrize("path", ADDRESSES)
 
 

@@ -201,13 +201,18 @@ def gates_without(parts: Sequence[Part], to: Replacement, hparams: HParams) -> G
 
 def sweep_seconds(hparams: HParams, n_tokens: int) -> float:
     """How long a sweep of a text takes, about: each head's pass from its layer on."""
+    return grid_seconds(hparams, n_tokens, hparams.n_head)
+
+
+def grid_seconds(hparams: HParams, n_tokens: int, n_columns: int) -> float:
+    """How long a row for each layer takes, of so many passes from that layer on."""
     h, d = hparams, hparams.n_embd
     weights = 12 * d * d  # of a block
     products = 2 * n_tokens * weights + 4 * n_tokens**2 * d
     block = CALL_SECONDS + max(products / FLOPS_PER_SECOND, 4 * weights / BYTES_PER_SECOND)
     unembedding = 4 * h.n_vocab * d / BYTES_PER_SECOND
     n_blocks = h.n_layer * (h.n_layer + 1) / 2
-    return h.n_head * (n_blocks * block + 2 * h.n_layer * unembedding)
+    return n_columns * (n_blocks * block + 2 * h.n_layer * unembedding)
 
 
 def check_sweep(hparams: HParams, n_tokens: int) -> None:
