@@ -9,7 +9,16 @@ from playwright.sync_api import expect
 from tests.helpers.inside import ODD_TEXTS, STORY, TEXT, address
 
 N_STATES = 7  # of the bundled model: the embedding, and after each of six layers
-INSTRUMENTS = ("heads", "lens", "attribution", "sampling", "neurons", "neighbours", "ablate")
+INSTRUMENTS = (
+    "heads",
+    "lens",
+    "attribution",
+    "sampling",
+    "neurons",
+    "neighbours",
+    "ablate",
+    "patch",
+)
 each_instrument = pytest.mark.parametrize("name", INSTRUMENTS)
 VARIANTS = {
     "heads": ({}, {"measure": "copies", "show": "moves"}, {"measure": "norm", "at": 1}),
@@ -18,6 +27,7 @@ VARIANTS = {
     "sampling": ({}, {"temperature": 1, "top_k": 0}),
     "neurons": ({"layer": 1},),
     "neighbours": ({"layer": 1},),
+    "patch": ({},),
     "ablate": ({"parts": "2.mlp,3.1", "n_tokens": 6, "sweep": 1},),
 }
 TEXTS_SAID = re.compile("^(The texts part at token|Both texts are the same)")
@@ -253,3 +263,22 @@ def test_the_rows_of_a_sweep_arrive_one_by_one_and_a_cell_turns_its_head_off(vis
     page.locator("#sweep-rows [value='5.0']").click()
     expect(page.locator("#inside-compared + p")).to_contain_text("layer 5, head 0")
     expect(page.locator("#sweep-rows [value='5.0']")).to_have_attribute("aria-current", "true")
+
+
+def test_a_state_is_carried_over_from_a_grid_that_arrives_row_by_row(visit, server):
+    page = open_at(visit, server, "patch")
+    page.get_by_label("The other text").fill("The dog sat on the mat because it")
+    page.get_by_label("The other text").press("Enter")
+    expect(page.locator("#patch-rows tr")).to_have_count(6)
+    expect(page.get_by_label("The other text")).to_be_focused()
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    page.locator("#patch-rows [value='3.2']").click()
+    expect(page.locator("#n-changed")).to_have_text("50,257 of 50,257 logits changed")
+    expect(page.locator("#patch-rows .inside-cone")).to_have_count(3 * 7)
+    expect(said(page)).to_contain_text("Before layer 3, “Ġdog” in place of “Ġcat”")
+    page.set_viewport_size({"width": 320, "height": 800})
+    inside, outside = page.evaluate(
+        "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert inside <= outside

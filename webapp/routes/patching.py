@@ -11,12 +11,12 @@ from gpt2core.engine.events import Unavailable
 from webapp import sse
 from webapp.inside.instruments import patching
 from webapp.inside.instruments.options import with_options
-from webapp.inside.page import EXAMPLE, inside_blueprint, opened_view, show
+from webapp.inside.page import inside_blueprint, opened_view, show
 from webapp.inside.view import View
 from webapp.request import query_fields, response_kind
 
 blueprint = inside_blueprint("patching")
-EXAMPLE_OTHER = "The dog sat on the mat because it"
+EXAMPLES = ("The girl was sad because", "The boy was sad because")
 
 
 @blueprint.get("/inside/patch")
@@ -35,7 +35,7 @@ def page() -> str:
         chosen=view.options.get("carry"),
         carried=patching.carried_state(pair, *chosen) if pair and chosen else None,
         pieces=patching.pieces_of(pair) if pair else None,
-        example=(EXAMPLE, EXAMPLE_OTHER),
+        example=EXAMPLES,
         chooses_layer=False,
         chooses_head=False,
     )

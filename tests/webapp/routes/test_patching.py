@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gpt2core.inside.interventions import patch
+from gpt2core.sampling import log_softmax
 from tests.helpers.inside import TEXT, address, body_rows, number_in, open_page, recorded
 from tests.helpers.web import HTMX, messages, parse, shown
 from webapp.inside.instruments import patching
@@ -59,16 +60,22 @@ def test_a_cell_shows_what_the_carried_state_changes_and_where_it_can(client, bo
     assert cone == {f"{layer}.{at}" for layer in (3, 4, 5) for at in range(2, 9)}
 
 
-def test_without_tokens_in_the_address_the_two_answers_are_compared(client, demo):
-    prompts = {"prompt": "Tim was very happy. He", "other": "Tim was very happy. They"}
+@pytest.mark.parametrize("end", ["He", "cat"])
+def test_without_tokens_in_the_address_the_two_answers_are_compared(client, demo, end):
+    """The token that the other text makes likelier, where both answers are the same."""
+    prompts = {"prompt": f"Tim was very happy. {end}", "other": f"Sue was very happy. {end}"}
     page = open_page(client, PATH, **prompts)
-    answers = [int(recorded(demo, text).last_logits.argmax()) for text in prompts.values()]
+    logits = [recorded(demo, text).last_logits for text in prompts.values()]
+    answers = [int(row.argmax()) for row in logits]
     (equation,) = page.all("p", "inside-equation")
     pieces = [piece.text for piece in equation.all(class_="piece")]
     assert pieces[1] == demo.encoder.decoder[answers[0]]
     if answers[0] != answers[1]:
         assert pieces[0] == demo.encoder.decoder[answers[1]]
-    assert pieces[0] != pieces[1]
+    else:
+        rise = np.exp(log_softmax(logits[1])) - np.exp(log_softmax(logits[0]))
+        rise[answers[0]] = -1
+        assert pieces[0] == demo.encoder.decoder[int(rise.argmax())]
 
 
 def test_the_stream_has_the_rows_of_the_page(client):

@@ -18,6 +18,7 @@ from gpt2core.hparams import HParams
 from gpt2core.inside.interventions import Intervention, patch
 from gpt2core.inside.lens import early_logits
 from gpt2core.inside.recording import Recording
+from gpt2core.sampling import log_softmax
 from webapp.drawing import signed_class
 from webapp.inside.instruments.ablation import MAX_SWEEP_SECONDS, Row, grid_seconds
 from webapp.inside.labels import Label, Piece, labels_of
@@ -121,14 +122,16 @@ def compared(view: View, other: Recording) -> tuple[int, int]:
         ours = int(here.argmax())
     theirs = view.query.against
     if theirs is None:
-        # Where both answers are the same, the token that the other text raises most over it.
+        # Where both answers are the same, the token whose probability rises most.
         theirs = int(there.argmax())
         if theirs == ours:
-            raised = there - here
-            raised[ours] = -np.inf
-            theirs = int(raised.argmax())
+            rise = np.exp(log_softmax(there)) - np.exp(log_softmax(here))  # [n_vocab]
+            rise[ours] = -np.inf
+            theirs = int(rise.argmax())
     if ours == theirs:
         raise InputError("Two different tokens are compared.", "against")
+    if there[theirs] - there[ours] == here[theirs] - here[ours]:
+        raise InputError("Both texts have these two tokens equally far apart.", "other")
     return ours, theirs
 
 
