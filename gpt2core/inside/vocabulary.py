@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gpt2core import model
 from gpt2core.model import Params
 
 
@@ -58,3 +59,9 @@ def cosines(vector: np.ndarray, wte: np.ndarray) -> np.ndarray:
     found = np.zeros(len(wte), wte.dtype)
     np.divide(wte @ vector, lengths, out=found, where=lengths > 0)
     return found
+
+
+def activations(inputs: np.ndarray) -> np.ndarray:
+    """What neurons with these inputs give: gelu, elementwise."""
+    outputs: np.ndarray = model.gelu(inputs)
+    return outputs

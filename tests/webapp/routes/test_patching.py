@@ -63,7 +63,10 @@ def test_a_cell_shows_what_the_carried_state_changes_and_where_it_can(client, bo
 @pytest.mark.parametrize("end", ["He", "cat"])
 def test_without_tokens_in_the_address_the_two_answers_are_compared(client, demo, end):
     """The token that the other text makes likelier, where both answers are the same."""
-    prompts = {"prompt": f"Tim was very happy. {end}", "other": f"Sue was very happy. {end}"}
+    prompts = {
+        "prompt": f"The boy was very happy. {end}",
+        "other": f"The girl was very happy. {end}",
+    }
     page = open_page(client, PATH, **prompts)
     logits = [recorded(demo, text).last_logits for text in prompts.values()]
     answers = [int(row.argmax()) for row in logits]

@@ -12,10 +12,9 @@ from itertools import islice
 
 import numpy as np
 
-from gpt2core import model
 from gpt2core.inside.attribution import by_neuron, logit_direction
 from gpt2core.inside.document import in_range
-from gpt2core.inside.vocabulary import largest, tokens_read, tokens_written
+from gpt2core.inside.vocabulary import activations, largest, tokens_read, tokens_written
 from webapp.inside import numbers
 from webapp.inside.labels import Piece
 from webapp.inside.steps.common import agrees
@@ -99,19 +98,19 @@ class NeuronsPage:
 
 def page_of(view: View, chosen: int | None) -> NeuronsPage:
     """The whole page. Raises InputError for a neuron that the layer does not have."""
-    activations = view.block.array("ffn.a")[view.position]  # [4*n_embd]
+    a = view.block.array("ffn.a")[view.position]  # [4*n_embd]
     c_proj = view.recording.params["blocks"][view.layer]["mlp"]["c_proj"]
-    adds = np.abs(activations) * np.linalg.norm(c_proj["w"], axis=1)  # [4*n_embd]
+    adds = np.abs(a) * np.linalg.norm(c_proj["w"], axis=1)  # [4*n_embd]
     indices = largest(adds, N_STRONGEST).tolist()
     if chosen is None:
         chosen = indices[0]
-    in_range("neuron", "Neuron", chosen, 0, len(activations) - 1)
+    in_range("neuron", "Neuron", chosen, 0, len(a) - 1)
     described = neurons(view, [*indices, chosen], adds)
     edge = max(MIN_EDGE, math.ceil(abs(described[-1].before)))
     return NeuronsPage(
-        bins=histogram(activations),
-        n_neurons=len(activations),
-        n_active=int((activations > 0.1).sum()),
+        bins=histogram(a),
+        n_neurons=len(a),
+        n_active=int((a > 0.1).sum()),
         strongest=described[:-1],
         opened=opened(view, described[-1], edge),
         curve=curve(edge),
@@ -149,9 +148,9 @@ def pieces(view: View, values: np.ndarray) -> tuple[Piece, ...]:
     return tuple(view.piece(id) for id in islice(ids, N_TOKENS))
 
 
-def histogram(activations: np.ndarray) -> tuple[Bin, ...]:
+def histogram(a: np.ndarray) -> tuple[Bin, ...]:
     """All activations ``[4*n_embd]`` in bins of equal width."""
-    counts, edges = np.histogram(activations, N_BINS)
+    counts, edges = np.histogram(a, N_BINS)
     width, highest = WIDTH / N_BINS, int(counts.max())
     return tuple(
         Bin(float(start), float(stop), int(n), i * width, HEIGHT * (1 - n / highest), width - 2)
@@ -185,7 +184,7 @@ def opened(view: View, neuron: Neuron, edge: int) -> Opened:
 
 def point(value: float, edge: int) -> tuple[float, float]:
     """The place of an input on the curve of gelu, drawn from ``-edge`` to ``edge``."""
-    out = float(model.gelu(np.float32(value)))
+    out = float(activations(np.array(value)))
     return round(CURVE * (1 + value / edge), 1), round(CURVE * (1 - out / edge), 1)
 
 
