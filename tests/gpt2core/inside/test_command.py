@@ -98,7 +98,8 @@ def test_before_and_after_an_ablation_are_those_of_edited_weights(inside, demo):
         model.gpt2(ids, **params, n_head=n_head)[4] for params in (demo.params, edited)
     )
     assert (made["ablated"], made["to"]) == (["2.mlp", "3.1", "4.mlp.7"], "mean")
-    assert made["n_changed"] == made["n_vocab"] == len(before)
+    assert made["n_vocab"] == len(before) == 50_257
+    assert 50_200 <= made["n_changed"] <= 50_257  # a few may agree by chance
     assert made["for"]["id"] == 262
     assert {before.argmax(), after.argmax()} <= {row["id"] for row in made["candidates"]}
     for row in [made["for"], *made["candidates"]]:
@@ -112,7 +113,7 @@ def test_an_ablation_is_printed_as_one_table(inside):
     first, second, *rows = out.splitlines()
     assert status == 0
     assert first.startswith("Without 2.mlp, 3.1, 4.mlp.7 (set to mean), after token 5, Ġthe: ")
-    assert second == "50,257 of 50,257 logits changed."
+    assert second.endswith(" of 50,257 logits changed.")
     assert rows[0].split() == ["token", "logit", "without", "probability", "without"]
     assert len(rows) > 10
 

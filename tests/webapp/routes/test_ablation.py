@@ -22,7 +22,8 @@ from webapp import create_app
 from webapp.inside.instruments import ablation
 
 PATH = "/inside/ablate"
-PARTS = "2.mlp,3.1"
+PARTS = "0.mlp,3.1"  # without the first MLP no model writes the same
+CHANGED = re.compile(r"50,2\d\d of 50,257 logits changed\.")  # a few may agree by chance
 MIXED = "0.attn,3.1,4.mlp.17"
 GREEDY = {"temperature": 0, "n_tokens": 6}
 
@@ -130,7 +131,7 @@ def test_where_nothing_changes_the_page_says_so(tmp_path):
     assert said == "Both texts are the same, token for token: all 30."  # as many as fit
     assert text_of(page, "whole") == text_of(page, "without") != ""
     other = open_page(client, PATH, prompt="two words", parts="1.1", n_tokens=2)
-    assert other.id("n-changed").words == "50,257 of 50,257 logits changed."
+    assert CHANGED.fullmatch(other.id("n-changed").words)
     full = open_page(client, PATH, kept=",".join(["7"] * 32), parts="1.1")
     assert "The context of this model is full" in full.words
 
@@ -163,19 +164,19 @@ def test_texts_go_on_from_the_chosen_token(client, demo):
     assert [e.text for e in page.all("span", "inside-so-far")] == ["The cat sat"] * 2
 
 
-def test_the_stream_writes_what_the_page_shows(client):
+def test_the_stream_writes_what_the_page_shows(client, demo):
     fields = {"prompt": TEXT, "parts": PARTS, "seed": 3, "n_tokens": 15}
     page = open_page(client, PATH, **fields)
     streamed = stream(client, f"{PATH}/texts", **fields)
     for side in ("whole", "without"):
         assert streamed.text(f"text-{side}") == text_of(page, side)
-    assert streamed.words("inside-texts-said") == page.id("inside-texts-said").words
-    said = re.match(
-        r"The texts part at token (\d+): “(.+)” by the whole model, “(.+)” without",
-        streamed.words("inside-texts-said"),
-    )
-    marked = [page.id(f"text-{side}").all("mark")[0].text for side in ("whole", "without")]
-    assert [mark.replace(" ", "Ġ") for mark in marked] == list(said.groups()[1:])
+    sentence = streamed.words("inside-texts-said")
+    assert sentence == page.id("inside-texts-said").words
+    said = re.match(r"The texts part at token \d+: “(.+)” by the whole model, “(.+)” w", sentence)
+    encoder = demo.encoder
+    for side, piece in zip(("whole", "without"), said.groups(), strict=True):
+        (mark,) = page.id(f"text-{side}").all("mark")
+        assert mark.text == encoder.decode([encoder.encoder[piece]])
 
 
 def test_htmx_gets_a_page_whose_texts_and_sweep_follow(client):
