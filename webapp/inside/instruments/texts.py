@@ -138,7 +138,7 @@ def start(view: View, gates: Gates, n_tokens: int) -> Texts:
     sides: list[Side] = []
     try:
         for one in (None, gates):
-            handle = server.submit(ids, n_tokens, view.query.sampling, one)
+            handle = server.submit(ids, n_tokens, view.query.sampling, gates=one)
             shown = GenerationView(request, view.model.encoder, view.model.hparams.n_ctx)
             sides.append(Side(handle, shown))
     except Exception:
