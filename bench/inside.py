@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import shapes
-from gpt2core.inside import attribution, heads, lens, recording
+from gpt2core.inside import attribution, heads, interventions, lens, recording
 from gpt2core.model import Params, gpt2
 
 N_LENS_TOKENS = 12  # columns of the lens on a page
@@ -39,6 +39,7 @@ def parts(params: Params, n_head: int, ids: list[int]) -> dict[str, Callable[[],
     recorded = recording.record_pass(ids, params, n_head)
     last, token = len(ids) - 1, int(recorded.last_logits.argmax())
     direction = attribution.logit_direction(recorded, last, token)
+    head = interventions.Component(recorded.n_layer // 2, "attn", 0)
     last_tokens = range(max(0, len(ids) - N_LENS_TOKENS), len(ids))
 
     def first_view() -> None:
@@ -55,5 +56,8 @@ def parts(params: Params, n_head: int, ids: list[int]) -> dict[str, Callable[[],
         "lens of one token": lambda: lens.lens(recorded, last),
         f"lens of {len(last_tokens)} tokens": lambda: lens.lens_grid(recorded, last_tokens),
         "attribution by part": lambda: attribution.attribution(recorded, last, token),
+        "one head of the middle layer removed": lambda: interventions.ablate(
+            recorded, last, [head]
+        ),
         "attribution of all heads": lambda: heads.head_shares(recorded, last, direction),
     }

@@ -21,10 +21,12 @@ CORE_ORDER = [
     {"errors", "engine", "inside", "store", "tokenizer"},
     {"settings", "files", "hparams", "sampling", "model"},
     # Below engine, store and tokenizer, because inside runs on ids and arrays alone.
-    {"inside.recorder", "inside.funnel"},
+    {"inside.recorder", "inside.funnel", "inside.vocabulary"},
     {"inside.recording"},
     {"inside.attribution", "inside.lens"},
-    {"inside.document", "inside.heads"},
+    {"inside.heads"},
+    {"inside.interventions"},
+    {"inside.document"},
     {"inside.report"},
     {"tokenizer.alphabet", "tokenizer.decoding", "tokenizer.pattern", "store.folder"},
     {"store.shards", "tokenizer.added"},
@@ -61,7 +63,13 @@ WEB_ORDER = [
     | {"inside.steps.step", "inside.steps.common"},
     {"scoring", "inside.instruments.options", "inside.instruments.measures"},
     {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},
-    {"inside.steps.lookback"},
+    {
+        "inside.instruments.ablation",
+        "inside.instruments.texts",
+        "inside.instruments.neurons",
+        "inside.instruments.neighbours",
+    },
+    {"inside.steps.lookback", "inside.instruments.patching"},
     {
         *("error_handlers", "inside.steps.text", "inside.steps.embedding", "inside.steps.norm"),
         *("inside.steps.attention", "inside.steps.layers", "inside.steps.output"),
@@ -69,7 +77,8 @@ WEB_ORDER = [
     {"inside.steps.mixing", "inside.instruments.sampling"},
     {"inside.steps.registry"},
     {"inside.page"},
-    {"routes.inside_pages", "routes.inside_files", "routes.instruments"},
+    {"routes.inside_pages", "routes.inside_files", "routes.instruments"}
+    | {"routes.neurons", "routes.ablation", "routes.patching"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
     | {"routes.scores", "routes.openai", "routes.api"},
     {"__init__"},

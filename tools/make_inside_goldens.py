@@ -18,8 +18,14 @@ For each model, on the first ``N_TOKENS`` of its ids, float32, under ``<name>/``
   last layer, ``result [n_seq, n_head, n_embd]``;
 - its direct logit attribution of ``token`` minus ``against``, the two likeliest after the
   last id, as ``components`` (names) and ``shares``, and of every head as ``head_shares
-  [n_layer, n_head]``.
+  [n_layer, n_head]``;
+- its logits ``[n_vocab]`` after the last id under interventions in the middle layer:
+  ``zero_head``, ``mean_head`` (of the last head), ``zero_attn``, ``zero_mlp``, ``zero_neuron``
+  and ``mean_neuron`` (of neuron ``NEURON``), and ``patched``: with the state before that layer
+  at ``PATCHED_POSITION`` taken from a pass over the last ``N_TOKENS`` ids.
 """
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,6 +36,8 @@ from tests.helpers.small_models import INSIDE_GOLDENS, SMALL_MODELS, SmallModel
 from tools.make_logit_goldens import huggingface_model
 
 N_TOKENS = 10
+NEURON = 5
+PATCHED_POSITION = 4
 
 
 def hooked_model(small: SmallModel, source) -> HookedTransformer:
@@ -105,12 +113,48 @@ def shares(model: HookedTransformer, cache, token: int, against: int) -> dict:
     }
 
 
+def interventions(model: HookedTransformer, ids: torch.Tensor, others: torch.Tensor) -> dict:
+    """Logits after the last id while one value of the middle layer is another."""
+    block = f"blocks.{model.cfg.n_layers // 2}"
+    _, cache = model.run_with_cache(others)
+
+    def last_logits(name, change):
+        return model.run_with_hooks(ids, fwd_hooks=[(f"{block}.{name}", change)])[0, -1]
+
+    def zero(value, hook, index=...):
+        value[index] = 0
+        return value
+
+    def mean(value, hook, index):
+        value[index] = value[index].mean(dim=1, keepdim=True)
+        return value
+
+    def patch(value, hook):
+        value[:, PATCHED_POSITION] = cache[hook.name][:, PATCHED_POSITION]
+        return value
+
+    head = (slice(None), slice(None), model.cfg.n_heads - 1)  # of [batch, n_seq, n_head, d_head]
+    neuron = (slice(None), slice(None), NEURON)  # of [batch, n_seq, 4 * n_embd]
+    return {
+        "zero_head": last_logits("attn.hook_z", partial(zero, index=head)),
+        "mean_head": last_logits("attn.hook_z", partial(mean, index=head)),
+        "zero_attn": last_logits("hook_attn_out", zero),
+        "zero_mlp": last_logits("hook_mlp_out", zero),
+        "zero_neuron": last_logits("mlp.hook_post", partial(zero, index=neuron)),
+        "mean_neuron": last_logits("mlp.hook_post", partial(mean, index=neuron)),
+        "patched": last_logits("hook_resid_pre", patch),
+    }
+
+
 def main() -> None:
     torch.set_grad_enabled(False)
     arrays = {}
     for name, small in SMALL_MODELS.items():
         source, ids = huggingface_model(small), torch.tensor([small.ids()[:N_TOKENS]])
-        found = of_transformers(source, ids) | of_transformer_lens(hooked_model(small, source), ids)
+        others = torch.tensor([small.ids()[-N_TOKENS:]])
+        hooked = hooked_model(small, source)
+        found = of_transformers(source, ids) | of_transformer_lens(hooked, ids)
+        found |= interventions(hooked, ids, others)
         for key, array in found.items():
             arrays[f"{name}/{key}"] = np.asarray(array)
             print(f"{name}/{key}: {arrays[f'{name}/{key}'].shape}")

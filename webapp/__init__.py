@@ -18,15 +18,18 @@ from webapp.assets import asset
 from webapp.compression import compress
 from webapp.request import wants_compressed_file
 from webapp.routes import (
+    ablation,
     api,
     bpe,
     export,
     inside_files,
     inside_pages,
     instruments,
+    neurons,
     openai,
     ops,
     pages,
+    patching,
     scores,
     stream,
 )
@@ -40,7 +43,7 @@ SECURITY_HEADERS = {
 }
 ROUTES = (
     *(pages, stream, bpe, scores, inside_pages, inside_files, instruments, export, ops),
-    *(api, openai),
+    *(neurons, ablation, patching, api, openai),
 )
 MAX_BYTES_PER_CHAR = 12  # of a form: four bytes of UTF-8, each as %XX
 OTHER_FIELDS_BYTES = 10_000  # room for the fields beside the text

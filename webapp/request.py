@@ -62,6 +62,11 @@ def query_fields() -> dict[str, str]:
     return {name: values[-1] for name, values in request.args.lists()}
 
 
+def query_values(name: str) -> list[str]:
+    """All values of one field of the address, as ticked boxes of one name give."""
+    return list(request.args.getlist(name))
+
+
 def current_page() -> tuple[str, dict[str, Any]]:
     """The endpoint that answers, and the variable parts of its address."""
     return request.endpoint or "", dict(request.view_args or {})

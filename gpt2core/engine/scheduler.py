@@ -31,6 +31,7 @@ from gpt2core.engine.events import (
     Scoring,
     Unavailable,
 )
+from gpt2core.engine.gates import Gates
 from gpt2core.engine.policy import Policy, Running
 from gpt2core.engine.scores import join_scores, no_scores
 from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions, Sequence
@@ -102,14 +103,19 @@ class Scheduler:
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
+        gates: Gates | None = None,
     ) -> Generation:
         """Queue a prompt to be continued by up to ``n_tokens`` tokens.
 
-        Raises InputError for an invalid prompt, Unavailable if it cannot be taken now.
+        ``gates`` scale parts of the model for this generation; others in its batch are computed
+        without them. Raises InputError for an invalid prompt or gates, Unavailable if it cannot
+        be taken now.
         """
         engine = self._engine
         check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
-        generation = Generation(ids, n_tokens, sampling, options)
+        if gates is not None:
+            gates.check(engine.hparams)
+        generation = Generation(ids, n_tokens, sampling, options, gates)
         self._queue(generation)
         return generation
 
@@ -174,12 +180,17 @@ class Scheduler:
         with self._changed:
             n_waiting = len(self._policy.waiting)
             for request in self._policy.admit():
-                sequence = self._sequence(request) if isinstance(request, Generation) else None
-                running = Running(request, self._engine.open(), sequence)
-                self._policy.running.append(running)
+                self._policy.running.append(self._run(request))
             if len(self._policy.waiting) < n_waiting:
                 for position, waiting in enumerate(self._policy.waiting, start=1):
                     waiting.put(Queued(position))
+
+    def _run(self, request: Request[Any]) -> Running:
+        """Give a request a slot; its gates hold until the slot is closed."""
+        if isinstance(request, Generation):
+            slot = self._engine.open(request.gates)
+            return Running(request, slot, self._sequence(request))
+        return Running(request, self._engine.open())
 
     def _sequence(self, generation: Generation) -> Sequence:
         return Sequence(

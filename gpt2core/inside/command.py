@@ -7,9 +7,10 @@ import argparse
 import json
 
 from gpt2core.continuation import text_tokens
-from gpt2core.inside.document import document, select
+from gpt2core.inside.document import ablation_document, document, select
+from gpt2core.inside.interventions import REPLACEMENTS, ablate, parse_components
 from gpt2core.inside.recording import record_pass
-from gpt2core.inside.report import report
+from gpt2core.inside.report import ablation_report, report
 from gpt2core.store.loader import Model
 
 DESCRIPTION = (
@@ -30,6 +31,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="id of the token whose logit is explained (default: the likeliest)",
     )
+    parser.add_argument(
+        "--ablate",
+        metavar="PARTS",
+        help="print the candidates before and after these parts are removed: heads (5.7 is layer "
+        "5, head 7), whole halves (5.attn, 5.mlp) or neurons (5.mlp.12), with commas between",
+    )
+    parser.add_argument(
+        "--to",
+        choices=REPLACEMENTS,
+        default=REPLACEMENTS[0],
+        help="what stands in their place: nothing, or their mean over the text (default: zero)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -40,5 +53,12 @@ def look_inside(model: Model, text: str, args: argparse.Namespace) -> str:
     recording = record_pass(ids, model.params, model.hparams.n_head)
     selection = select(recording, args.at, args.layer, args.head, args.token)
     tokens = [token.to_json_with_span() for token in text_tokens(encoder, text, ids)]
-    found = document(recording, selection, model.name, tokens, encoder.decoder.__getitem__)
-    return json.dumps(found, ensure_ascii=False) if args.json else report(found)
+    about = (model.name, tokens, encoder.decoder.__getitem__)
+    if args.ablate:
+        h = model.hparams
+        components = parse_components(args.ablate, h.n_layer, h.n_head, 4 * h.n_embd, "ablate")
+        ablation = ablate(recording, selection.position, components, args.to)
+        found, as_text = ablation_document(ablation, selection.token, *about), ablation_report
+    else:
+        found, as_text = document(recording, selection, *about), report
+    return json.dumps(found, ensure_ascii=False) if args.json else as_text(found)

@@ -17,6 +17,7 @@ import numpy as np
 
 from gpt2core.errors import InputError
 from gpt2core.inside.attribution import attribution
+from gpt2core.inside.interventions import Ablation, Place
 from gpt2core.inside.lens import lens, ranks
 from gpt2core.inside.recording import Recording
 from gpt2core.sampling import N_CANDIDATES, is_whole, log_softmax, most_likely
@@ -163,3 +164,45 @@ def attribution_entry(
 def rounded(number: float) -> float:
     """``number`` rounded to 7 significant digits."""
     return float(f"{number:.7g}")
+
+
+def ablation_document(
+    ablation: Ablation,
+    token: int,
+    model: str,
+    tokens: list[JsonObject],
+    piece: Callable[[int], str],
+) -> JsonObject:
+    """An ablation: ``token`` and the likeliest tokens, before and after.
+
+    The arguments are those of :func:`document`.
+    """
+    ids = list(dict.fromkeys([token, *ablation.leaders(N_CANDIDATES)]))
+    chosen, *_ = rows = [
+        {
+            "id": row.id,
+            "piece": piece(row.id),
+            "before": place_entry(row.before),
+            "after": place_entry(row.after),
+        }
+        for row in ablation.comparison(ids)
+    ]
+    return {
+        "model": model,
+        "tokens": [{"index": i} | token for i, token in enumerate(tokens, start=1)],
+        "at": ablation.position + 1,
+        "ablated": [component.name for component in ablation.components],
+        "to": ablation.replacement,
+        "n_changed": ablation.n_changed,
+        "n_vocab": len(ablation.before),
+        "for": chosen,
+        "candidates": [row for row in rows if row["id"] in ablation.leaders(N_CANDIDATES)],
+    }
+
+
+def place_entry(place: Place) -> JsonObject:
+    return {
+        "logit": rounded(place.logit),
+        "probability": rounded(place.probability),
+        "rank": place.rank,
+    }

@@ -14,6 +14,28 @@ def report(document: JsonObject) -> str:
     return "\n\n".join([answer(document), lens(document), attribution(document), row(document)])
 
 
+def ablation_report(document: JsonObject) -> str:
+    """One table: candidates before and after an ablation."""
+    token, target = document["tokens"][document["at"] - 1], document["for"]
+    rows = [
+        [
+            row["piece"],
+            *(f"{row[when]['logit']:.4f}" for when in ("before", "after")),
+            *(percent(row[when]["probability"]) for when in ("before", "after")),
+        ]
+        for row in document["candidates"]
+    ]
+    parts, before, after = ", ".join(document["ablated"]), target["before"], target["after"]
+    lines = [
+        f"Without {parts} (set to {document['to']}), after token {document['at']}, "
+        f"{token['piece']}: logit of {target['piece']} {before['logit']:.4f} -> "
+        f"{after['logit']:.4f}, rank {before['rank']:,} -> {after['rank']:,}.",
+        f"{document['n_changed']:,} of {document['n_vocab']:,} logits changed.",
+    ]
+    head = ["token", "logit", "without", "probability", "without"]
+    return table("\n".join(lines), "<>>>>", head, rows)
+
+
 def answer(document: JsonObject) -> str:
     token = document["tokens"][document["at"] - 1]
     rows = [

@@ -18,7 +18,8 @@
   // --- arrow keys --------------------------------------------------------------------
   // One stop for Tab in each strip or table of buttons; the arrows move inside it.
   const ROVING = ".inside-strip, .inside-cells";
-  const stops = (box) => [...box.querySelectorAll("button, a")];
+  const STOP = "button, a, [type=checkbox]";
+  const stops = (box) => [...box.querySelectorAll(STOP)];
   const rove = (stop) => {
     for (const other of stops(stop.closest(ROVING))) other.tabIndex = other === stop ? 0 : -1;
   };
@@ -36,8 +37,8 @@
     const all = stops(box),
       at = all.indexOf(stop);
     const row = stop.closest("tr"),
-      column = row && [...row.querySelectorAll("button, a")].indexOf(stop);
-    const inRow = (other) => other && [...other.querySelectorAll("button, a")][column];
+      column = row && [...row.querySelectorAll(STOP)].indexOf(stop);
+    const inRow = (other) => other && [...other.querySelectorAll(STOP)][column];
     return {
       ArrowRight: () => all[at + 1],
       ArrowLeft: () => all[at - 1],
@@ -62,18 +63,23 @@
   // --- after a swap ------------------------------------------------------------------
   let focused = null; // what had the focus before a swap, as a selector
   document.addEventListener("htmx:before:request", () => {
-    const { name, value, tagName } = document.activeElement ?? {};
+    const { id, name, value, tagName } = document.activeElement ?? {};
     // Where nothing has the focus, new content asked for more; what was pressed still counts.
-    if (name && inside()?.contains(document.activeElement)) {
-      focused = `${tagName}[name="${name}"]${tagName === "BUTTON" ? `[value="${value}"]` : ""}`;
+    if ((id || name) && inside()?.contains(document.activeElement)) {
+      focused = id ? `#${id}` : `${tagName}[name="${name}"]${tagName === "BUTTON" ? `[value="${value}"]` : ""}`;
     }
   });
+  let shown = inside();
   document.addEventListener("htmx:after:swap", () => {
     if (!inside()) return;
     settle();
-    const { link, sentence } = inside().dataset;
-    if (link) history.replaceState(null, "", link);
-    document.getElementById("inside-said").textContent = sentence ?? "";
+    if (inside() !== shown) {
+      // A view is named and said once, however many messages of a stream follow.
+      shown = inside();
+      const { link, sentence } = shown.dataset;
+      if (link) history.replaceState(null, "", link);
+      document.getElementById("inside-said").textContent = sentence ?? "";
+    }
     if (focused) inside().querySelector(focused)?.focus({ preventScroll: true });
     focused = null; // a row that a stream brings later leaves the focus where it is
   });

@@ -9,14 +9,34 @@ from playwright.sync_api import expect
 from tests.helpers.inside import ODD_TEXTS, STORY, TEXT, address
 
 N_STATES = 7  # of the bundled model: the embedding, and after each of six layers
-INSTRUMENTS = ("heads", "lens", "attribution", "sampling")
+INSTRUMENTS = (
+    "heads",
+    "lens",
+    "attribution",
+    "sampling",
+    "neurons",
+    "neighbours",
+    "ablate",
+    "patch",
+)
 each_instrument = pytest.mark.parametrize("name", INSTRUMENTS)
 VARIANTS = {
     "heads": ({}, {"measure": "copies", "show": "moves"}, {"measure": "norm", "at": 1}),
     "lens": ({}, {"half": 1}),
     "attribution": ({"part": "1.attn"}, {"part": "2.mlp", "against": 262}),
     "sampling": ({}, {"temperature": 1, "top_k": 0}),
+    "neurons": ({"layer": 1},),
+    "neighbours": ({"layer": 1},),
+    "patch": ({},),
+    "ablate": ({"parts": "2.mlp,3.1", "n_tokens": 6, "sweep": 1},),
 }
+# Fields without which an instrument has few numbers or none, for the page's usual text.
+CHOSEN = {
+    "ablate": {"parts": "2.mlp,3.1", "n_tokens": 6},
+    "patch": {"other": "The dog sat on the mat because it", "carry": "3.2"},
+}
+CHANGED = re.compile(r"50,2\d\d of 50,257 logits changed")  # a few may agree by chance
+TEXTS_SAID = re.compile("^(The texts part at token|Both texts are the same)")
 LONG = STORY[:600]  # more than 64 tokens, fewer than 256
 
 
@@ -63,7 +83,7 @@ def test_nothing_scrolls_sideways(visit, server, name, width):
 @each_instrument
 @pytest.mark.parametrize("media", ["print", "forced"])
 def test_every_number_is_there_in_print_and_in_forced_colours(visit, server, name, media):
-    page = open_at(visit, server, name)
+    page = open_at(visit, server, name, fields=CHOSEN.get(name))
     numbers = page.locator("#inside td:visible, #inside .number:visible").all_inner_texts()
     if media == "print":
         page.emulate_media(media="print")
@@ -130,6 +150,23 @@ def test_without_scripts_seed_after_seed_is_drawn(visit, server):
     expect(page.get_by_label("Seed")).to_have_value("1")
     expect(page.get_by_label("Temperature")).to_have_value("2")
     assert page.locator(".inside-equation").text_content() != first
+
+
+def test_without_scripts_parts_are_turned_off_and_both_texts_are_whole(visit, server):
+    page = open_at(visit, server, "ablate", java_script_enabled=False)
+    page.get_by_label("layer 3, head 1").check()
+    page.get_by_label("layer 2, MLP").check()
+    page.get_by_role("button", name="Turn off").click()
+    expect(page.locator("#n-changed")).to_have_text(CHANGED)
+    expect(page.locator("#inside-texts-said")).to_have_text(TEXTS_SAID)
+    expect(page.locator("#text-without")).not_to_be_empty()
+    expect(page.get_by_label("layer 2, MLP")).to_be_checked()
+    page.locator("#sweep-run").click()
+    page.locator("#sweep-rows [value='1.2']").click()
+    expect(page.get_by_label("layer 1, head 2")).to_be_checked()
+    expect(page.get_by_label("layer 2, MLP")).not_to_be_checked()
+    page.get_by_role("link", name="All on again").click()
+    expect(page.locator(".inside-boxes :checked")).to_have_count(0)
 
 
 # With scripts
@@ -203,3 +240,51 @@ def test_pointing_at_a_token_lights_it_up_wherever_it_stands(visit, server):
     expect(page.locator(".inside-chip[data-at='3']")).to_have_class(re.compile(r"\blit\b"))
     page.keyboard.press("Escape")
     expect(page.locator(".lit")).to_have_count(0)
+
+
+def test_boxes_are_walked_by_arrow_keys_and_both_texts_stream(visit, server):
+    whole = open_at(visit, server, "ablate", fields={"parts": "3.1"}, java_script_enabled=False)
+    expected = [whole.locator(f"#text-{side}").inner_text() for side in ("whole", "without")]
+    page = open_at(visit, server, "ablate")
+    page.locator(".inside-boxes input").first.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight", "Space"):
+        page.keyboard.press(key)
+    expect(page.get_by_label("layer 3, head 1")).to_be_checked()
+    page.locator("#off-run").press("Enter")
+    expect(page.locator("#inside-texts-said")).to_have_text(TEXTS_SAID)
+    for side, text in zip(("whole", "without"), expected, strict=True):
+        expect(page.locator(f"#text-{side}")).to_have_text(text)
+    expect(page.locator("#off-run")).to_be_focused()
+    expect(page).to_have_url(re.compile("parts=3.1$"))
+    expect(said(page)).to_contain_text("Without layer 3, head 1: logit of")
+    page.keyboard.press("Tab")  # the link beside it; a table is one stop
+    expect(page.get_by_role("link", name="All on again")).to_be_focused()
+
+
+def test_the_rows_of_a_sweep_arrive_one_by_one_and_a_cell_turns_its_head_off(visit, server):
+    page = open_at(visit, server, "ablate")
+    page.locator("#sweep-run").click()
+    expect(page.locator("#sweep-rows tr")).to_have_count(6)
+    expect(page.locator("#inside-sweep-said")).to_contain_text("The most: layer")
+    page.locator("#sweep-rows [value='5.0']").click()
+    expect(page.locator("#inside-compared + p")).to_contain_text("layer 5, head 0")
+    expect(page.locator("#sweep-rows [value='5.0']")).to_have_attribute("aria-current", "true")
+
+
+def test_a_state_is_carried_over_from_a_grid_that_arrives_row_by_row(visit, server):
+    page = open_at(visit, server, "patch")
+    page.get_by_label("The other text").fill("The dog sat on the mat because it")
+    page.get_by_label("The other text").press("Enter")
+    expect(page.locator("#patch-rows tr")).to_have_count(6)
+    expect(page.get_by_label("The other text")).to_be_focused()
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    page.locator("#patch-rows [value='3.2']").click()
+    expect(page.locator("#n-changed")).to_have_text(CHANGED)
+    expect(page.locator("#patch-rows .inside-cone")).to_have_count(3 * 7)
+    expect(said(page)).to_contain_text("Before layer 3, “Ġdog” in place of “Ġcat”")
+    page.set_viewport_size({"width": 320, "height": 800})
+    inside, outside = page.evaluate(
+        "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert inside <= outside

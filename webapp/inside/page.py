@@ -34,12 +34,23 @@ EXAMPLES = (
 )
 TEXT_FIELDS = ("prompt", "prompt_json", "kept", "special_tokens")
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "seed")
+# Fields that only one instrument has, with their labels where they are refused.
+OPTION_LABELS = {
+    "parts": "Parts turned off",
+    "n_tokens": "Tokens of each text",
+    "other": "The other text",
+    "carry": "State carried over",
+}
 # The instruments in the order of the navigation: endpoint, name, what it shows.
 INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
     ("instruments.heads_page", "Heads", "All attention heads, by what they do"),
     ("instruments.lens_page", "Logit lens", "The likeliest next token after every layer"),
     ("instruments.attribution_page", "Attribution", "One logit as a sum of shares"),
     ("instruments.sampling_page", "The draw", "From all tokens to one"),
+    ("neurons.page", "Neurons", "What one token’s strongest neurons read and write"),
+    ("neurons.neighbours_page", "Neighbours", "Tokens that lie near a token, or near a state"),
+    ("ablation.page", "Ablation", "Parts of the model turned off, and both texts side by side"),
+    ("patching.page", "Patching", "States of another text carried into this one"),
 )
 
 
@@ -123,7 +134,7 @@ def refuse(error: FormErrors) -> ResponseReturnValue:
     """422 with each message beside its field."""
     if response_kind() == "json":
         return error_handlers.invalid_form(error)
-    labels = LABELS | {name: forms.LABELS[name] for name in SAMPLING_FIELDS}
+    labels = LABELS | {name: forms.LABELS[name] for name in SAMPLING_FIELDS} | OPTION_LABELS
     messages = {
         problem.field if problem.field in labels else "prompt": str(problem)
         for problem in reversed(error.errors)
@@ -135,11 +146,19 @@ def refuse(error: FormErrors) -> ResponseReturnValue:
         field_labels=labels,
         has_other_fields=bool(messages.keys() - {"prompt"}),
         partial=response_kind() == "htmx",
+        path=url_for(mended_endpoint()),
         examples=EXAMPLES,
         ending=link_to_ending(error),
         max_tokens=MAX_TOKENS,
     )
     return page, 422
+
+
+def mended_endpoint() -> str:
+    """The page that mended fields are sent to: the instrument that refused them, or the map."""
+    endpoint, _ = current_page()
+    pages = {instrument for instrument, *_ in INSTRUMENTS}
+    return endpoint if endpoint in pages else "inside.overview"
 
 
 def link_to_ending(error: FormErrors) -> str | None:

@@ -36,8 +36,10 @@ LABELS = {
     "for": "Token",
     "against": "Token",
     "key": "Key",
+    "neuron": "Neuron",
+    "id": "Token",
 }
-TOKEN_FIELDS = ("for", "against")  # a token's text or id; the other fields are whole numbers
+TOKEN_FIELDS = ("for", "against", "id")  # a token's text or id; the other fields are whole numbers
 MAX_DIGITS = 9
 # Of the fields that say how a token is drawn: the form's own, with a seed, without which a
 # draw cannot be shown.

@@ -58,11 +58,11 @@ class Recordings:
 
     def replay_block(self, recording: Recording, layer: int) -> Block:
         """All values of one layer. Raises Unavailable, as :meth:`get` does."""
-        return self._in_turn(lambda: replay_block(recording, layer))
+        return self.in_turn(lambda: replay_block(recording, layer))
 
     def replay_unembed(self, recording: Recording) -> Trace:
         """All values of the end of the pass. Raises Unavailable, as :meth:`get` does."""
-        return self._in_turn(lambda: replay_unembed(recording))
+        return self.in_turn(lambda: replay_unembed(recording))
 
     @property
     def nbytes(self) -> int:
@@ -70,9 +70,10 @@ class Recordings:
         with self._kept_lock:
             return sum(recording.nbytes for recording in self._kept.values())
 
-    def _in_turn(self, replay: Callable[[], T]) -> T:
+    def in_turn(self, compute: Callable[[], T]) -> T:
+        """The result of ``compute``, while nothing else is recorded. Raises Unavailable."""
         with self._turn():
-            return replay()
+            return compute()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -9,12 +9,15 @@ import pytest
 from gpt2core.engine import scheduler
 from gpt2core.engine.engine import Engine
 from gpt2core.engine.events import Failed, Prefilling, Queued, Unavailable
+from gpt2core.engine.gates import Gates
 from gpt2core.engine.scheduler import Scheduler
 from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams
+from gpt2core.inside.interventions import Component, without
+from gpt2core.model import gpt2
 from gpt2core.sampling import SamplingParams
-from tests.helpers.small_models import SmallModel
+from tests.helpers.small_models import SMALL_MODELS, SmallModel
 from tests.helpers.web import HEROES_IDS, PATIENCE, wait_until
 
 GREEDY = SamplingParams()
@@ -434,3 +437,44 @@ def test_a_scored_text_frees_its_slot_and_may_be_cancelled_or_have_one_token(sta
     assert len(generated(one.submit(HEROES_IDS, 2, GREEDY))) == 2
     with pytest.raises(InputError, match="context holds"):
         one.score([262] * (demo.hparams.n_ctx + 1))
+
+
+# Gates
+
+
+def without_a_head_and_an_mlp(small) -> tuple[Gates, dict]:
+    """Gates that remove layer 1 head 2 and the MLP of layer 0, and weights without these."""
+    gates = Gates.ones(small.hparams)
+    gates.heads[1, 2] = gates.mlp[0] = 0
+    parts = [Component(1, "attn", 2), Component(0, "mlp")]
+    return gates, without(small.params(), small.hparams.n_head, parts)
+
+
+def greedy(ids, params, n_head, n_tokens) -> list[int]:
+    """The continuation by the readable model, always the likeliest token."""
+    text = list(ids)
+    for _ in range(n_tokens):
+        text.append(int(gpt2(text, **params, n_head=n_head)[-1].argmax()))
+    return text[len(ids) :]
+
+
+def test_a_generation_with_gates_runs_beside_others_as_with_edited_weights(serve):
+    small = SMALL_MODELS["released_spreads"]
+    h, ids = small.hparams, small.ids()[:20]
+    gates, edited = without_a_head_and_an_mlp(small)
+    one = serve(Engine(small.params(), h, 3))
+    handles = [one.submit(ids, 12, GREEDY, gates=with_gates) for with_gates in (None, gates, None)]
+    plain, gated, beside = map(generated, handles)
+    assert gated == greedy(ids, edited, h.n_head, 12)
+    assert plain == beside == greedy(ids, small.params(), h.n_head, 12)
+    assert gated != plain
+    assert generated(one.submit(ids, 12, GREEDY)) == plain  # in the slot that had gates
+
+
+def test_gates_of_another_model_are_refused_at_once_and_end_nothing_else(serve):
+    small = SMALL_MODELS["released_spreads"]
+    one = serve(Engine(small.params(), small.hparams, 2))
+    running = one.submit(small.ids()[:5], 8, GREEDY)
+    with pytest.raises(InputError, match="gates of heads"):
+        one.submit(small.ids()[:5], 8, GREEDY, gates=Gates.ones(LONG_CONTEXT.hparams))
+    assert len(generated(running)) == 8

@@ -6,6 +6,8 @@ import pytest
 
 from gpt2core import model
 from gpt2core.cli import main
+from gpt2core.inside.interventions import mean_outputs, parse_components, without
+from gpt2core.inside.recording import record_pass
 from gpt2core.tokenizer.decoding import token_spans
 from tests.helpers.paths import ROOT
 
@@ -72,6 +74,7 @@ def test_without_json_it_prints_tables(inside):
         ([TEXT, "--at", "9"], "Token is 9; it must be a whole number from 1 to 8."),
         ([TEXT, "--layer", "6"], "Layer is 6; it must be a whole number from 0 to 5."),
         ([TEXT, "--head", "-1"], "Head is -1; it must be a whole number from 0 to 2."),
+        ([TEXT, "--ablate", "6.0"], "6.0 has layer 6; it must be from 0 to 5."),
         ([TEXT, "--for", "50257"], "Token id is 50257; it must be a whole number from 0 to 50256."),
         (["word " * 300], "The text is 301 tokens long; the inside view takes 256 at most."),
     ],
@@ -82,11 +85,58 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(inside, args, message):
     assert err.endswith(f"gpt2core: {message}\n")
 
 
-def test_the_example_in_the_documentation_runs(capsys):
-    example = (
-        (ROOT / "docs" / "inside.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+ABLATE = "--ablate 3.1,2.mlp,4.mlp.7 --to mean --at 5 --for 262"
+
+
+def test_before_and_after_an_ablation_are_those_of_edited_weights(inside, demo):
+    made = json.loads(inside(TEXT, "--json", *ABLATE.split())[1])
+    ids, n_head = demo.encoder.encode(TEXT), demo.hparams.n_head
+    recording = record_pass(ids, demo.params, n_head)
+    parts = parse_components("3.1,2.mlp,4.mlp.7", 6, n_head, 4 * demo.hparams.n_embd)
+    edited = without(demo.params, n_head, parts, mean_outputs(recording, parts))
+    before, after = (
+        model.gpt2(ids, **params, n_head=n_head)[4] for params in (demo.params, edited)
     )
+    assert (made["ablated"], made["to"]) == (["2.mlp", "3.1", "4.mlp.7"], "mean")
+    assert made["n_vocab"] == len(before) == 50_257
+    assert 50_200 <= made["n_changed"] <= 50_257  # a few may agree by chance
+    assert made["for"]["id"] == 262
+    assert {before.argmax(), after.argmax()} <= {row["id"] for row in made["candidates"]}
+    for row in [made["for"], *made["candidates"]]:
+        assert row["piece"] == demo.encoder.decoder[row["id"]]
+        assert row["before"]["logit"] == pytest.approx(before[row["id"]], abs=1e-4)
+        assert row["after"]["logit"] == pytest.approx(after[row["id"]], abs=1e-4)
+
+
+def test_an_ablation_is_printed_as_one_table(inside):
+    status, out, _ = inside(TEXT, *ABLATE.split())
+    first, second, *rows = out.splitlines()
+    assert status == 0
+    assert first.startswith("Without 2.mlp, 3.1, 4.mlp.7 (set to mean), after token 5, Ġthe: ")
+    assert second.endswith(" of 50,257 logits changed.")
+    assert rows[0].split() == ["token", "logit", "without", "probability", "without"]
+    assert len(rows) > 10
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """The examples of docs/inside.md."""
+    text = (ROOT / "docs" / "inside.md").read_text("utf-8")
+    return [part.split("```")[0] for part in text.split("```python\n")[1:]]
+
+
+def test_the_example_in_the_documentation_runs(capsys, examples):
+    example = examples[0]
     names = {}
     exec(example, names)
     assert names["found"].total == pytest.approx(names["found"].logit, abs=1e-4)
     assert "blocks[1].mha.attention.scores" in capsys.readouterr().out
+
+
+def test_the_example_of_interventions_runs(examples):
+    names: dict = {}
+    exec(examples[1], names)
+    recording, edited, found = names["recording"], names["edited"], names["found"]
+    ids, n_head = list(recording.ids), recording.n_head
+    assert found.after == pytest.approx(model.gpt2(ids, **edited, n_head=n_head)[-1], abs=1e-4)
+    assert (names["logits"].argmax(), names["changed"]) == (names["token"], found.n_changed)

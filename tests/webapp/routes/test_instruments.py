@@ -8,18 +8,26 @@ from tests.helpers.web import JSON, parse
 from webapp import create_app
 from webapp.inside.recordings import Recordings
 
+OTHER = "The dog sat on the mat because it"
 ADDRESSES = (
     address("/inside/heads", prompt=TEXT, cell="1.2", measure="norm", show="moves"),
     address("/inside/lens", prompt=TEXT, half=1),
     address("/inside/lens/rows", prompt=TEXT),
     address("/inside/attribution", prompt=TEXT, part="1.attn.0", against=262),
     address("/inside/sampling", prompt=TEXT, seed=4),
+    address("/inside/neurons", prompt=TEXT, layer=1, neuron=7),
+    address("/inside/neighbours", prompt=TEXT, id=262),
+    address("/inside/ablate", prompt=TEXT, parts="2.mlp,3.1", n_tokens=6),
+    address("/inside/patch", prompt=TEXT, other=OTHER, carry="3.2"),
+    address("/inside/patch/rows", prompt=TEXT, other=OTHER),
+    address("/inside/ablate/texts", prompt=TEXT, parts="3.1", n_tokens=6),
     address("/inside/heads.csv", prompt=TEXT),
     address("/inside/lens.csv", prompt=TEXT),
     address("/inside/lens/ranks.csv", prompt=TEXT),
     address("/inside/attribution.csv", prompt=TEXT, part="1.mlp"),
     address("/inside/sampling.csv", prompt=TEXT),
 )
+NAMES = ["heads", "lens", "attribution", "sampling", "neurons", "neighbours", "ablate", "patch"]
 each_address = pytest.mark.parametrize("path", ADDRESSES)
 
 
@@ -67,7 +75,7 @@ def test_a_generated_token_is_explained_by_the_text_before_it(client, demo):
         assert shown == pytest.approx(recorded(demo, text).last_logits[id], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["heads", "lens", "attribution", "sampling"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_view_leads_to_every_instrument(client, name):
     for path in ("/inside", "/inside/9", f"/inside/{name}"):
         page = open_page(client, path, prompt=TEXT, at=3)
@@ -76,7 +84,7 @@ def test_every_view_leads_to_every_instrument(client, name):
         assert address(f"/inside/{name}", prompt=TEXT, at=3) in hrefs
 
 
-@pytest.mark.parametrize("name", ["heads", "lens", "attribution", "sampling"])
+@pytest.mark.parametrize("name", NAMES)
 def test_one_fixed_sentence_says_what_the_instrument_does_not_say(client, name):
     pages = [open_page(client, f"/inside/{name}", prompt=text) for text in (TEXT, "Hello")]
     sentences = {page.all("p", "inside-caveat")[0].words for page in pages}

@@ -1,0 +1,150 @@
+"""GET /inside/patch: the grid and a carried state are those of going on from the other's state."""
+
+import re
+
+import numpy as np
+import pytest
+
+from gpt2core.inside.interventions import patch
+from gpt2core.sampling import log_softmax
+from tests.helpers.inside import TEXT, address, body_rows, number_in, open_page, recorded
+from tests.helpers.web import HTMX, messages, parse, shown
+from webapp.inside.instruments import patching
+
+PATH = "/inside/patch"
+OTHER = "The dog sat on the mat because it"
+PAIR = {"prompt": TEXT, "other": OTHER}
+FIRST = 1  # position of the token that differs
+
+
+@pytest.fixture(scope="module")
+def both(demo):
+    return recorded(demo, TEXT), recorded(demo, OTHER)
+
+
+def grid(page) -> list[list[str]]:
+    return body_rows(page.all("table", "inside-heads")[0])
+
+
+def test_each_cell_is_the_share_of_the_difference_that_comes_over(client, both):
+    here, there = both
+    ours, theirs, p = 373, 550, 7
+    page = open_page(client, PATH, **PAIR, for_=ours, against=theirs)
+
+    def ahead(logits):
+        return float(logits[theirs]) - float(logits[ours])
+
+    start, end = ahead(here.last_logits), ahead(there.last_logits)
+    assert number_in(page.id("patch-here").text) == pytest.approx(start, abs=2e-4)
+    assert number_in(page.id("patch-there").text) == pytest.approx(end, abs=2e-4)
+    rows = grid(page)
+    assert [row[0] for row in rows] == [str(layer) for layer in range(here.n_layer)]
+    for layer, row in enumerate(rows):
+        assert len(row) == 1 + p + 1 - FIRST
+        for position, cell in enumerate(row[1:], start=FIRST):
+            found = patch(here, there, layer, [position], p)
+            expected = (ahead(found.after) - start) / (end - start)
+            assert number_in(cell) == pytest.approx(expected, abs=2e-3)
+    assert number_in(rows[0][1]) == pytest.approx(1, abs=1e-3)  # all that differs, at the start
+
+
+def test_a_cell_shows_what_the_carried_state_changes_and_where_it_can(client, both):
+    page = open_page(client, PATH, **PAIR, carry="3.2", for_=373, against=550)
+    found = patch(*both, 3, [1], 7)
+    (table,) = page.all("table", "inside-compared")
+    tokens = [int(button.attributes["value"]) for button in table.all("button")]
+    assert tokens[:2] == [373, 550]
+    for id, row in zip(tokens, body_rows(table), strict=True):
+        shown_logits = [number_in(part) for part in row[-2].split("→")]
+        assert shown_logits == pytest.approx([found.before[id], found.after[id]], abs=6e-3)
+    assert re.fullmatch(r"50,2\d\d of 50,257 logits changed", page.id("n-changed").words)
+    cone = {cell.all("button")[0].attributes["value"] for cell in page.all("td", "inside-cone")}
+    assert cone == {f"{layer}.{at}" for layer in (3, 4, 5) for at in range(2, 9)}
+
+
+@pytest.mark.parametrize("end", ["He", "cat"])
+def test_without_tokens_in_the_address_the_two_answers_are_compared(client, demo, end):
+    """The token that the other text makes likelier, where both answers are the same."""
+    prompts = {
+        "prompt": f"The boy was very happy. {end}",
+        "other": f"The girl was very happy. {end}",
+    }
+    page = open_page(client, PATH, **prompts)
+    logits = [recorded(demo, text).last_logits for text in prompts.values()]
+    answers = [int(row.argmax()) for row in logits]
+    (equation,) = page.all("p", "inside-equation")
+    pieces = [piece.text for piece in equation.all(class_="piece")]
+    assert pieces[1] == demo.encoder.decoder[answers[0]]
+    if answers[0] != answers[1]:
+        assert pieces[0] == demo.encoder.decoder[answers[1]]
+    else:
+        rise = np.exp(log_softmax(logits[1])) - np.exp(log_softmax(logits[0]))
+        rise[answers[0]] = -1
+        assert pieces[0] == demo.encoder.decoder[int(rise.argmax())]
+
+
+def test_the_stream_has_the_rows_of_the_page(client):
+    page = open_page(client, PATH, **PAIR)
+    answer = client.get(address(f"{PATH}/rows", **PAIR))
+    assert answer.mimetype == "text/event-stream"
+    sent = shown(messages(answer.text.splitlines(keepends=True))).parts["patch-rows"]
+    assert [part.words for part in sent] == ["".join(row) for row in grid(page)]
+    part = parse(client.get(address(PATH, **PAIR), headers=HTMX).text)
+    assert part.id("patch-rows").attributes["hx-get"] == address(f"{PATH}/rows", **PAIR)
+    assert not part.id("patch-rows").all("tr")
+
+
+def test_the_grid_stops_when_the_reader_leaves(client, monkeypatch):
+    calls = []
+    monkeypatch.setattr(patching, "patch", lambda *a: calls.append(a) or patch(*a))
+    answer = client.get(address(f"{PATH}/rows", **PAIR), buffered=False)
+    assert b"patch-rows" in next(answer.iter_encoded())
+    answer.close()
+    assert len(calls) == 7  # one row
+
+
+def test_an_address_is_its_view_and_without_another_text_there_is_an_example(client):
+    page = open_page(client, PATH, **PAIR, carry="3.2")
+    (link,) = page.all("a", rel="bookmark")
+    assert parse(client.get(link.attributes["href"]).text).words == page.words
+    empty = open_page(client, PATH, prompt=TEXT)
+    assert not empty.all("table")
+    (example,) = [a for a in empty.all("a") if a.words == "Try an example"]
+    assert parse(client.get(example.attributes["href"]).text).all("table", "inside-heads")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "parts"),
+    [
+        ({"other": "too short"}, "other", ["8 tokens", "the other 2"]),
+        ({"other": TEXT}, "other", ["the same"]),
+        ({"other": OTHER, "at": 1}, "other", ["the same"]),
+        ({"other": OTHER, "carry": "6.2"}, "carry", ["0 to 5"]),
+        ({"other": OTHER, "carry": "3.1"}, "carry", ["2 to 8"]),
+        ({"other": OTHER, "carry": "x"}, "carry", ["layer.token"]),
+        ({"other": OTHER, "for_": 7, "against": 7}, "against", ["Two different tokens"]),
+    ],
+)
+def test_a_bad_field_has_its_message_beside_it(client, fields, field, parts):
+    answer = client.get(address(PATH, prompt=TEXT, **fields))
+    assert answer.status_code == 422
+    page = parse(answer.text)
+    control = page.id(f"mend-{field}")
+    message = page.id(control.attributes["aria-describedby"]).words
+    assert all(part in message for part in parts)
+
+
+def test_a_grid_that_would_take_too_long_is_refused_with_both_numbers(client, monkeypatch):
+    monkeypatch.setattr(patching, "MAX_SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(patching, "grid_seconds", lambda *_: 1234.0)
+    answer = client.get(address(PATH, **PAIR))
+    assert answer.status_code == 422
+    message = parse(answer.text).id("mend-error-other").words
+    assert "1,234 seconds" in message and "at most 0.01" in message
+
+
+def test_tokens_before_the_first_difference_have_no_column(client, both):
+    assert np.array_equal(both[0].residual[3][0], both[1].residual[3][0])
+    page = open_page(client, PATH, **PAIR)
+    heads = page.all("table", "inside-heads")[0].all("th", scope="col")
+    assert [h.attributes.get("data-at") for h in heads] == [None, *map(str, range(2, 9))]

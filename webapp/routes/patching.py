@@ -1,0 +1,77 @@
+"""GET /inside/patch: states of another text carried into this one.
+
+A page has the whole grid; for htmx its rows follow as an event stream.
+"""
+
+from collections.abc import Iterator
+
+from flask import Response, render_template, stream_with_context
+
+from gpt2core.engine.events import Unavailable
+from webapp import sse
+from webapp.inside.instruments import patching
+from webapp.inside.instruments.options import with_options
+from webapp.inside.page import inside_blueprint, opened_view, show
+from webapp.inside.view import View
+from webapp.request import query_fields, response_kind
+
+blueprint = inside_blueprint("patching")
+EXAMPLES = ("The girl was sad because", "The boy was sad because")
+
+
+@blueprint.get("/inside/patch")
+def page() -> str:
+    """Both texts, the grid, and one cell run."""
+    view, other, pair, chosen = read()
+    rows = None
+    if pair and response_kind() != "htmx":
+        rows = list(patching.grid_rows(pair, chosen))
+    return show(
+        "inside/instruments/patching.html",
+        view,
+        other=other,
+        pair=pair,
+        rows=rows,
+        chosen=view.options.get("carry"),
+        carried=patching.carried_state(pair, *chosen) if pair and chosen else None,
+        pieces=patching.pieces_of(pair) if pair else None,
+        example=EXAMPLES,
+        chooses_layer=False,
+        chooses_head=False,
+    )
+
+
+def read() -> tuple[View, str, patching.Pair | None, tuple[int, int] | None]:
+    """View, other text, both as a pair, and the chosen cell. Raises InputError, Unavailable."""
+    values, view = query_fields(), opened_view()
+    other = values.get("other", "").replace("\r\n", "\n")
+    if not other:
+        return view, other, None, None
+    pair = patching.pair(view, other)
+    patching.check_seconds(view.model.hparams, pair)
+    chosen = patching.parse_carry(values.get("carry"), pair)
+    carry = f"{chosen[0]}.{chosen[1] + 1}" if chosen else None
+    view = with_options(view, {"other": other, "carry": carry})
+    return view, other, pair, chosen
+
+
+@blueprint.get("/inside/patch/rows")
+def rows_stream() -> Response:
+    """The rows of the grid, each sent when it is computed."""
+    view, _, pair, chosen = read()
+
+    def messages() -> Iterator[bytes]:
+        try:
+            for row in patching.grid_rows(pair, chosen) if pair else ():
+                yield message("patch_message", row=row, chosen=view.options.get("carry"))
+        except Unavailable as error:
+            yield message("said", target="inside-patch-said", said=str(error))
+
+    return Response(
+        stream_with_context(messages()), mimetype="text/event-stream", headers=sse.HEADERS
+    )
+
+
+def message(name: str, **context: object) -> bytes:
+    """One server-sent event: a template of partials."""
+    return sse.message(render_template(f"inside/instruments/{name}.html", **context))
