@@ -156,6 +156,7 @@ class TestForcedColours:
         )
         assert all("gradient" in image for image in gradients)
         assert all(len(set(part(image))) == 2 for image in gradients)
+        expect(page.locator('#next [data-after*=","]')).to_be_visible()  # replaced no more
         bar = page.locator("#next meter").first
         drawn = bar.screenshot()
         bar.evaluate("e => { e.value = 0; }")

@@ -19,7 +19,7 @@ from tests.browser.test_page import (
     type_prompt,
 )
 from tests.browser.test_token_view import WIDE
-from tests.helpers.web import ROBOT, STORY, STORY_IDS, environment, wait_until
+from tests.helpers.web import HEROES, ROBOT, STORY, STORY_IDS, environment, wait_until
 
 N_PROMPT = len(STORY_IDS)
 # htmx starts in a timer; modules that are in the cache may run long before it.
@@ -184,7 +184,7 @@ class TestUndo:
         page.locator("#prompt").press_sequentially("My own text")
         page.get_by_text("Examples").click()
         page.locator(".example").nth(3).click()
-        expect(page.locator("#prompt")).to_have_value(STORY)
+        expect(page.locator("#prompt")).to_have_value(HEROES)
         page.keyboard.press("Control+z")
         expect(page.locator("#prompt")).to_have_value("My own text")
 
