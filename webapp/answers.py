@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from gpt2core.engine.packed import Precision
+
 
 class Answer(BaseModel):
     """An answer has exactly these fields."""
@@ -47,6 +49,7 @@ class GenerateAnswer(Answer):
     tokens: list[GeneratedToken]
     finish_reason: Literal["length", "endoftext", "context", "stop"]
     seed: int
+    weights: Precision
     tokens_per_second: float | None
 
 

@@ -2,7 +2,7 @@
 // bring the result into sight where the window has one column.
 //
 // What the reader wants is read from wheel, touch, keys and scroll bar only. A scroll event
-// says nothing about that: it may come from `followNewest`, or from a page that got shorter.
+// says nothing: it may come from `followNewest`, or from a page that got shorter.
 import { byId } from "./dom.js";
 
 const SHARE = 0.7; // the end of the text stays above this part of the window's height
