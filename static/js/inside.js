@@ -66,7 +66,9 @@
     const { id, name, value, tagName } = document.activeElement ?? {};
     // Where nothing has the focus, new content asked for more; what was pressed still counts.
     if ((id || name) && inside()?.contains(document.activeElement)) {
-      focused = id ? `#${id}` : `${tagName}[name="${name}"]${tagName === "BUTTON" ? `[value="${value}"]` : ""}`;
+      focused = id
+        ? `#${id}`
+        : `${tagName}[name="${name}"]${tagName === "BUTTON" ? `[value="${value}"]` : ""}`;
     }
   });
   let shown = inside();
