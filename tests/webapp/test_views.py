@@ -129,7 +129,7 @@ class TestGenerationView:
         assert view.kept_to_continue == "477,10281,13"
         assert view.kept == view.fields["kept"] == "477,10281"
         assert view.logprobs == ",,-1.386294"
-        assert view.to_json("demo")["text"] == "."
+        assert view.to_json("demo", "float32")["text"] == "."
 
     def test_a_group_may_begin_in_the_kept_tokens(self):
         view = view_of(ROBOT_IDS[2:], prompt="a", kept=ROBOT_IDS[:2])
