@@ -665,7 +665,7 @@ class TestKeyboard:
 
 class TestAnyText:
     def check(self, page, strip, text):
-        assert bytes_of(page, strip) == text.encode()
+        wait_until(lambda: bytes_of(page, strip) == text.encode(), "the tokens of the text")
         spans = page.locator(f"#{strip} .chip").evaluate_all(
             "all => all.map(e => [Number(e.dataset.start), Number(e.dataset.end)])"
         )

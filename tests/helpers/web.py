@@ -26,9 +26,10 @@ HEROES = "Not all heroes wear capes."
 HEROES_IDS = [3673, 477, 10281, 5806, 1451, 274, 13]
 HEROES_PIECES = ["Not", "Ġall", "Ġheroes", "Ġwear", "Ġcap", "es", "."]
 # The beginning of a story: whatever the seed, a story does not end within its first 30 tokens.
-STORY = "One day, a little girl named Lily went"
-STORY_IDS = [3198, 1110, 11, 257, 1310, 2576, 3706, 20037, 1816]
-STORY_PIECES = ["One", "Ġday", ",", "Ġa", "Ġlittle", "Ġgirl", "Ġnamed", "ĠLily", "Ġwent"]
+# It has more tokens than the prompt that the page begins with, so a count tells them apart.
+STORY = "One day, a little girl named Lily went to"
+STORY_IDS = [3198, 1110, 11, 257, 1310, 2576, 3706, 20037, 1816, 284]
+STORY_PIECES = ["One", "Ġday", ",", "Ġa", "Ġlittle", "Ġgirl", "Ġnamed", "ĠLily", "Ġwent", "Ġto"]
 HTMX = {"HX-Request": "true"}
 JSON = {"Accept": "application/json"}
 PATIENCE = 30  # seconds to wait for something quick; the machine may be busy
