@@ -7,10 +7,10 @@ from playwright.sync_api import expect
 
 from tests.browser.test_page import done, generate
 from tests.browser.test_token_view import PHONE
-from tests.helpers.web import HEROES, STORY
+from tests.helpers.web import HEROES, STORY, STORY_IDS
 
 LAPTOP = {"viewport": {"width": 1366, "height": 768}}
-N_STORY = 9  # tokens of STORY
+N_STORY = len(STORY_IDS)
 SIZES = [(320, 640), (390, 844), (1366, 768), (1920, 1080)]
 
 
