@@ -30,6 +30,7 @@ from gpt2core.generate import check_n_tokens, stream
 from gpt2core.hparams import MODEL_SIZES, check_prompt
 from gpt2core.inside.command import DESCRIPTION, add_options, look_inside
 from gpt2core.sampling import SamplingParams, fresh_seed
+from gpt2core.scoring import engine_scorer
 from gpt2core.settings import Settings
 from gpt2core.stopping import MAX_STOPS, check_stops
 from gpt2core.store.loader import (
@@ -323,8 +324,9 @@ def score_command(parser: argparse.ArgumentParser) -> Command:
         with ProgressBar() as bar:
             prepare_model(args.model_size, args.models_dir, bar)
         model = load_model(args.model_size, args.models_dir)
+        score = engine_scorer(model.engine())
         for title, text in texts.items():
-            print(score_report.score_report(model, text, args, title), flush=True)
+            print(score_report.score_report(model, score, text, args, title), flush=True)
 
     return run
 

@@ -13,7 +13,7 @@ from typing import Any
 from gpt2core.continuation import LOGPROB_DIGITS, TextToken, text_tokens
 from gpt2core.engine.scores import Scores
 from gpt2core.errors import InputError
-from gpt2core.scoring import engine_scorer, overlap, score_text, summarize
+from gpt2core.scoring import ScoreWindow, overlap, score_text, summarize
 from gpt2core.store.loader import Model
 
 DESCRIPTION = (
@@ -75,13 +75,18 @@ def read_file(path: Path) -> str:
         raise InputError(f"{path} is not UTF-8: {error}") from None
 
 
-def score_report(model: Model, text: str, args: argparse.Namespace, title: str = "") -> str:
-    """The output for one text; ``title`` is its file. Raises InputError if it is empty."""
+def score_report(
+    model: Model, score: ScoreWindow, text: str, args: argparse.Namespace, title: str = ""
+) -> str:
+    """The output for one text, whose windows ``score`` scores; ``title`` is its file.
+
+    Raises InputError if the text is empty.
+    """
     ids = model.encoder.encode(text, args.special_tokens)
     if not ids:
         raise InputError(f"{title or 'The text'} is empty; it needs at least one token.")
     n_ctx = model.hparams.n_ctx
-    scores = score_text(engine_scorer(model.engine()), ids, n_ctx)
+    scores = score_text(score, ids, n_ctx)
     found = score_document(model.name, text_tokens(model.encoder, text, ids), scores, n_ctx)
     if args.json:
         return json.dumps({"file": title, **found} if title else found, ensure_ascii=False)

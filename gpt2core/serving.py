@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 
 from gpt2core.engine.events import Generation, Scoring, Unavailable
-from gpt2core.engine.gates import Gates
 from gpt2core.engine.packed import Precision
 from gpt2core.engine.scheduler import RESTARTING, Scheduler
 from gpt2core.engine.sequence import DEFAULT_OPTIONS, GenerationOptions
@@ -173,14 +172,13 @@ class ModelServer:
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
-        gates: Gates | None = None,
     ) -> Generation:
         """Queue a prompt to be continued by up to ``n_tokens`` tokens; see
         :meth:`Scheduler.submit`.
 
         Raises InputError for an invalid prompt or gates, Unavailable if it cannot be taken now.
         """
-        return self._ready_scheduler().submit(ids, n_tokens, sampling, options, gates)
+        return self._ready_scheduler().submit(ids, n_tokens, sampling, options)
 
     def score(self, ids: list[int], n_top: int = 0, n_context: int = 1) -> Scoring:
         """Queue a text whose own tokens are scored; see :meth:`Scheduler.score`."""

@@ -55,7 +55,7 @@ CORE_ORDER = [
 WEB_ORDER = [
     {"routes", "inside", "inside.steps", "inside.instruments"},
     {"assets", "compression", "sse", "formatting", "links", "drawing"} | {"inside.numbers"},
-    {"inside.recordings", "inside.window", "inside.source"},
+    {"inside.recordings", "inside.window", "inside.source", "streaming"},
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"},
     {"inside.query", "inside.labels"},
     {"views", "explanation", "surprise", "openapi", "request", "snippets", "inside.view"},

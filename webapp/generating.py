@@ -3,9 +3,13 @@
 Above ``forms`` and ``views``, below the routes.
 """
 
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
+
 from werkzeug.exceptions import ClientDisconnected
 
-from gpt2core.engine.events import Failed, Generation, Unavailable
+from gpt2core.engine.events import Failed, Generation, Request, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
 from webapp.forms import Fields, GenerationRequest, parse_request
 from webapp.request import client_left
@@ -37,17 +41,26 @@ def new_view(request: GenerationRequest) -> GenerationView:
 def finished_generation(request: GenerationRequest) -> GenerationView:
     """Generate to the end. Raises Unavailable on failure, ClientDisconnected if the client left."""
     view = new_view(request)
-    handle = submit(request)
+    with closing(awaited(submit(request))) as events:
+        for event in events:
+            if isinstance(event, GeneratedToken):
+                view.add(event)
+            if view.finish_reason:  # perhaps a stop string, before the last token
+                break
+    return view
+
+
+def awaited(handle: Request[Any]) -> Generator[Any]:
+    """The events of a request, and None after a second of silence. Cancels it when it is closed.
+
+    Raises Unavailable on failure, ClientDisconnected if the client left.
+    """
     try:
         for event in handle.events(HEARTBEAT_SECONDS):
             if isinstance(event, Failed):
                 raise Unavailable(event.message, retry_after=1)
-            if isinstance(event, GeneratedToken):
-                view.add(event)
-            if view.finish_reason:
-                break
+            yield event
             if client_left():
                 raise ClientDisconnected
     finally:
         handle.cancel()
-    return view

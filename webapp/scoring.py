@@ -7,17 +7,14 @@ its own, so that other clients get their turn between two of them.
 from collections.abc import Sequence
 from typing import Any
 
-from werkzeug.exceptions import ClientDisconnected
-
 from gpt2core.continuation import TextToken, text_tokens
-from gpt2core.engine.events import Failed, Scored, Unavailable
+from gpt2core.engine.events import Scored
 from gpt2core.engine.scores import Scores
 from gpt2core.errors import InputError
 from gpt2core.score_report import score_document
 from gpt2core.scoring import score_text
 from webapp.forms import Fields, parse_prompt, parse_special_tokens
-from webapp.generating import HEARTBEAT_SECONDS
-from webapp.request import client_left
+from webapp.generating import awaited
 from webapp.services import get_model_server, get_settings
 
 
@@ -47,15 +44,7 @@ def score_window(ids: list[int], n_new: int) -> Scores:
 
     Raises Unavailable on failure, ClientDisconnected if the client left.
     """
-    handle = get_model_server().score(ids, n_context=len(ids) - n_new)
-    try:
-        for event in handle.events(HEARTBEAT_SECONDS):
-            if isinstance(event, Failed):
-                raise Unavailable(event.message, retry_after=1)
-            if isinstance(event, Scored):
-                return event.scores
-            if client_left():
-                raise ClientDisconnected
-    finally:
-        handle.cancel()
+    for event in awaited(get_model_server().score(ids, n_context=len(ids) - n_new)):
+        if isinstance(event, Scored):
+            return event.scores
     raise AssertionError("the last event is the scores or a failure")

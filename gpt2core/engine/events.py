@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from gpt2core.engine.gates import Gates
 from gpt2core.engine.scores import Scores
 from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions
 from gpt2core.errors import GPT2Error
@@ -109,10 +108,7 @@ class Request(Generic[Result]):
 
 
 class Generation(Request[GeneratedToken]):
-    """A prompt that is continued by up to ``n_tokens`` tokens.
-
-    ``gates`` scale parts of the model for this generation alone; None changes nothing.
-    """
+    """A prompt that is continued by up to ``n_tokens`` tokens."""
 
     def __init__(
         self,
@@ -120,11 +116,9 @@ class Generation(Request[GeneratedToken]):
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
-        gates: Gates | None = None,
     ):
         super().__init__(ids)
         self.n_tokens, self.sampling, self.options = n_tokens, sampling, options
-        self.gates = gates
 
 
 class Scoring(Request[Scored]):

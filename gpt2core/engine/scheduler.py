@@ -31,7 +31,6 @@ from gpt2core.engine.events import (
     Scoring,
     Unavailable,
 )
-from gpt2core.engine.gates import Gates
 from gpt2core.engine.policy import Policy, Running
 from gpt2core.engine.scores import join_scores, no_scores
 from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions, Sequence
@@ -103,19 +102,16 @@ class Scheduler:
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
-        gates: Gates | None = None,
     ) -> Generation:
         """Queue a prompt to be continued by up to ``n_tokens`` tokens.
 
-        ``gates`` scale parts of the model for this generation; others in its batch are computed
-        without them. Raises InputError for an invalid prompt or gates, Unavailable if it cannot
-        be taken now.
+        Raises InputError for an invalid prompt or gates, Unavailable if it cannot be taken now.
         """
         engine = self._engine
         check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
-        if gates is not None:
-            gates.check(engine.hparams)
-        generation = Generation(ids, n_tokens, sampling, options, gates)
+        if options.gates is not None:
+            options.gates.check(engine.hparams)
+        generation = Generation(ids, n_tokens, sampling, options)
         self._queue(generation)
         return generation
 
@@ -188,7 +184,7 @@ class Scheduler:
     def _run(self, request: Request[Any]) -> Running:
         """Give a request a slot; its gates hold until the slot is closed."""
         if isinstance(request, Generation):
-            slot = self._engine.open(request.gates)
+            slot = self._engine.open(request.options.gates)
             return Running(request, slot, self._sequence(request))
         return Running(request, self._engine.open())
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from gpt2core.engine.gates import Gates
 from gpt2core.engine.penalties import NO_PENALTIES, Penalties, penalized
 from gpt2core.errors import GPT2Error
 from gpt2core.sampling import (
@@ -74,10 +75,14 @@ class GeneratedToken:
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """What few generations need: penalties, and another number of candidates to report."""
+    """What few generations need: penalties, another number of candidates to report, gates.
+
+    ``gates`` scale parts of the model for this generation alone; None changes nothing.
+    """
 
     penalties: Penalties = NO_PENALTIES
     n_candidates: int = N_CANDIDATES
+    gates: Gates | None = None
 
 
 DEFAULT_OPTIONS = GenerationOptions()

@@ -44,12 +44,6 @@ def products(wte: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return found
 
 
-def largest(values: np.ndarray, n: int) -> np.ndarray:
-    """The indices of the ``n`` largest of ``values``, the largest first; equal ones by index."""
-    order: np.ndarray = np.argsort(-values, kind="stable")[:n]
-    return order
-
-
 def cosines(vector: np.ndarray, wte: np.ndarray) -> np.ndarray:
     """The cosine of ``vector [n_embd]`` with the embedding of every token: ``[n_vocab]``.
 

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from gpt2core.errors import InputError
 from gpt2core.inside.recording import MAX_TOKENS
 from gpt2core.store.loader import Model
-from webapp import drawing, error_handlers, forms
+from webapp import drawing, error_handlers, forms, sse
 from webapp.forms import FormErrors
 from webapp.inside import numbers
 from webapp.inside.query import LABELS, Query, parse_query
@@ -128,6 +128,11 @@ def show(template: str, view: View, **context: Any) -> str:
         steps=STEPS,
         **{"chooses_layer": True, "chooses_head": True, "borders": drawing.BORDERS} | context,
     )
+
+
+def message(name: str, **context: Any) -> bytes:
+    """One server-sent event of an instrument: a template of partials."""
+    return sse.message(render_template(f"inside/instruments/{name}.html", **context))
 
 
 def refuse(error: FormErrors) -> ResponseReturnValue:

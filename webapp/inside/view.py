@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from flask import url_for
 
 from gpt2core.inside.document import Selection, in_range, select
 from gpt2core.inside.recorder import Trace
 from gpt2core.inside.recording import Block, Recording
+from gpt2core.sampling import most_likely
 from gpt2core.store.loader import Model
 from webapp.formatting import shortest_repr
 from webapp.inside.labels import Label, LabelGroup, Piece, group_labels, labels_of, piece_of
@@ -71,6 +73,15 @@ class View:
     def piece(self, id: int) -> Piece:
         """Any token of the vocabulary as a label."""
         return piece_of(self.model.encoder, int(id))
+
+    def largest(self, values: np.ndarray, n: int, without: int | None = None) -> list[int]:
+        """Ids of the tokens with the ``n`` largest of ``values [n_vocab]``, largest first.
+
+        Rows of the vocabulary that are no token do not count, nor does the id ``without``.
+        """
+        left = values.copy()  # [n_vocab]
+        left[[*self.model.unused_ids, *([] if without is None else [without])]] = -np.inf
+        return [int(id) for id in most_likely(left, n) if left[id] > -np.inf]
 
     # The selection
 

@@ -3,11 +3,11 @@
 A page has everything; for htmx both texts and the rows of a sweep follow as event streams.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from flask import Blueprint, Response, render_template, stream_with_context
+from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import ClientDisconnected
 
@@ -19,9 +19,10 @@ from webapp import sse
 from webapp.forms import FormErrors, parse_number
 from webapp.inside.instruments import ablation, texts
 from webapp.inside.instruments.options import choice, with_options
-from webapp.inside.page import inside_blueprint, opened_view, show
+from webapp.inside.page import inside_blueprint, message, opened_view, show
 from webapp.inside.view import View
 from webapp.request import client_left, query_fields, query_values, response_kind
+from webapp.streaming import event_stream
 
 blueprint: Blueprint = inside_blueprint("ablation")
 N_TOKENS = 40  # of each text, if nothing else is asked for
@@ -187,14 +188,3 @@ def sweep_stream() -> Response:
         yield message("said", target="inside-sweep-said", said=said)
 
     return event_stream(messages())
-
-
-def message(name: str, **context: object) -> bytes:
-    """One server-sent event: a template of partials."""
-    return sse.message(render_template(f"inside/instruments/{name}.html", **context))
-
-
-def event_stream(messages: Iterable[bytes]) -> Response:
-    return Response(
-        stream_with_context(iter(messages)), mimetype="text/event-stream", headers=sse.HEADERS
-    )

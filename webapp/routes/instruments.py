@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from flask import Response, render_template, stream_with_context, url_for
+from flask import Response, url_for
 
 from gpt2core.sampling import MAX_SEED
-from webapp import sse
 from webapp.formatting import shortest_repr
 from webapp.inside.instruments import attribution, lens
 from webapp.inside.instruments import sampling as draw
@@ -24,11 +23,13 @@ from webapp.inside.page import (
     SAMPLING_FIELDS,
     TEXT_FIELDS,
     inside_blueprint,
+    message,
     opened_view,
     show,
 )
 from webapp.inside.view import View
 from webapp.request import query_fields, response_kind
+from webapp.streaming import event_stream
 
 blueprint = inside_blueprint("instruments")
 WITHOUT_HEAD = {"chooses_layer": False, "chooses_head": False}  # layer and head make no difference
@@ -112,11 +113,9 @@ def lens_rows() -> Response:
 
     def messages() -> Iterator[bytes]:
         for row in lens.grid_rows(view, half, at_once=1):
-            yield sse.message(render_template("inside/instruments/lens_message.html", row=row))
+            yield message("lens_message", row=row)
 
-    return Response(
-        stream_with_context(messages()), mimetype="text/event-stream", headers=sse.HEADERS
-    )
+    return event_stream(messages())
 
 
 def lens_view() -> tuple[View, bool]:

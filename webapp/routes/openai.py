@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request, stream_with_context
+from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
@@ -23,6 +23,7 @@ from webapp.generating import HEARTBEAT_SECONDS
 from webapp.openai_schemas import ApiError, parse_body
 from webapp.request import client_left
 from webapp.services import get_model_server, get_settings
+from webapp.streaming import event_stream
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("openai", __name__, url_prefix="/v1")
@@ -75,11 +76,7 @@ def completions() -> ResponseReturnValue:
     completion = check_completion(body, server, settings.max_chars)
     run = Run(completion, server, settings.max_batch)
     if body.stream:
-        return Response(
-            stream_with_context(stream_chunks(run)),
-            mimetype="text/event-stream",
-            headers=sse.HEADERS,
-        )
+        return event_stream(stream_chunks(run))
     for _ in run.changes(HEARTBEAT_SECONDS):
         if client_left():
             run.cancel()

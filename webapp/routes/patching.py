@@ -5,15 +5,15 @@ A page has the whole grid; for htmx its rows follow as an event stream.
 
 from collections.abc import Iterator
 
-from flask import Response, render_template, stream_with_context
+from flask import Response
 
 from gpt2core.engine.events import Unavailable
-from webapp import sse
 from webapp.inside.instruments import patching
 from webapp.inside.instruments.options import with_options
-from webapp.inside.page import inside_blueprint, opened_view, show
+from webapp.inside.page import inside_blueprint, message, opened_view, show
 from webapp.inside.view import View
-from webapp.request import query_fields, response_kind
+from webapp.request import query_fields, response_kind, unix_line_ends
+from webapp.streaming import event_stream
 
 blueprint = inside_blueprint("patching")
 EXAMPLES = ("The girl was sad because", "The boy was sad because")
@@ -44,7 +44,7 @@ def page() -> str:
 def read() -> tuple[View, str, patching.Pair | None, tuple[int, int] | None]:
     """View, other text, both as a pair, and the chosen cell. Raises InputError, Unavailable."""
     values, view = query_fields(), opened_view()
-    other = values.get("other", "").replace("\r\n", "\n")
+    other = unix_line_ends(values.get("other", ""))
     if not other:
         return view, other, None, None
     pair = patching.pair(view, other)
@@ -67,11 +67,4 @@ def rows_stream() -> Response:
         except Unavailable as error:
             yield message("said", target="inside-patch-said", said=str(error))
 
-    return Response(
-        stream_with_context(messages()), mimetype="text/event-stream", headers=sse.HEADERS
-    )
-
-
-def message(name: str, **context: object) -> bytes:
-    """One server-sent event: a template of partials."""
-    return sse.message(render_template(f"inside/instruments/{name}.html", **context))
+    return event_stream(messages())

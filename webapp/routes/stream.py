@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from flask import Blueprint, Response, jsonify, render_template, stream_with_context
+from flask import Blueprint, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from gpt2core.continuation import tokens_to_json
@@ -32,6 +32,7 @@ from webapp.page import prompt_view, render_page, special_tokens_of
 from webapp.request import response_kind, submitted_fields
 from webapp.schemas import GenerateBody, TokenizeBody
 from webapp.services import get_model_server, get_settings
+from webapp.streaming import event_stream
 from webapp.views import GenerationView
 
 blueprint = Blueprint("stream", __name__)
@@ -119,9 +120,7 @@ def generate() -> ResponseReturnValue:
         request = replace(request, n_tokens=1) if pace == STEP else request
     if kind == "htmx":
         messages = stream_messages(request, submit(request), PACES[pace])
-        return Response(
-            stream_with_context(messages), mimetype="text/event-stream", headers=sse.HEADERS
-        )
+        return event_stream(messages)
     generation = finished_generation(request)
     if kind == "json":
         model_server = get_model_server()

@@ -1,7 +1,7 @@
 """Run by ``test_engine_batch.py`` in a new process: the logits of a sequence, bit for bit.
 
 Exits with a traceback if they depend on the sequences beside it, on how its prompt was cut or
-on the number of threads.
+on the number of threads, or if they are not those of the readable model.
 """
 
 # ruff: noqa: I001
@@ -10,6 +10,7 @@ import os
 import gpt2core.engine.engine
 from gpt2core.engine import compiling
 from gpt2core.engine.engine import Engine
+from gpt2core.model import gpt2
 
 import numpy as np
 from hypothesis import given, settings
@@ -44,6 +45,9 @@ def check(lengths, cut, n_threads):
         for logits in steps:
             np.testing.assert_array_equal(alone.step([slot], [7])[0], logits[row])
         alone.close(slot)
+        expected = gpt2([*text, 7, 7], **PARAMS, n_head=LONG.hparams.n_head)  # [n_seq, n_vocab]
+        for at, logits in zip((-2, -1), steps, strict=True):
+            np.testing.assert_allclose(logits[row], expected[at], rtol=0, atol=1e-4)
 
 
 if __name__ == "__main__":

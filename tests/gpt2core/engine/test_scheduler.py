@@ -11,7 +11,7 @@ from gpt2core.engine.engine import Engine
 from gpt2core.engine.events import Failed, Prefilling, Queued, Unavailable
 from gpt2core.engine.gates import Gates
 from gpt2core.engine.scheduler import Scheduler
-from gpt2core.engine.sequence import GeneratedToken
+from gpt2core.engine.sequence import GeneratedToken, GenerationOptions
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams
 from gpt2core.inside.interventions import Component, without
@@ -463,7 +463,10 @@ def test_a_generation_with_gates_runs_beside_others_as_with_edited_weights(serve
     h, ids = small.hparams, small.ids()[:20]
     gates, edited = without_a_head_and_an_mlp(small)
     one = serve(Engine(small.params(), h, 3))
-    handles = [one.submit(ids, 12, GREEDY, gates=with_gates) for with_gates in (None, gates, None)]
+    handles = [
+        one.submit(ids, 12, GREEDY, GenerationOptions(gates=with_gates))
+        for with_gates in (None, gates, None)
+    ]
     plain, gated, beside = map(generated, handles)
     assert gated == greedy(ids, edited, h.n_head, 12)
     assert plain == beside == greedy(ids, small.params(), h.n_head, 12)
@@ -476,5 +479,7 @@ def test_gates_of_another_model_are_refused_at_once_and_end_nothing_else(serve):
     one = serve(Engine(small.params(), small.hparams, 2))
     running = one.submit(small.ids()[:5], 8, GREEDY)
     with pytest.raises(InputError, match="gates of heads"):
-        one.submit(small.ids()[:5], 8, GREEDY, gates=Gates.ones(LONG_CONTEXT.hparams))
+        one.submit(
+            small.ids()[:5], 8, GREEDY, GenerationOptions(gates=Gates.ones(LONG_CONTEXT.hparams))
+        )
     assert len(generated(running)) == 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpt2core import model
-from gpt2core.inside.vocabulary import cosines, largest, tokens_read, tokens_written
+from gpt2core.inside.vocabulary import cosines, tokens_read, tokens_written
 
 
 def test_what_a_neuron_reads_is_its_input_from_each_embedding_alone(small):
@@ -45,7 +45,3 @@ def test_a_vector_without_length_is_near_nothing(small):
     wte[2] = 0
     assert cosines(wte[0], wte)[2] == 0
     assert not cosines(wte[2], wte).any()
-
-
-def test_the_largest_come_first_and_equal_ones_by_index():
-    assert largest(np.array([1.0, 3.0, 2.0, 3.0]), 3).tolist() == [1, 3, 2]

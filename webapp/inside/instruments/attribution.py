@@ -198,17 +198,21 @@ def ledger(lines: list[Line], above: float, what: str, line_above: str) -> Ledge
     return Ledger(tuple(lines), total, Check(said, off <= TOLERANCE * max(1.0, abs(above))))
 
 
+def part_label(name: str) -> str:
+    """``layer 1, attention`` for the part ``1.attn``."""
+    layer, _, kind = name.rpartition(".")
+    return f"layer {layer}, {NAMES[kind]}" if layer else NAMES[kind]
+
+
 def part_ledger(found: Attribution, opened: Part) -> Ledger:
     """The logit by part of the model."""
     scale = max(abs(part.value) for part in found.parts)
     lines = []
     for part in found.parts:
-        layer, _, kind = part.name.rpartition(".")
-        label = f"layer {layer}, {NAMES[kind]}" if layer else NAMES[kind]
         is_open = part.name == Part(opened.layer, opened.kind).name
         bar = signed_bar(part.value, scale)
-        name = part.name if layer else ""
-        lines.append(Line(label, part.name, part.value, bar, name, is_open))
+        name = part.name if "." in part.name else ""  # the embeddings cannot be opened
+        lines.append(Line(part_label(part.name), part.name, part.value, bar, name, is_open))
     line_above = "the logit" if found.against is None else "the difference of the logits"
     return ledger(lines, found.logit, f"These {len(lines)} parts", line_above)
 

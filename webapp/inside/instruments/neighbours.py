@@ -5,11 +5,10 @@ before one layer, or after the last. Nearness is the cosine with each row of ``w
 """
 
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
-from gpt2core.inside.vocabulary import cosines, largest
+from gpt2core.inside.vocabulary import cosines
 from webapp.inside.labels import Piece
 from webapp.inside.view import View
 
@@ -41,6 +40,5 @@ def page_of(view: View, id: int, n_layers: int) -> NeighboursPage:
 def nearest(view: View, vector: np.ndarray, without: int | None = None) -> tuple[Neighbour, ...]:
     """The tokens of the tokenizer nearest to ``vector [n_embd]``, but not ``without``."""
     found = cosines(vector, view.recording.params["wte"])  # [n_vocab]
-    known = view.model.encoder.decoder
-    ids = (int(id) for id in largest(found, len(found)) if int(id) in known and id != without)
-    return tuple(Neighbour(view.piece(id), float(found[id])) for id in islice(ids, N_NEIGHBOURS))
+    ids = view.largest(found, N_NEIGHBOURS, without)
+    return tuple(Neighbour(view.piece(id), float(found[id])) for id in ids)

@@ -8,13 +8,13 @@ Invariants: the histogram counts every neuron; the terms of the chosen one add u
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
 from gpt2core.inside.attribution import by_neuron, logit_direction
 from gpt2core.inside.document import in_range
-from gpt2core.inside.vocabulary import activations, largest, tokens_read, tokens_written
+from gpt2core.inside.vocabulary import activations, tokens_read, tokens_written
+from gpt2core.sampling import most_likely
 from webapp.inside import numbers
 from webapp.inside.labels import Piece
 from webapp.inside.steps.common import agrees
@@ -101,7 +101,7 @@ def page_of(view: View, chosen: int | None) -> NeuronsPage:
     a = view.block.array("ffn.a")[view.position]  # [4*n_embd]
     c_proj = view.recording.params["blocks"][view.layer]["mlp"]["c_proj"]
     adds = np.abs(a) * np.linalg.norm(c_proj["w"], axis=1)  # [4*n_embd]
-    indices = largest(adds, N_STRONGEST).tolist()
+    indices = most_likely(adds, N_STRONGEST).tolist()
     if chosen is None:
         chosen = indices[0]
     in_range("neuron", "Neuron", chosen, 0, len(a) - 1)
@@ -143,9 +143,7 @@ def neurons(view: View, indices: Sequence[int], adds: np.ndarray) -> tuple[Neuro
 
 def pieces(view: View, values: np.ndarray) -> tuple[Piece, ...]:
     """The tokens with the largest of ``values [n_vocab]`` that the tokenizer has."""
-    known = view.model.encoder.decoder
-    ids = (int(id) for id in largest(values, len(values)) if int(id) in known)
-    return tuple(view.piece(id) for id in islice(ids, N_TOKENS))
+    return tuple(view.piece(id) for id in view.largest(values, N_TOKENS))
 
 
 def histogram(a: np.ndarray) -> tuple[Bin, ...]:
@@ -163,7 +161,7 @@ def opened(view: View, neuron: Neuron, edge: int) -> Opened:
     c_fc = view.recording.params["blocks"][view.layer]["mlp"]["c_fc"]
     x = view.block.array("layer_norm[1].return")[view.position].astype(np.float64)  # [n_embd]
     weights = c_fc["w"][:, neuron.index].astype(np.float64)  # [n_embd]
-    order = largest(np.abs(x * weights), N_TERMS)
+    order = most_likely(np.abs(x * weights), N_TERMS)
     bias = float(c_fc["b"][neuron.index])
     others = float(np.delete(x * weights, order).sum())
     off = abs(float(x @ weights) + bias - neuron.before)

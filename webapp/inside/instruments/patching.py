@@ -33,7 +33,8 @@ class Pair:
     """This text, the other, and the two tokens whose logits are compared.
 
     ``theirs`` is the token that the other text makes likelier, ``ours`` this text's.
-    ``positions`` are the columns of the grid.
+    ``positions`` are the columns of the grid. ``here`` and ``there`` say by how much ``theirs``
+    is ahead in each text.
     """
 
     view: View
@@ -42,23 +43,18 @@ class Pair:
     ours: int
     theirs: int
     positions: range
-
-    def difference(self, logits: np.ndarray) -> float:
-        """By how much ``theirs`` is ahead of ``ours`` in ``logits [n_vocab]``."""
-        return float(logits[self.theirs]) - float(logits[self.ours])
-
-    @property
-    def here(self) -> float:
-        return self.difference(answer(self.view.recording, self.view.position))
-
-    @property
-    def there(self) -> float:
-        return self.difference(answer(self.other, self.view.position))
+    here: float
+    there: float
 
     def share(self, found: Intervention) -> float:
         """How much of the difference came over."""
-        whole = self.there - self.here
-        return (self.difference(found.after) - self.difference(found.before)) / whole
+        after = ahead(found.after, self.theirs, self.ours)
+        return (after - self.here) / (self.there - self.here)
+
+
+def ahead(logits: np.ndarray, theirs: int, ours: int) -> float:
+    """By how much ``theirs`` is ahead of ``ours`` in ``logits [n_vocab]``."""
+    return float(logits[theirs]) - float(logits[ours])
 
 
 @dataclass(frozen=True)
@@ -110,13 +106,25 @@ def pair(view: View, other: str) -> Pair:
         raise InputError("Up to the chosen token both texts are the same.", "other")
     start = max(differing[0], view.position + 1 - MAX_COLUMNS)
     labels, _ = labels_of(encoder, other, ids, len(ids))
-    ours, theirs = compared(view, recording)
-    return Pair(view, recording, labels, ours, theirs, range(start, view.position + 1))
+    here, there = (answer(one, view.position) for one in (view.recording, recording))
+    ours, theirs = compared(view, here, there)
+    return Pair(
+        view,
+        recording,
+        labels,
+        ours,
+        theirs,
+        range(start, view.position + 1),
+        ahead(here, theirs, ours),
+        ahead(there, theirs, ours),
+    )
 
 
-def compared(view: View, other: Recording) -> tuple[int, int]:
-    """The ids whose logits are compared: those of the query, else the two answers."""
-    here, there = (answer(one, view.position) for one in (view.recording, other))
+def compared(view: View, here: np.ndarray, there: np.ndarray) -> tuple[int, int]:
+    """The ids whose logits are compared: those of the query, else the two answers.
+
+    ``here`` and ``there`` are the logits ``[n_vocab]`` of both texts. Raises InputError.
+    """
     ours = view.query.token
     if ours is None:
         ours = int(here.argmax())

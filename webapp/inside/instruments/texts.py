@@ -14,7 +14,7 @@ from itertools import zip_longest
 
 from gpt2core.engine.events import Failed, Generation, Unavailable
 from gpt2core.engine.gates import Gates
-from gpt2core.engine.sequence import GeneratedToken
+from gpt2core.engine.sequence import GeneratedToken, GenerationOptions
 from webapp.forms import GenerationRequest
 from webapp.generating import HEARTBEAT_SECONDS
 from webapp.inside.view import View
@@ -138,7 +138,7 @@ def start(view: View, gates: Gates, n_tokens: int) -> Texts:
     sides: list[Side] = []
     try:
         for one in (None, gates):
-            handle = server.submit(ids, n_tokens, view.query.sampling, gates=one)
+            handle = server.submit(ids, n_tokens, view.query.sampling, GenerationOptions(gates=one))
             shown = GenerationView(request, view.model.encoder, view.model.hparams.n_ctx)
             sides.append(Side(handle, shown))
     except Exception:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpt2core.inside.attribution import attribution, logit_direction
 from gpt2core.inside.heads import head_shares
-from webapp.inside.instruments.attribution import NAMES
+from webapp.inside.instruments.attribution import part_label
 from webapp.inside.labels import Label
 from webapp.inside.view import View
 
@@ -58,12 +58,6 @@ def look_back(view: View, token: int) -> Lookback:
         tuple(PartShare(part_label(part.name), part.value) for part in parts),
         tuple(head_share(view, layer, head, float(shares[layer, head])) for layer, head in cells),
     )
-
-
-def part_label(name: str) -> str:
-    """``layer 1, attention`` for the part ``1.attn``."""
-    layer, _, kind = name.rpartition(".")
-    return f"layer {layer}, {NAMES[kind]}" if layer else NAMES[kind]
 
 
 def head_share(view: View, layer: int, head: int, value: float) -> HeadShare:
