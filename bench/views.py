@@ -30,13 +30,17 @@ def measure(port: int, n_vocab: int, n_ids: int, n_tokens: int, rounds: int) -> 
     Each of ``rounds`` is one run of eight texts of ``n_tokens``, with as many pairs as fit.
     """
     rng = random.Random(2)
-    first, other = [], []
+    first, other, beside_clients = [], [], []
     pairs: list[tuple[float, float]] = []
     for _ in range(rounds):
         text = new_text(rng, n_vocab, n_ids)
         first.append(view(port, text))
         other.append(view(port, {**text, "layer": "1"}))
-        pairs += paired_rates(port, n_tokens, lambda: view(port, new_text(rng, n_vocab, n_ids)))
+        pairs += paired_rates(
+            port,
+            n_tokens,
+            lambda: beside_clients.append(view(port, new_text(rng, n_vocab, n_ids))),
+        )
     if not pairs:
         raise RuntimeError("the texts ended before a pair of windows; ask for more --n_tokens")
     without, beside = zip(*pairs, strict=True)
@@ -44,6 +48,7 @@ def measure(port: int, n_vocab: int, n_ids: int, n_tokens: int, rounds: int) -> 
     return [
         row(f"first view of {n_ids} tokens", "ms", first),
         row("another layer", "ms", other),
+        row(f"first view beside {N_CLIENTS} clients", "ms", beside_clients),
         row(f"{N_CLIENTS} clients, no view opened", "tokens/s", list(without)),
         row(f"{N_CLIENTS} clients, one first view opened", "tokens/s", list(beside)),
         row("loss over that second", "%", losses),

@@ -1,15 +1,18 @@
 """Recorded passes of this process: one is made at a time, a few are kept.
 
 A recording takes the CPU from the sequences that the engine decodes, so at most one runs in
-a process; a request that waits longer than ``PATIENCE`` is answered with 503. The cache only
-saves time: a recording depends on the model and the ids alone, so every process gives the
-same answer, with a warm cache or a cold one.
+a process, in a thread of low priority (on Linux, where a thread has a priority of its own): it
+uses what the engine leaves idle. A request that waits longer than ``PATIENCE`` is answered with
+503. The cache only saves time: a recording depends on the model and the ids alone, so every
+process gives the same answer, with a warm cache or a cold one.
 """
 
+import os
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from gpt2core.engine.events import Unavailable
@@ -25,6 +28,7 @@ from gpt2core.inside.recording import (
 from gpt2core.store.loader import Model
 
 PATIENCE = 5.0  # seconds that a request waits while another text is recorded
+NICENESS = 15  # of the recording thread; 19 made a view under load twice as slow as 10
 MAX_BYTES = 64 * 2**20  # of the recordings that are kept, if there is more than one
 Key = tuple[str, tuple[int, ...]]
 T = TypeVar("T")
@@ -36,6 +40,8 @@ class Recordings:
     def __init__(self, max_bytes: int = MAX_BYTES, patience: float = PATIENCE):
         self.max_bytes, self.patience = max_bytes, patience
         self._running = threading.Lock()
+        # Its thread starts with the first recording, which is after any fork.
+        self._thread = ThreadPoolExecutor(1, "recording", initializer=lower_priority)
         self._kept: OrderedDict[Key, Recording] = OrderedDict()  # least recently used first
         self._kept_lock = threading.Lock()
 
@@ -49,12 +55,7 @@ class Recordings:
         key = (model.name, tuple(ids))
         if found := self._find(key):
             return found
-        with self._turn():
-            found = self._find(key)  # the request before this one may have recorded it
-            if not found:
-                found = record_pass(ids, model.params, model.hparams.n_head)
-                self._keep(key, found)
-        return found
+        return self.in_turn(lambda: self._find(key) or self._record(model, key))
 
     def replay_block(self, recording: Recording, layer: int) -> Block:
         """All values of one layer. Raises Unavailable, as :meth:`get` does."""
@@ -72,19 +73,19 @@ class Recordings:
 
     def in_turn(self, compute: Callable[[], T]) -> T:
         """The result of ``compute``, while nothing else is recorded. Raises Unavailable."""
-        with self._turn():
-            return compute()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
         if not self._running.acquire(timeout=self.patience):
             raise Unavailable(
                 "Another text is being looked into; try again in a moment.", retry_after=5
             )
         try:
-            yield
+            return self._thread.submit(compute).result()
         finally:
             self._running.release()
+
+    def _record(self, model: Model, key: Key) -> Recording:
+        recording = record_pass(key[1], model.params, model.hparams.n_head)
+        self._keep(key, recording)
+        return recording
 
     def _find(self, key: Key) -> Recording | None:
         with self._kept_lock:
@@ -104,3 +105,9 @@ class Recordings:
             while total > self.max_bytes and len(self._kept) > 1:
                 _, dropped = self._kept.popitem(last=False)
                 total -= dropped.nbytes
+
+
+def lower_priority() -> None:
+    """Let all other threads of this process go first, on Linux."""
+    if sys.platform == "linux":  # elsewhere this would be the priority of the process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,5 +1,7 @@
 """Recorded passes: one at a time, a bounded cache that changes no answer."""
 
+import os
+import sys
 import threading
 
 import numpy as np
@@ -107,3 +109,13 @@ def test_many_requests_for_one_text_make_one_recording(demo, ids):
 def test_the_cache_holds_a_few_recordings_of_124m():
     # 64 tokens of 124M take 10 MB, see bench/.
     assert MAX_BYTES >= 6 * 10 * 10**6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_a_recording_runs_at_a_lower_priority_than_the_threads_that_serve():
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    here = niceness()
+    assert Recordings().in_turn(niceness) > here
+    assert niceness() == here

@@ -207,7 +207,7 @@ class TestRefusals:
         with app.app_context():
             recordings = get_recordings()
         monkeypatch.setattr(recordings, "patience", 0.01)
-        with recordings._turn():
+        with recordings._running:
             for path in ("/inside", "/inside/9", "/inside.json"):
                 answer = client.get(path, query_string={"prompt": "never looked into before"})
                 assert answer.status_code == 503 and answer.headers["Retry-After"] == "5"
