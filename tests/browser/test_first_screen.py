@@ -143,9 +143,10 @@ class TestTouch:
 
 class TestForcedColours:
     def test_chips_have_edges_and_bars_have_lengths(self, visit, server):
-        page = visit(server.url, forced_colors="active", **LAPTOP)
+        # Typing would ask for candidates again after half a second.
+        page = visit(f"{server.url}/?n_tokens=8", forced_colors="active", **LAPTOP)
         settled(page)
-        generate(page, n_tokens=8)
+        generate(page)
         done(page)
         edges = page.locator(".chip:visible").evaluate_all(
             "all => all.map(e => getComputedStyle(e).borderTopWidth)"
@@ -155,16 +156,47 @@ class TestForcedColours:
             "all => all.map(e => getComputedStyle(e).backgroundImage)"
         )
         assert all("gradient" in image for image in gradients)
+        selection = highlighted(page)
+        colour = selection.evaluate("e => getComputedStyle(e).backgroundColor")
         assert all(len(set(part(image))) == 2 for image in gradients)
-        expect(page.locator('#next [data-after*=","]')).to_be_visible()  # replaced no more
+        assert all(part(image)[0] == colour for image in gradients)
+        chosen = page.locator("#views label:has(:checked)")
+        expect(chosen).to_have_css("background-color", colour)
+        all_eight = re.compile(r"^\d+(,\d+){7}$")
+        expect(page.locator("#next [data-after]")).to_have_attribute("data-after", all_eight)
         bar = page.locator("#next meter").first
         drawn = bar.screenshot()
         bar.evaluate("e => { e.value = 0; }")
         assert bar.screenshot() != drawn  # its length can be seen
+        expect(bar).to_have_css("border-top-width", "1px")
+        bar.evaluate("e => { e.value = e.max; }")
+        assert centre(page, bar) == centre(page, selection)
         lines = page.locator("#text .made").first.evaluate(
             "e => getComputedStyle(e).textDecorationLine"
         )
         assert lines == "underline"  # what the model wrote, told apart without colour
+        page.locator("#strip .generated").first.hover()
+        lit = page.locator("#text .lit").first
+        expect(lit).to_have_css("outline-style", "solid")
+        expect(lit).to_have_css("outline-width", "3px")
+
+
+def centre(page, element) -> bytes:
+    """A picture of the four pixels in the middle of an element."""
+    box = element.bounding_box()
+    middle = {"x": box["x"] + box["width"] // 2, "y": box["y"] + box["height"] // 2}
+    return page.screenshot(clip=middle | {"width": 2, "height": 2})
+
+
+def highlighted(page):
+    """A new element in the system's colour of a selection."""
+    page.evaluate("""() => {
+        const made = document.body.appendChild(document.createElement("i"));
+        made.id = "highlighted";
+        made.style = "position: fixed; inset: 0 auto auto 0; width: 9px; height: 9px;"
+            + "forced-color-adjust: none; background: Highlight";
+    }""")
+    return page.locator("#highlighted")
 
 
 def part(gradient: str) -> list[str]:
