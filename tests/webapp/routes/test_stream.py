@@ -21,7 +21,7 @@ from tests.helpers.web import (
     shown,
     textarea_value,
 )
-from webapp.forms import GenerationRequest, stop_lines
+from webapp.forms import LABELS, GenerationRequest, stop_lines
 from webapp.routes import stream as routes
 
 
@@ -467,3 +467,21 @@ class TestTokenizeOddInput:
         assert "100,050" in error.words
         answer = client.post("/tokenize", data={"prompt": "a" * 100_050}, headers=JSON)
         assert answer.status_code == 422  # a program is told
+
+
+class TestNext:
+    @pytest.mark.parametrize(
+        ("field", "value"), [("temperature", "-3"), ("top_k", "many"), ("top_p", "2")]
+    )
+    def test_the_hint_is_about_the_setting_that_is_wrong(self, client, field, value):
+        fields = {"prompt": "Once", field: value}
+        [hint] = parse(client.post("/next", data=fields).text).all(class_="hint")
+        page = parse(client.post("/generate", data=fields).text)
+        assert hint.words == page.id(f"error-{field}").words
+        assert hint.words.startswith(LABELS[field])
+
+    def test_without_a_text_the_hint_asks_for_one(self, client):
+        [hint] = parse(client.post("/next", data={"prompt": ""}).text).all(class_="hint")
+        assert (
+            hint.words == "The model’s best guesses appear here once there is a text to continue."
+        )
