@@ -1,6 +1,7 @@
 // What HTML and htmx do not do by themselves on the inside views: light up one token wherever
 // it stands, walk the strip and a table with the arrow keys, keep focus and address after a
-// swap, and say the new selection. Everything works without this file.
+// swap, put a message beside its field, and say the new selection. Everything works without
+// this file.
 (() => {
   "use strict";
   const inside = () => document.getElementById("inside");
@@ -33,6 +34,17 @@
         box.scrollTop = first.offsetTop - box.clientHeight / 2;
     }
   };
+  // A row of steps or columns that scrolls sideways shows the current one.
+  const reveal = () => {
+    const { at } = inside().querySelector(".inside-strip [aria-current]")?.dataset ?? {};
+    const columns = `thead [data-at="${at}"]`;
+    for (const current of inside().querySelectorAll(`.inside-nav [aria-current], ${columns}`)) {
+      const row = current.closest(".inside-scroll, ol, ul");
+      const { left, right } = row.getBoundingClientRect();
+      const { left: from, right: to } = current.getBoundingClientRect();
+      if (from < left || to > right) row.scrollLeft += (from + to - left - right) / 2;
+    }
+  };
   const move = (box, stop, key) => {
     const all = stops(box),
       at = all.indexOf(stop);
@@ -60,6 +72,27 @@
     next.focus();
   });
 
+  // --- fields that were refused ------------------------------------------------------
+  const mark = () => {
+    const box = document.getElementById("inside-problem");
+    for (const old of inside().querySelectorAll("[data-field]")) {
+      if (!box.contains(old)) old.remove();
+    }
+    for (const field of inside().querySelectorAll("[aria-invalid]")) {
+      field.removeAttribute("aria-invalid");
+      field.removeAttribute("aria-errormessage");
+    }
+    for (const message of box.querySelectorAll("[data-field]")) {
+      const field = inside().querySelector(
+        `[name="${message.dataset.field}"]:is(input:not([type="hidden"]), select)`,
+      );
+      if (!field) continue;
+      field.setAttribute("aria-invalid", "true");
+      field.setAttribute("aria-errormessage", message.id);
+      (field.closest("label") ?? field).after(message);
+    }
+  };
+
   // --- after a swap ------------------------------------------------------------------
   let focused = null; // what had the focus before a swap, as a selector
   document.addEventListener("htmx:before:request", () => {
@@ -75,6 +108,8 @@
   document.addEventListener("htmx:after:swap", () => {
     if (!inside()) return;
     settle();
+    reveal();
+    mark();
     if (inside() !== shown) {
       // A view is named and said once, however many messages of a stream follow.
       shown = inside();
@@ -86,4 +121,5 @@
     focused = null; // a row that a stream brings later leaves the focus where it is
   });
   settle();
+  reveal();
 })();

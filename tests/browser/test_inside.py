@@ -93,6 +93,35 @@ class TestChoosing:
         expect(page.locator("h2").nth(1)).to_have_text("“Ġsat” in layer 0, head 0")
         expect(page.get_by_role("alert")).to_have_count(0)
 
+    def test_a_refused_field_keeps_the_view_and_has_its_message_beside_it(self, visit, server):
+        page = visit(address(server, "/17", CAT))
+        field = page.locator('[name="top_k"]:visible')
+        field.fill("-3")
+        field.press("Enter")
+        message = page.locator("p[data-field]")
+        expect(message).to_have_text(re.compile("^Top-k is -3"))
+        expect(page.locator("h1")).to_contain_text("Temperature, top-k, top-p")
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_have_value("-3")
+        assert field.get_attribute("aria-errormessage") == message.get_attribute("id")
+        assert page.evaluate("e => e.previousElementSibling.textContent", message.element_handle())
+        field.fill("0,5")  # another message takes the place of the first
+        field.press("Enter")
+        expect(message).to_have_text(re.compile("not a whole number"))
+        field.fill("5")
+        field.press("Enter")
+        expect(page.get_by_role("row", name="top-k 5")).to_be_visible()
+        expect(message).to_have_count(0)
+
+    def test_on_a_phone_the_chosen_step_and_column_are_in_sight(self, visit, server):
+        page = visit(address(server, "/lens", CAT), viewport={"width": 390, "height": 844})
+        for chosen in ('.inside-lens thead th[data-at="8"]', ".inside-instruments [aria-current]"):
+            box = page.locator(chosen).bounding_box()
+            assert 0 <= box["x"] and box["x"] + box["width"] <= 390, chosen
+        page.locator(".inside-steps a").last.click()
+        box = page.locator(".inside-steps [aria-current]").bounding_box()
+        assert 0 <= box["x"] and box["x"] + box["width"] <= 390
+
 
 class TestTheWayIn:
     def test_a_generated_token_leads_to_why_it_was_chosen(self, visit, server):

@@ -2,7 +2,8 @@
 
 A page opens the view that the address asks for and is answered by :func:`show`: the whole
 page or, for htmx, the part that the next selection replaces. Fields that are not accepted
-give the form again, with each message beside its field and the status 422.
+are answered with 422: a page that has them again, each message beside its field, or, for htmx,
+the messages alone, so that the view stays.
 """
 
 from collections.abc import Mapping
@@ -17,12 +18,12 @@ from gpt2core.store.loader import Model
 from webapp import drawing, error_handlers, forms, sse
 from webapp.forms import FormErrors
 from webapp.inside import numbers
-from webapp.inside.query import LABELS, Query, parse_query
+from webapp.inside.query import LABELS, Query, parse_query, parse_sampling, sampling_fields
 from webapp.inside.source import line_of
 from webapp.inside.steps.registry import STEPS
 from webapp.inside.view import View, open_view
 from webapp.links import short_link
-from webapp.request import current_page, query_fields, response_kind
+from webapp.request import current_page, query_fields, remembered_fields, response_kind
 from webapp.services import get_model_server, get_recordings, get_settings
 
 EXAMPLE = "The cat sat on the mat because it"
@@ -34,8 +35,11 @@ EXAMPLES = (
 )
 TEXT_FIELDS = ("prompt", "prompt_json", "kept", "special_tokens")
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "seed")
-# Fields that only one instrument has, with their labels where they are refused.
-OPTION_LABELS = {
+# The labels of fields where they are refused, if they are not those of their messages.
+FORM_LABELS = {
+    "for": "Why this token",
+    "against": "Rather than",
+    "id": "Near which token",
     "parts": "Parts turned off",
     "n_tokens": "Tokens of each text",
     "other": "The other text",
@@ -104,12 +108,22 @@ def text_values() -> dict[str, str]:
 def inside_link(text: str, n_tokens: int, special_tokens: int | None = None) -> str | None:
     """The address of the inside views of a text; None where it cannot be looked into.
 
-    ``special_tokens`` is the field of that name, None for the tokenizer's own default.
+    ``special_tokens`` is the field of that name, None for the tokenizer's own default. The
+    settings of the form go along, so that the draw is explained with them.
     """
     max_tokens = min(MAX_TOKENS, get_model_server().hparams.n_ctx)
     if not (inside_is_on() and 1 <= n_tokens <= max_tokens):
         return None
-    return short_link("inside.overview", prompt=text, special_tokens=special_tokens)
+    settings = settings_of(remembered_fields() or query_fields())
+    return short_link("inside.overview", prompt=text, special_tokens=special_tokens, **settings)
+
+
+def settings_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of a form that say how a token is drawn, where they are not the default."""
+    try:
+        return sampling_fields(parse_sampling(values))
+    except InputError:  # which Generate reports
+        return {}
 
 
 def inside_is_on() -> bool:
@@ -139,19 +153,21 @@ def refuse(error: FormErrors) -> ResponseReturnValue:
     """422 with each message beside its field."""
     if response_kind() == "json":
         return error_handlers.invalid_form(error)
-    labels = LABELS | {name: forms.LABELS[name] for name in SAMPLING_FIELDS} | OPTION_LABELS
+    labels = LABELS | {name: forms.LABELS[name] for name in SAMPLING_FIELDS} | FORM_LABELS
     messages = {
         problem.field if problem.field in labels else "prompt": str(problem)
         for problem in reversed(error.errors)
     }
+    if response_kind() == "htmx":
+        return render_template("inside/refusal.html", messages=messages), 422
+    endpoint, arguments = mended_page()
     page = render_template(
         "inside/refused.html",
         messages=messages,
         values=error.values,
         field_labels=labels,
         has_other_fields=bool(messages.keys() - {"prompt"}),
-        partial=response_kind() == "htmx",
-        path=url_for(mended_endpoint()),
+        path=url_for(endpoint, **arguments),
         examples=EXAMPLES,
         ending=link_to_ending(error),
         max_tokens=MAX_TOKENS,
@@ -159,11 +175,11 @@ def refuse(error: FormErrors) -> ResponseReturnValue:
     return page, 422
 
 
-def mended_endpoint() -> str:
-    """The page that mended fields are sent to: the instrument that refused them, or the map."""
-    endpoint, _ = current_page()
-    pages = {instrument for instrument, *_ in INSTRUMENTS}
-    return endpoint if endpoint in pages else "inside.overview"
+def mended_page() -> tuple[str, dict[str, Any]]:
+    """The page that mended fields are sent to: the one that refused them, or the map."""
+    endpoint, arguments = current_page()
+    pages = {"inside.step", *(instrument for instrument, *_ in INSTRUMENTS)}
+    return (endpoint, arguments) if endpoint in pages else ("inside.overview", {})
 
 
 def link_to_ending(error: FormErrors) -> str | None:

@@ -20,6 +20,7 @@ from gpt2core.hparams import HParams
 from gpt2core.sampling import SamplingParams
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
+from webapp.formatting import shortest_repr
 from webapp.forms import (
     DEFAULTS,
     FormErrors,
@@ -214,3 +215,14 @@ def parse_sampling(values: Mapping[str, Any]) -> SamplingParams:
     temperature, top_p = (parse_number(given, name, float) for name in ("temperature", "top_p"))
     top_k, seed = (parse_number(given, name, int) for name in ("top_k", "seed"))
     return SamplingParams(temperature or 0.0, top_k or 0, top_p or 0.0, seed)
+
+
+def sampling_fields(sampling: SamplingParams) -> dict[str, str]:
+    """The fields that :func:`parse_sampling` reads as ``sampling``, without the defaults."""
+    fields = {
+        "temperature": shortest_repr(sampling.temperature),
+        "top_k": str(sampling.top_k),
+        "top_p": shortest_repr(sampling.top_p),
+        "seed": str(sampling.seed),
+    }
+    return {name: value for name, value in fields.items() if value != DEFAULT_FIELDS[name]}

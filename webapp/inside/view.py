@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from flask import url_for
 
+from gpt2core.inside.attribution import logit_direction
 from gpt2core.inside.document import Selection, in_range, select
+from gpt2core.inside.heads import head_shares
 from gpt2core.inside.recorder import Trace
 from gpt2core.inside.recording import Block, Recording
 from gpt2core.sampling import most_likely
 from gpt2core.store.loader import Model
-from webapp.formatting import shortest_repr
 from webapp.inside.labels import Label, LabelGroup, Piece, group_labels, labels_of, piece_of
-from webapp.inside.query import DEFAULT_FIELDS, Query
+from webapp.inside.query import Query, sampling_fields
 from webapp.inside.recordings import Recordings
 from webapp.inside.window import Window, window_for
 
@@ -103,6 +104,14 @@ class View:
         """Id of the token whose logit is explained."""
         return self.selection.token
 
+    @cached_property
+    def strongest_head(self) -> tuple[int, int]:
+        """Layer and head that add most, by magnitude, to the explained logit directly."""
+        direction = logit_direction(self.recording, self.position, self.token)
+        shares = head_shares(self.recording, self.position, direction)  # [n_layer, n_head]
+        layer, head = divmod(int(np.abs(shares).argmax()), self.recording.n_head)
+        return layer, head
+
     @property
     def window(self) -> Window:
         """The tokens that pictures draw."""
@@ -152,18 +161,7 @@ class View:
             "against": query.against,
         }
         fields = {name: str(n) for name, n in numbers.items() if n is not None}
-        return fields | self._sampling_fields
-
-    @property
-    def _sampling_fields(self) -> dict[str, str]:
-        sampling = self.query.sampling
-        fields = {
-            "temperature": shortest_repr(sampling.temperature),
-            "top_k": str(sampling.top_k),
-            "top_p": shortest_repr(sampling.top_p),
-            "seed": str(sampling.seed),
-        }
-        return {name: value for name, value in fields.items() if value != DEFAULT_FIELDS[name]}
+        return fields | sampling_fields(query.sampling)
 
     def link(self, endpoint: str | None = None, **changes: Any) -> str:
         """The address of a view of this text; ``changes`` are fields and parts of the address.
@@ -178,6 +176,12 @@ class View:
         values = fields | arguments | named
         given = {name: value for name, value in values.items() if value is not None}
         return url_for(endpoint or self.endpoint, **given)
+
+    @property
+    def way_back(self) -> str:
+        """The main page with this text and these settings."""
+        fields: dict[str, Any] = self._text_fields | sampling_fields(self.query.sampling)
+        return url_for("pages.index", **fields)
 
     @property
     def path(self) -> str:

@@ -3,11 +3,12 @@
 import ast
 import html
 import json
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 import pytest
 
 from gpt2core.hparams import HParams
+from gpt2core.inside.recording import record_pass
 from gpt2core.settings import Settings
 from gpt2core.store.weights import save_params
 from tests.helpers.inside_pages import ODD, PATHS
@@ -88,8 +89,8 @@ class TestLinks:
 
 
 class TestTheWayIn:
-    def inside_links(self, client, prompt):
-        page = parse(client.get("/", query_string={"prompt": prompt}).text)
+    def inside_links(self, client, prompt, **settings):
+        page = parse(client.get("/", query_string={"prompt": prompt, **settings}).text)
         return [a for a in page.all("a") if a.words.startswith("Look inside")]
 
     def test_the_page_links_to_what_happens_inside_its_prompt(self, client):
@@ -104,6 +105,26 @@ class TestTheWayIn:
         assert not self.inside_links(off, "two words")
         assert "Why this token" in client.get("/").text
         assert "Why this token" not in off.get("/").text
+
+    def test_the_settings_go_along(self, client):
+        fields = {"prompt": EXAMPLE, "temperature": "2", "top_k": "40", "seed": "12"}
+        (link,) = self.inside_links(client, **fields)
+        asked = dict(parse_qsl(urlsplit(link.attributes["href"]).query))
+        assert asked == {"prompt": EXAMPLE, "temperature": "2", "seed": "12"}
+        tokens = client.post("/tokenize", data=fields, headers=HTMX).text
+        assert any(a.attributes["href"] == link.attributes["href"] for a in parse(tokens).all("a"))
+        (link,) = self.inside_links(client, **fields | {"temperature": "hot"})
+        assert "temperature" not in link.attributes["href"]
+
+    def test_the_way_back_has_the_text_and_the_settings(self, client, look):
+        ids = client.post("/tokenize", json={"prompt": " was sad"}, headers=JSON).json
+        kept = ",".join(str(token["id"]) for token in ids["tokens"])
+        page = look("/inside/9", prompt=EXAMPLE, kept=kept, temperature=2)
+        (link,) = [a for a in page.all("a") if a.words == "← Your text"]
+        back = parse(client.get(link.attributes["href"]).text)
+        assert textarea_value(back.id("prompt")) == EXAMPLE
+        assert back.id("text").words == EXAMPLE + " was sad"
+        assert back.id("temperature").attributes["value"] == "2"
 
     def test_the_drawn_token_can_be_kept_and_looked_into(self, client, look):
         page = look("/inside/18", prompt=EXAMPLE, seed=7)
@@ -138,6 +159,27 @@ class TestLabels:
         assert [chip.attributes["value"] for chip in made] == [str(len(ids) - 1), str(len(ids))]
 
 
+class TestTheChosenHead:
+    def test_the_head_that_adds_most_to_the_answer_is_one_link_away(self, client, look, demo):
+        ids = demo.encoder.encode(EXAMPLE)
+        recording = record_pass(ids, demo.params, demo.hparams.n_head)
+        answer, shares = int(recording.last_logits.argmax()), {}
+        direction = demo.params["ln_f"]["g"] * demo.params["wte"][answer]  # [n_embd]
+        direction = (direction - direction.mean()) / recording.divisors[-1]
+        for layer, block in enumerate(demo.params["blocks"]):
+            rows = block["attn"]["c_proj"]["w"].reshape(demo.hparams.n_head, -1, len(direction))
+            for head, output in enumerate(recording.heads[layer][:, -1]):
+                shares[layer, head] = abs(float(output @ rows[head] @ direction))
+        layer, head = max(shares, key=lambda cell: shares[cell])
+        (link,) = [
+            a for a in look("/inside/9", prompt=EXAMPLE).all("a") if a.words.startswith("layer ")
+        ]
+        assert link.words == f"layer {layer}, head {head}"
+        there = parse(client.get(link.attributes["href"]).text)
+        assert f"in layer {layer}, head {head}" in there.all("h2")[1].words
+        assert "Of all heads, this one adds most" in there.words
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("fields", "field", "parts"),
@@ -162,6 +204,19 @@ class TestRefusals:
         assert all(part in message for part in parts)
         refused = client.get("/inside.json", query_string=fields)
         assert refused.status_code == 422 and refused.get_json()["error"]["message"] == message
+
+    def test_mended_fields_are_sent_to_the_page_that_refused_them(self, client):
+        answer = client.get("/inside/17", query_string={"prompt": EXAMPLE, "top_k": -3})
+        (form,) = parse(answer.text).all("form", class_="inside-mend")
+        assert form.attributes["action"] == "/inside/17"
+
+    def test_htmx_gets_the_messages_alone_so_that_the_view_stays(self, client):
+        fields = {"prompt": EXAMPLE, "top_k": -3, "at": "x"}
+        answer = client.get("/inside/17", query_string=fields, headers=HTMX)
+        assert answer.status_code == 422 and 'id="inside"' not in answer.text
+        messages = parse(answer.text).all("p", class_="problem")
+        assert {message.attributes["data-field"] for message in messages} == {"at", "top_k"}
+        assert any("Top-k is -3" in message.words for message in messages)
 
     @pytest.mark.parametrize("n_tokens", [257, 400])
     def test_a_text_that_is_too_long_is_told_both_numbers_and_a_way_on(

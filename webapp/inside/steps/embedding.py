@@ -69,4 +69,5 @@ EMBEDDING = Step(
     marks=("gpt2.x",),
     chooses_layer=False,
     chooses_head=False,
+    group="embedding",
 )

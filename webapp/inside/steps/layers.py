@@ -184,6 +184,7 @@ FFN = Step(
     ffn,
     marks=("ffn.a", "ffn.return", "gelu.inner", "gelu.return", "transformer_block.return"),
     chooses_head=False,
+    group="MLP",
 )
 LAYERS = Step(
     14,
@@ -198,4 +199,5 @@ LAYERS = Step(
     marks=("gpt2.x[1]",),
     related=("instruments.lens_page", "instruments.attribution_page"),
     chooses_head=False,
+    group="layers",
 )

@@ -80,7 +80,7 @@ def checks(after: np.ndarray, g: np.ndarray, b: np.ndarray) -> tuple[Check, ...]
     return (
         Check(
             f"Before g and b the row has mean {numbers.fixed(mean, 6)} and variance "
-            f"{numbers.fixed(variance, 6)}.",
+            f"{numbers.fixed(variance, 6)}; eps, {EPSILON:g}, keeps it just under 1.",
             abs(mean) < 1e-3 and abs(variance - 1) < 1e-2,
         ),
     )
@@ -134,6 +134,7 @@ NORM = Step(
     norm,
     marks=("layer_norm.mean", "layer_norm.centred", "layer_norm.variance", "layer_norm.return"),
     chooses_head=False,
+    group="attention",
 )
 FINAL_NORM = Step(
     15,
@@ -147,4 +148,5 @@ FINAL_NORM = Step(
     marks=("unembed.x",),
     chooses_layer=False,
     chooses_head=False,
+    group="answer",
 )

@@ -233,6 +233,7 @@ def draw_content(view: View) -> Content:
     )
     return Content(
         picture={
+            "sampling": chosen,
             "contenders": contenders(view, found),
             "n_left": len(found.ids),
             "drawn": drawn,

@@ -64,7 +64,8 @@ class Step:
     ``sentence`` says what happens, ``why`` why it is done. ``marks`` are the addresses of the
     lines of ``model.py`` that it is about; ``chooses_layer`` and ``chooses_head`` say whether
     these make a difference to it. ``related`` are the endpoints of instruments that go on
-    from here. ``glance`` needs no replay, so the map can call all of them.
+    from here. ``group`` names the part of the model that begins with this step. ``glance`` needs
+    no replay, so the map can call all of them.
     """
 
     number: int
@@ -78,3 +79,4 @@ class Step:
     related: tuple[str, ...] = ()
     chooses_layer: bool = True
     chooses_head: bool = True
+    group: str = ""

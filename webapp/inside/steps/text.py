@@ -166,6 +166,7 @@ BYTES = Step(
     bytes_content,
     chooses_layer=False,
     chooses_head=False,
+    group="tokens",
 )
 MERGES = Step(
     2,

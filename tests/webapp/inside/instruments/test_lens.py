@@ -186,6 +186,8 @@ def test_the_page_of_many_layers_is_small_and_says_what_is_left_out(app, demo):
             found=page_of(view, half=True),
             rows=list(grid_rows(view, half=True)),
             half=True,
+            chooses_layer=False,
+            chooses_head=False,
         )
     assert len(page.encode()) <= MAX_BYTES
     document = parse(page)
