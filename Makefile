@@ -10,8 +10,9 @@ PRETTIER := prettier@3.10.1
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/gunicorn "webapp:create_app()"
 
+# Four processes also on two processors: tests of the page mostly wait for a browser.
 test: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 4 --dist loadfile
 
 lint: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
