@@ -7,15 +7,18 @@ thread until its last token, so workers are threaded (gthread).
 import os
 import signal
 
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
 from gpt2core.engine import processors
-from gpt2core.settings import SettingError, Settings, parse_positive_int
+from gpt2core.settings import SettingError, Settings, parse_int
 
 # A platform that sets PORT connects from outside; without it, only this machine can.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
 worker_class = "gthread"
 # One process decodes the texts of all its clients together; more processes split the cores.
 try:
-    workers = parse_positive_int("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY") or "1")
+    workers = parse_int("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY") or "1")
     settings = Settings.from_environment()
 except SettingError as error:
     raise SystemExit(str(error)) from None
@@ -28,6 +31,8 @@ graceful_timeout = 30
 # Seconds without a heartbeat before a worker is replaced. Its threads send streams, so a
 # long stream does not count.
 timeout = 60
+# Forwarded headers are believed by GPT2_TRUSTED_PROXIES only, not by the peer's address.
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "")
 # gunicorn's remote control is not used, and two servers would share its socket.
 control_socket_disable = True
 
@@ -39,6 +44,7 @@ def on_starting(server):
 
 def post_worker_init(worker):
     """Load the model before the first request; end streams before gunicorn cuts them."""
+    serve_below(worker, os.environ.pop("SCRIPT_NAME", "").rstrip("/"))
     model_server = worker.app.callable.extensions["model_server"]
     model_server.start()
     stop = signal.getsignal(signal.SIGTERM)
@@ -49,3 +55,9 @@ def post_worker_init(worker):
         stop(number, frame)
 
     signal.signal(signal.SIGTERM, stop_gracefully)
+
+
+def serve_below(worker, prefix):
+    """Answer below ``prefix`` only, and 404 elsewhere, where gunicorn itself would answer 500."""
+    if prefix:
+        worker.wsgi = DispatcherMiddleware(NotFound(), {prefix: worker.wsgi})

@@ -16,6 +16,7 @@ from gpt2core.settings import Settings
 from webapp import chips, error_handlers, formatting, forms, links, services, snippets
 from webapp.assets import asset
 from webapp.compression import compress
+from webapp.proxies import trust_proxies
 from webapp.request import wants_compressed_file
 from webapp.routes import (
     ablation,
@@ -73,6 +74,7 @@ def create_app(config: Settings | None = None) -> Flask:
     for module in ROUTES:
         app.register_blueprint(module.blueprint)
     error_handlers.register(app)
+    trust_proxies(app, settings.trusted_proxies)
     add_template_names(app, model_server)
 
     @app.after_request

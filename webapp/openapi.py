@@ -49,8 +49,8 @@ OPERATIONS = (
 )  # fmt: skip
 
 
-def openapi_document() -> dict[str, Any]:
-    """The whole document."""
+def openapi_document(root: str = "/") -> dict[str, Any]:
+    """The whole document, for a server below the path ``root``."""
     requests = [one.body for one in OPERATIONS if one.body is not None]
     responses = [one.answer for one in OPERATIONS] + [one.error for one in OPERATIONS]
     _, schemas = models_json_schema(
@@ -67,6 +67,7 @@ def openapi_document() -> dict[str, Any]:
             "version": "1",
             "description": "GPT-2's tokens, texts and probabilities. JSON in, JSON out.",
         },
+        "servers": [{"url": root}],
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],

@@ -50,9 +50,9 @@ function copyLink(button, link) {
   byId("status").textContent = "The text is too long for a link: take its tokens as a file.";
 }
 
-/** The address of a text that was stopped, cut back or written by hand: its tokens are kept. */
+/** A link to a text that was stopped, cut back or edited: its tokens are kept. */
 function shownLink() {
-  const link = new URL("/", location);
+  const link = new URL(byId("start").href);
   for (const [name, value] of new FormData(byId("form"))) {
     if (!["pace", "kept", "seed"].includes(name)) link.searchParams.set(name, value);
   }
@@ -67,7 +67,7 @@ function promptText() {
   return limit ? Array.from(value).slice(0, limit).join("") : value;
 }
 
-/** The body of POST /tokenize for the prompt. */
+const tokenizeUrl = () => new URL(byId("prompt").getAttribute("hx-post"), location);
 const tokenizeBody = () => ({ prompt: promptText(), special_tokens: specialTokens() });
 
 /** What can be taken of the prompt, or of the text that is shown ("text"). */
@@ -80,15 +80,15 @@ const takes = {
 
 async function idsOf(of) {
   if (of === "text") return resultChips().map((chip) => chip.dataset.id);
-  const response = await fetch("/tokenize", {
+  const response = await fetch(tokenizeUrl(), {
     method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    headers: { "Content-Type": "application/json" },
     body: JSON.stringify(tokenizeBody()),
   });
   return (await response.json()).tokens.map(({ id }) => id);
 }
 
-/** Post to the server, because a long text does not fit into an address. */
+/** By POST, because a long text does not fit into an address. */
 function download(kind, of) {
   const form = byId("export");
   const ofText = of === "text";
@@ -98,7 +98,7 @@ function download(kind, of) {
   form.elements.special_tokens.value = { true: "1", false: "0" }[specialTokens()] ?? "";
   form.elements.kept.value = generated.map((chip) => chip.dataset.id);
   form.elements.logprobs.value = generated.map((chip) => chip.dataset.logprob ?? "");
-  form.action = `/tokens.${kind}`;
+  form.action = form.action.replace(/\w+$/, kind);
   form.submit();
 }
 
@@ -110,6 +110,5 @@ function curl(body) {
     }).join("");
   });
   const quoted = `'${visible.replaceAll("'", "'\\''")}'`;
-  const url = new URL("/tokenize", location).href;
-  return `curl -sS ${url} -H 'Content-Type: application/json' -d ${quoted}`;
+  return `curl -sS ${tokenizeUrl()} -H 'Content-Type: application/json' -d ${quoted}`;
 }

@@ -119,7 +119,7 @@ function describe(chip) {
   }
   const text = textOf(chip);
   const [link, why] = panel.querySelectorAll(".more a");
-  link.href = `/bpe?${withSpecialTokens({ text })}`;
+  link.href += `?${withSpecialTokens({ text })}`;
   link.hidden = !text;
   if (why) linkWhy(why, chip);
   return panel;
@@ -130,7 +130,7 @@ function linkWhy(link, chip) {
   const { id, index } = chip.dataset;
   const prompt = state.source?.prompt ?? byId("prompt").defaultValue;
   const fields = { prompt, kept: generatedIds(index).join(","), for: id };
-  link.href = `/inside/attribution?${withSpecialTokens(fields)}`;
+  link.href += `?${withSpecialTokens(fields)}`;
   link.hidden = !chip.matches(".generated");
 }
 

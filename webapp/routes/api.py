@@ -24,7 +24,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 @blueprint.get("/openapi.json")
 def openapi() -> ResponseReturnValue:
     """The OpenAPI document."""
-    return jsonify(openapi_document())
+    root = url_for("pages.index").rstrip("/") or "/"
+    return jsonify(openapi_document(root))
 
 
 @blueprint.get("/api")
