@@ -12,6 +12,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from gpt2core.engine import processors
 from gpt2core.settings import SettingError, Settings, parse_int
+from webapp.limits import check_rate_settings
 
 # A platform that sets PORT connects from outside; without it, only this machine can.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
@@ -20,6 +21,7 @@ worker_class = "gthread"
 try:
     workers = parse_int("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY") or "1")
     settings = Settings.from_environment()
+    check_rate_settings(settings)
 except SettingError as error:
     raise SystemExit(str(error)) from None
 # A thread for each stream and each waiting prompt, and some for pages and health checks.

@@ -7,6 +7,7 @@ Invariant: a :class:`Settings` that exists is usable. An invalid variable raises
 that names it; it is never ignored.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -35,10 +36,19 @@ class Settings:
     kernel_cache: str = ""  # folder of compiled kernels; empty: gpt2core in the user's cache
     max_batch: int = 8  # sequences decoded together: more share the CPU, each gets slower
     max_queue: int = 32  # prompts that may wait for a slot; beyond it the answer is a 503
+    # texts that one client may have running or waiting; None: three quarters of all places
+    max_per_client: int | None = None
+    rate_limit: str = ""  # how often a client may start work, as "60 per minute"; empty: no limit
+    rate_storage: str = "memory://"  # where that is counted: each process, or a Redis for all
     max_chars: int = 100_000  # longest text accepted; bounds the work of one request
     trusted_proxies: int = 0  # proxies in front whose X-Forwarded-* headers are believed
     api_key: str = ""  # what clients of /v1 must send; empty: nothing
     inside: bool = True  # whether /inside answers; recording a text takes CPU time
+
+    @property
+    def places_of_a_client(self) -> int:
+        """Texts that one client may have running or waiting."""
+        return self.max_per_client or math.ceil(0.75 * (self.max_batch + self.max_queue))
 
     @classmethod
     def from_environment(

@@ -60,7 +60,7 @@ WEB_ORDER = [
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"},
     {"inside.query", "inside.labels"},
     {"views", "explanation", "surprise", "openapi", "request", "snippets", "inside.view"},
-    {"page", "generating", "completions", "inside.pattern"}
+    {"limits", "page", "generating", "completions", "inside.pattern"}
     | {"inside.steps.step", "inside.steps.common"},
     {"scoring", "inside.instruments.options", "inside.instruments.measures"},
     {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},

@@ -16,6 +16,7 @@ from gpt2core.settings import Settings
 from webapp import chips, error_handlers, formatting, forms, links, services, snippets
 from webapp.assets import asset
 from webapp.compression import compress
+from webapp.limits import limit_rate
 from webapp.proxies import trust_proxies
 from webapp.request import wants_compressed_file
 from webapp.routes import (
@@ -69,11 +70,13 @@ def create_app(config: Settings | None = None) -> Flask:
         settings.max_batch,
         settings.max_queue,
         settings.weights,
+        settings.places_of_a_client,
     )
     services.attach(app, model_server, settings)
     for module in ROUTES:
         app.register_blueprint(module.blueprint)
     error_handlers.register(app)
+    limit_rate(app, settings)
     trust_proxies(app, settings.trusted_proxies)
     add_template_names(app, model_server)
 

@@ -5,6 +5,7 @@ routes and this module read Flask's request. Invariant: text of a browser's form
 the line ends that its text area shows.
 """
 
+import ipaddress
 import re
 import socket
 from typing import Any, Literal, TypeAlias
@@ -25,6 +26,8 @@ KIND_OF_TYPE: dict[str, Kind] = {
 }
 LINE_END = re.compile(r"\r\n?")
 URL_ENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+# How the paths begin where the model computes.
+WORK = ("/generate", "/score", "/v1/completions", "/inside")
 # RFC 9110, 15.2: a client ignores it, whether it expects one or not.
 INTERIM_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -123,6 +126,29 @@ def wants_compressed_file() -> bool:
     """Whether this request is for a script or style, whole, and accepts gzip."""
     is_file = request.endpoint in ("static", "pages.htmx_file") and not request.range
     return is_file and request.accept_encodings["gzip"] > 0
+
+
+def starts_work() -> bool:
+    """Whether this request has the model compute a text, scores or a recording.
+
+    Candidates for the next token do not count: the page asks for them while a user types.
+    """
+    if request.path == "/":  # a link that generates without scripts
+        return "generate" in request.args
+    return str(request.path).startswith(WORK)
+
+
+def client_name() -> str:
+    """The client's address, as far as it is known; of IPv6 its network.
+
+    One IPv6 subscriber has at least all the 2**64 addresses of a network.
+    """
+    address = request.remote_addr or ""
+    try:
+        is_network = ipaddress.ip_address(address).version == 6
+    except ValueError:  # a socket file has no address, and proxies send what they like
+        return address
+    return str(ipaddress.ip_network((address, 64), strict=False)) if is_network else address
 
 
 def client_left() -> bool:

@@ -19,7 +19,7 @@ NUMBERS = [
     if field.type not in (str, bool) and field.name not in CHOICES
 ]
 # Their defaults are put in words in the README.
-IN_WORDS = {"base_url", "threads", "kernel_cache", "api_key"}
+IN_WORDS = {"base_url", "threads", "kernel_cache", "api_key", "max_per_client", "rate_limit"}
 
 each_setting = pytest.mark.parametrize("name", NAMES)
 
