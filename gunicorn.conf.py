@@ -1,10 +1,11 @@
 """How gunicorn serves the page: `gunicorn "webapp:create_app()"` reads this file by itself.
 
 PORT and WEB_CONCURRENCY are the variables that hosting platforms set. A stream holds a
-thread until its last token, so workers are threaded (gthread).
+thread until its last token, so workers are threaded; no thread waits for a slow client.
 """
 
 import os
+import resource
 import signal
 
 from werkzeug.exceptions import NotFound
@@ -16,7 +17,10 @@ from webapp.limits import check_rate_settings
 
 # A platform that sets PORT connects from outside; without it, only this machine can.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
-worker_class = "gthread"
+worker_class = "webapp.worker.BufferingWorker"
+# Connections of one worker. Beyond them the one that has waited longest for its client is closed.
+worker_connections = 2000
+sendfile = False  # it would wait for the client
 # One process decodes the texts of all its clients together; more processes split the cores.
 try:
     workers = parse_int("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY") or "1")
@@ -41,6 +45,10 @@ control_socket_disable = True
 
 def on_starting(server):
     """Divide the processors among the workers, however their number was set."""
+    # Every connection is an open file, and the usual limit is 1,024.
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files < 4096 <= most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, most))
     processors.share_processors(server.cfg.workers)
 
 

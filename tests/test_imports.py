@@ -54,7 +54,7 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes", "inside", "inside.steps", "inside.instruments"},
-    {"assets", "compression", "sse", "formatting", "links", "drawing", "proxies"}
+    {"assets", "compression", "sse", "formatting", "links", "drawing", "proxies", "connection"}
     | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source", "streaming"},
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"},
@@ -83,7 +83,7 @@ WEB_ORDER = [
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
     | {"routes.scores", "routes.openai", "routes.api"},
     {"__init__"},
-    {"command"},
+    {"command", "worker"},
 ]
 
 

@@ -258,7 +258,7 @@ class TestProcess:
                 lambda: all(server.healthz()["status"] == "ok" for _ in range(8)), "both ready"
             )
             assert f":{server.port}" in server.log
-            assert re.search("gthread", server.log)
+            assert re.search("BufferingWorker", server.log)
             texts = {server.generate_json(prompt=HEROES, seed=1)["text"] for _ in range(4)}
             assert len(texts) == 1  # the same from every worker
 

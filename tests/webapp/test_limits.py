@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from gpt2core.settings import SettingError, Settings
-from tests.helpers.web import HTMX, JSON, free_port, parse, serving, wait_until
+from tests.helpers.web import HTMX, JSON, PATIENCE, free_port, parse, serving, wait_until
 from webapp import create_app
 
 FIELDS = {"prompt": "Not all", "n_tokens": "1"}
@@ -27,9 +27,19 @@ def ask(client, address=ADDRESS, headers=JSON, **fields):
 @pytest.fixture
 def limited():
     """A client of an app that lets each client start two texts."""
-    app = create_app(Settings(rate_limit="2 per hour"))
+    with ready(Settings(rate_limit="2 per hour")) as client:
+        yield client
+
+
+@contextmanager
+def ready(settings: Settings):
+    """A client of an app whose model is loaded."""
+    app = create_app(settings)
+    model_server = app.extensions["model_server"]
+    model_server.start()
+    model_server.wait_until_loaded(timeout=PATIENCE)
     yield app.test_client()
-    app.extensions["model_server"].stop()
+    model_server.stop()
 
 
 def test_too_many_requests_are_refused_in_every_form(limited):
@@ -98,10 +108,8 @@ def test_an_invalid_storage_is_a_sentence(storage):
 
 def test_without_its_storage_each_process_counts_by_itself(caplog):
     storage = f"redis://127.0.0.1:{free_port()}"
-    app = create_app(Settings(rate_limit="2 per hour", rate_storage=storage))
-    client = app.test_client()
-    assert [ask(client).status_code for _ in range(3)] == [200, 200, 429]
-    app.extensions["model_server"].stop()
+    with ready(Settings(rate_limit="2 per hour", rate_storage=storage)) as client:
+        assert [ask(client).status_code for _ in range(3)] == [200, 200, 429]
     (line,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert "storage unreachable" in line
 
