@@ -54,7 +54,7 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes", "inside", "inside.steps", "inside.instruments"},
-    {"assets", "compression", "sse", "formatting", "links", "drawing", "proxies", "connection"}
+    {"assets", "static_files", "sse", "formatting", "links", "drawing", "proxies", "connection"}
     | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source", "streaming"},
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"},

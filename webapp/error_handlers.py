@@ -10,7 +10,7 @@ import logging
 from flask import Flask, Response, jsonify, render_template
 from flask.typing import ResponseReturnValue
 from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException
 
 from gpt2core.engine.events import ClientLimit, Unavailable
 from gpt2core.errors import InputError, ModelFileError
@@ -83,6 +83,8 @@ def model_file_error(error: ModelFileError) -> ResponseReturnValue:
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
     """Flask's own 4xx, in words that a user understands."""
+    if isinstance(error, BadHost):  # no page can be made, because no address can
+        return Response("The request names an impossible host.\n", 400, mimetype="text/plain")
     status = error.code or 500
     body, _ = plain_error(status, SENTENCES.get(status, error.description or ""))
     # The error's own headers stay, such as the methods that a 405 allows; the body is ours.

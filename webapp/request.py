@@ -122,10 +122,17 @@ def unix_line_ends(text: str) -> str:
     return LINE_END.sub("\n", text)
 
 
-def wants_compressed_file() -> bool:
-    """Whether this request is for a script or style, whole, and accepts gzip."""
-    is_file = request.endpoint in ("static", "pages.htmx_file") and not request.range
-    return is_file and request.accept_encodings["gzip"] > 0
+def is_from_another_site() -> bool:
+    """Whether a page of another site makes this request, other than by a link that is followed.
+
+    Browsers say so in headers that no page can change; other clients do not send them.
+    """
+    headers = request.headers
+    if headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none"):
+        return False
+    is_document = headers.get("Sec-Fetch-Dest", "document") == "document"
+    is_link = headers.get("Sec-Fetch-Mode") == "navigate" and is_document
+    return not (is_link and request.method in ("GET", "HEAD"))
 
 
 def starts_work() -> bool:

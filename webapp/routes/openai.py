@@ -87,9 +87,14 @@ def completions() -> ResponseReturnValue:
 
 
 def json_body() -> dict[str, Any]:
-    """The JSON object of the request, whatever its content type. Raises ApiError."""
+    """The JSON object of the request. Raises ApiError.
+
+    A form of another site cannot have a content type of JSON.
+    """
+    if not request.is_json:
+        raise ApiError(415, "Send the request as JSON, with 'Content-Type: application/json'.")
     try:
-        values = request.get_json(force=True, silent=True)
+        values = request.get_json(silent=True)
     except RecursionError:
         values = None
     if not isinstance(values, dict):
