@@ -10,14 +10,14 @@ import logging
 from flask import Flask, Response, jsonify, render_template
 from flask.typing import ResponseReturnValue
 from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import BadHost, HTTPException
+from werkzeug.exceptions import HTTPException
 
 from gpt2core.engine.events import ClientLimit, Unavailable
 from gpt2core.errors import InputError, ModelFileError
 from webapp import limits
 from webapp.forms import VISIBLE_FIELDS, FormErrors
 from webapp.page import render_page
-from webapp.request import remembered_fields, response_kind, submitted_fields
+from webapp.request import has_impossible_host, remembered_fields, response_kind, submitted_fields
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +83,6 @@ def model_file_error(error: ModelFileError) -> ResponseReturnValue:
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
     """Flask's own 4xx, in words that a user understands."""
-    if isinstance(error, BadHost):  # no page can be made, because no address can
-        return Response("The request names an impossible host.\n", 400, mimetype="text/plain")
     status = error.code or 500
     body, _ = plain_error(status, SENTENCES.get(status, error.description or ""))
     # The error's own headers stay, such as the methods that a 405 allows; the body is ours.
@@ -100,6 +98,9 @@ def unexpected_error(error: Exception) -> ResponseReturnValue:
 
 def plain_error(status: int, message: str) -> tuple[Response | str, int]:
     """An error that belongs to no field."""
+    if has_impossible_host():  # no page can be made, because no address can
+        message = "The request names an impossible host.\n"
+        return Response(message, mimetype="text/plain"), 400
     kind = response_kind()
     if kind == "json":
         return json_error(status, message)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from flask import g
 from htmx_flask import request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import BadHost, UnsupportedMediaType
 
 from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp.schemas import Body, check_names, check_types
@@ -120,6 +120,11 @@ def form_fields() -> dict[str, Any]:
 def unix_line_ends(text: str) -> str:
     """``text`` with CR LF and CR as LF, the only line end that a text area knows."""
     return LINE_END.sub("\n", text)
+
+
+def has_impossible_host() -> bool:
+    """Whether the header Host is no name of a host, so that no address can be made."""
+    return isinstance(request.routing_exception, BadHost)
 
 
 def is_from_another_site() -> bool:
