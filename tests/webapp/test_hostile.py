@@ -34,6 +34,11 @@ def test_a_chosen_token_that_is_missing_is_named(client, headers):
     assert answer.status_code == 422
 
 
+def test_a_posted_text_that_is_too_long_to_look_inside_is_refused(client):
+    """Case 34735 of the tool: it was a 500."""
+    assert client.post("/inside", data={"prompt": "a" * 3000}).status_code == 422
+
+
 @pytest.mark.parametrize("host", ["x" * 300, "a b", "[::1"])
 def test_an_impossible_host_is_refused_also_where_the_request_is_refused_anyway(client, host):
     for headers in ({}, {"Sec-Fetch-Site": "cross-site"}):
