@@ -21,12 +21,12 @@ CORE_ORDER = [
     {"errors", "engine", "inside", "store", "tokenizer"},
     {"settings", "files", "hparams", "sampling", "model"},
     # Below engine, store and tokenizer, because inside runs on ids and arrays alone.
-    {"inside.recorder", "inside.funnel", "inside.vocabulary"},
+    {"inside.recorder", "inside.funnel", "inside.vocabulary", "inside.findings"},
     {"inside.recording"},
     {"inside.attribution", "inside.lens"},
     {"inside.heads"},
     {"inside.interventions"},
-    {"inside.document"},
+    {"inside.document", "inside.reading"},
     {"inside.report"},
     {"tokenizer.alphabet", "tokenizer.decoding", "tokenizer.pattern", "store.folder"},
     {"store.shards", "tokenizer.added"},
@@ -44,7 +44,7 @@ CORE_ORDER = [
     {"stopping", "store.download"},
     {"continuation"},
     {"generate", "store.loader", "engine.scheduler"},
-    {"inside.command", "store.preparation", "store.inspection"},
+    {"inside.command", "store.preparation", "store.inspection", "store.reading"},
     {"cli_models", "scoring"},
     {"score_report"},
     {"serving"},
@@ -56,6 +56,7 @@ WEB_ORDER = [
     {"routes", "inside", "inside.steps", "inside.instruments"},
     {"assets", "compression", "sse", "formatting", "links", "drawing"} | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source", "streaming"},
+    {"inside.readings"},
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"},
     {"inside.query", "inside.labels"},
     {"views", "explanation", "surprise", "openapi", "request", "snippets", "inside.view"},
@@ -68,6 +69,7 @@ WEB_ORDER = [
         "inside.instruments.texts",
         "inside.instruments.neurons",
         "inside.instruments.neighbours",
+        "inside.instruments.reading",
     },
     {"inside.steps.lookback", "inside.instruments.patching"},
     {
@@ -78,7 +80,7 @@ WEB_ORDER = [
     {"inside.steps.registry"},
     {"inside.page"},
     {"routes.inside_pages", "routes.inside_files", "routes.instruments"}
-    | {"routes.neurons", "routes.ablation", "routes.patching"},
+    | {"routes.neurons", "routes.ablation", "routes.patching", "routes.reading"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
     | {"routes.scores", "routes.openai", "routes.api"},
     {"__init__"},

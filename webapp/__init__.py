@@ -30,6 +30,7 @@ from webapp.routes import (
     ops,
     pages,
     patching,
+    reading,
     scores,
     stream,
 )
@@ -43,7 +44,7 @@ SECURITY_HEADERS = {
 }
 ROUTES = (
     *(pages, stream, bpe, scores, inside_pages, inside_files, instruments, export, ops),
-    *(neurons, ablation, patching, api, openai),
+    *(neurons, ablation, patching, reading, api, openai),
 )
 MAX_BYTES_PER_CHAR = 12  # of a form: four bytes of UTF-8, each as %XX
 OTHER_FIELDS_BYTES = 10_000  # room for the fields beside the text

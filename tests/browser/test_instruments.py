@@ -80,6 +80,26 @@ def test_nothing_scrolls_sideways(visit, server, name, width):
             assert inside <= outside, (text, fields)
 
 
+def test_the_guided_reading_is_read_by_anyone_and_leads_to_a_view_and_back(visit, server):
+    page = visit(f"{server.url}/inside/reading", java_script_enabled=False, reduced_motion="reduce")
+    for width in (320, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        inside, outside = page.evaluate(
+            "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert inside <= outside
+    for way in range(page.locator(".inside-ways a").count()):
+        page.locator(".inside-ways a").nth(way).click()
+        expect(page.locator(".inside-strip")).to_be_visible()
+        page.get_by_role("link", name="Guided reading").click()
+        expect(page.locator("#story-4")).to_be_visible()
+    page = visit(f"{server.url}/inside/reading", reduced_motion="reduce")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+
+
 @each_instrument
 @pytest.mark.parametrize("media", ["print", "forced"])
 def test_every_number_is_there_in_print_and_in_forced_colours(visit, server, name, media):
