@@ -282,6 +282,29 @@ def test_boxes_are_walked_by_arrow_keys_and_both_texts_stream(visit, server):
     expect(page.get_by_role("link", name="All on again")).to_be_focused()
 
 
+def test_both_texts_are_stopped_by_a_button_that_is_there_while_they_are_written(
+    visit, slow_server
+):
+    page = open_at(visit, slow_server, "ablate", text="Slow: one two three")
+    page.get_by_label("layer 2, MLP").check()
+    page.locator("#off-run").click()
+    expect(page.locator("#text-without")).to_contain_text("one")
+    expect(page.locator("#texts-writing")).to_have_text("Writing…")
+    page.get_by_role("button", name="Stop").press("Enter")
+    slow_server.wait_for_load(0)  # long before 40 tokens at a quarter of a second each
+    expect(page.locator("#texts-writing")).to_have_text("Stopped.")
+    expect(page.locator("#texts-stop")).to_be_hidden()
+    expect(page.locator("#off-run")).to_be_focused()
+    written = page.locator("#text-whole").inner_text()
+    assert 0 < len(written.split()) < 40
+    page.get_by_text("How the two texts are written").click()
+    page.get_by_label("Tokens", exact=True).fill("2")
+    page.locator("#off-run").press("Enter")
+    expect(page.locator("#inside-texts-said")).to_have_text(TEXTS_SAID)
+    expect(page.locator("#texts-stop")).to_be_hidden()
+    expect(page.locator("#texts-writing")).to_be_empty()
+
+
 def test_the_rows_of_a_sweep_arrive_one_by_one_and_a_cell_turns_its_head_off(visit, server):
     page = open_at(visit, server, "ablate")
     page.locator("#sweep-run").click()
