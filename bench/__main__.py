@@ -2,7 +2,8 @@
 
 ``decode`` one sequence, ``batch`` several, ``prefill`` a long prompt, ``server`` all of
 it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes,
-``inside`` what the inside views compute, ``views`` the same through HTTP.
+``inside`` what the inside views compute, ``views`` the same through HTTP, ``pages`` each
+of their pages, ``pair`` both texts of an ablation.
 ``--shape`` draws seeded random weights; nothing is downloaded. Peers that are not
 installed are left out (``requirements-bench.txt`` has them); one that writes other texts
 is not timed.
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import inside, memory, server, shapes, tokenizers, views
+from bench import inside, memory, pages, pair, server, shapes, tokenizers, views
 from bench.arena import Arena, Result, installed
 from bench.child import ProcessEnded
 from bench.peers import PEERS
@@ -221,6 +222,22 @@ def look_inside_over_http(args) -> list[dict]:
         return views.measure(port, shape.n_vocab, n_ids, args.n_tokens, args.rounds)
 
 
+def look_at_pages(args) -> list[dict]:
+    """Each page of the inside views on a text of ``--prompt_tokens``."""
+    shapes.write_model(args.directory, shapes.SHAPES[args.shape])
+    with server.running(args.directory, args.threads, 1) as port:
+        shape = shapes.read_hparams(args.directory)
+        return pages.measure(port, shape, args.prompt_tokens or 64, args.rounds)
+
+
+def read_both_texts(args) -> list[dict]:
+    """With and without a head, and two ordinary texts."""
+    shapes.write_model(args.directory, shapes.SHAPES[args.shape])
+    with server.running(args.directory, args.threads, 2) as port:
+        shape = shapes.read_hparams(args.directory)
+        return pair.measure(port, shape, args.n_tokens, args.rounds)
+
+
 def print_table(rows: list[dict]) -> None:
     """Rows as a Markdown table."""
     print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
@@ -249,6 +266,8 @@ COMMANDS = {
     "memory": weigh,
     "inside": look_inside,
     "views": look_inside_over_http,
+    "pages": look_at_pages,
+    "pair": read_both_texts,
 }
 
 if __name__ == "__main__":
