@@ -59,7 +59,7 @@ def client(folder):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_no_view_is_large(client, deep, view):
-    for n_tokens in (1, 64):
+    for n_tokens in (1, 2, 12, 64):
         fields = {"prompt": text_of(deep, n_tokens), **VIEWS[view]}
         answer = client.get(address(f"/inside{view}", **fields))
         assert answer.status_code == 200 and len(answer.data) <= MAX_BYTES

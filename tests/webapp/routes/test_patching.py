@@ -7,7 +7,16 @@ import pytest
 
 from gpt2core.inside.interventions import patch, patched_logits
 from gpt2core.sampling import log_softmax
-from tests.helpers.inside import TEXT, address, body_rows, number_in, open_page, recorded
+from tests.helpers.inside import (
+    MAX_BYTES,
+    ODD_TEXTS,
+    TEXT,
+    address,
+    body_rows,
+    number_in,
+    open_page,
+    recorded,
+)
 from tests.helpers.web import HTMX, messages, parse, shown
 from webapp.inside.instruments import patching
 
@@ -160,6 +169,30 @@ def test_another_text_that_does_not_fit_is_refused_beside_its_field(client, demo
     assert page.all("ol", "inside-strip") and not page.all("table", "inside-heads")
     streamed = client.get(address(f"{PATH}/rows", prompt=TEXT, **fields))
     assert streamed.status_code == 422
+
+
+def with_first_word(demo, word: str, text: int | str) -> str:
+    """``text``, or one of so many tokens, with this first word."""
+    if isinstance(text, str):
+        return f"{word}.{text}".replace("\r\n", "\n")  # as fields of a form are read
+    rest = demo.encoder.encode(" sat on the mat with a cat and a dog." * 8)[: text - 1]
+    return word + demo.encoder.decode(rest)
+
+
+@pytest.mark.parametrize("text", [1, 2, 12, 64, *ODD_TEXTS])
+def test_every_view_is_small_and_labels_every_token(client, demo, text):
+    here, there = (with_first_word(demo, word, text) for word in ("cat", "dog"))
+    ids, other_ids = demo.encoder.encode(here), demo.encoder.encode(there)
+    assert len(ids) == len(other_ids) and ids[1:] == other_ids[1:]
+    answer = client.get(address(PATH, prompt=here, other=there, at=min(16, len(ids))))
+    assert answer.status_code == 200 and len(answer.data) <= MAX_BYTES
+    assert "style=" not in answer.text and "data:" not in answer.text
+    page = parse(answer.text)
+    (strip,) = page.all("ol", "inside-strip")
+    (head,) = page.all("table", "inside-heads")[0].all("thead")
+    pieces = [piece.text for piece in head.all(class_="piece")]
+    shown = [piece.text for piece in strip.all(class_="piece")]
+    assert pieces[1:] == shown[1 : len(pieces)] and pieces[0] == "dog"
 
 
 def layers_of(page) -> list[int]:
