@@ -168,6 +168,14 @@ def test_the_whole_models_text_is_the_one_that_generate_writes(client):
     assert written(page, "without") != written(page, "whole")
 
 
+def test_texts_without_chance_are_not_said_to_share_their_luck(client):
+    for temperature, words in ((0, "Both always take the likeliest token"), (1, "The same seed")):
+        page = open_page(
+            client, PATH, prompt=TEXT, parts=PARTS, temperature=temperature, n_tokens=1
+        )
+        assert words in page.words
+
+
 def test_texts_go_on_from_the_chosen_token(client, demo):
     page = open_page(client, PATH, prompt=TEXT, parts=PARTS, at=3, **GREEDY)
     short = open_page(client, PATH, prompt="The cat sat", parts=PARTS, **GREEDY)

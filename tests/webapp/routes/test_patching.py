@@ -171,6 +171,22 @@ def test_another_text_that_does_not_fit_is_refused_beside_its_field(client, demo
     assert streamed.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("other", "marked"),
+    [
+        (OTHER, [["Ġcat"], ["Ġdog"]]),
+        ("The old dog sat on the mat because it", [["Ġcat"], ["Ġold", "Ġdog"]]),
+        ("The cat sat on the mat because it was", [[], ["Ġwas"]]),
+        ("The The cat sat on the mat because it", [[], ["ĠThe"]]),
+        ("sad", [["The", "Ġcat", "Ġsat", "Ġon", "Ġthe", "Ġmat", "Ġbecause", "Ġit"], ["s", "ad"]]),
+    ],
+)
+def test_the_tokens_that_differ_are_marked_in_both_texts(client, other, marked):
+    page = parse(client.get(address(PATH, prompt=TEXT, other=other)).text)
+    texts = page.all("dl", "inside-both")[0].all("dd")
+    assert [[mark.text for mark in text.all("mark")] for text in texts] == marked
+
+
 def with_first_word(demo, word: str, text: int | str) -> str:
     """``text``, or one of so many tokens, with this first word."""
     if isinstance(text, str):

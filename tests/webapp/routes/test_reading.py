@@ -98,7 +98,8 @@ def test_the_story_of_an_answer_shows_what_the_lens_shows(client, demo, found):
 def test_the_story_of_a_removal_shows_what_the_ablation_shows(client, demo, found):
     one, page = found.removal, open_page(client, PATH)
     off, share = ways(page, 4)
-    (table,) = parse(client.get(off).text).all("table", "inside-compared")
+    view = parse(client.get(off).text)
+    (table,) = view.all("table", "inside-compared")
     rows = {
         row.all("button")[0].attributes["value"]: row for row in table.all("tbody")[0].all("tr")
     }
@@ -107,6 +108,8 @@ def test_the_story_of_a_removal_shows_what_the_ablation_shows(client, demo, foun
     likeliest = max(rows, key=lambda id: number_in(rows[id].all("td", "number")[1].text))
     assert likeliest == str(one.instead)
     assert demo.encoder.decoder[one.instead] in pieces(story(page, 4))
+    for side, token in (("whole", one.token), ("without", one.instead)):
+        assert view.id(f"text-{side}").text.startswith(demo.encoder.decode([token]))
     (lead,) = parse(client.get(share).text).all("p", "inside-lead")
     assert demo.encoder.decoder[one.token] in lead.words
 

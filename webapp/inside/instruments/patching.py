@@ -10,7 +10,7 @@ Invariants: both texts have as many tokens, so a place of one is a place of the 
 before the first token that differs are bit-identical and get no cell.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +129,22 @@ def other_labels(view: View, other: str) -> tuple[Label, ...]:
     encoder = view.model.encoder
     ids = encoder.encode(other, view.query.special_tokens)
     return labels_of(encoder, other, ids, len(ids))[0]
+
+
+def marks(ours: Sequence[Label], theirs: Sequence[Label]) -> list[bool]:
+    """Whether each of ``ours`` is another token in the other text.
+
+    Texts of as many tokens are compared place by place. Of others the tokens between the common
+    beginning and the common end are marked.
+    """
+    ids, others = ([label.id for label in labels] for labels in (ours, theirs))
+    if len(ids) == len(others):
+        return [a != b for a, b in zip(ids, others, strict=True)]
+    shorter = min(len(ids), len(others))
+    start = next((i for i in range(shorter) if ids[i] != others[i]), shorter)
+    room = shorter - start
+    end = next((i for i in range(room) if ids[-1 - i] != others[-1 - i]), room)
+    return [start <= i < len(ids) - end for i in range(len(ids))]
 
 
 def compared(view: View, here: np.ndarray, there: np.ndarray) -> tuple[int, int]:

@@ -221,7 +221,8 @@ def removal_story(model: Model, reading: Reading) -> RemovalStory:
     piece = pieces(model)
     text = TEXTS[found.text]
     part = f"{found.layer}.{found.head}"
-    off = url_for("ablation.page", prompt=text, parts=part)
+    # Greedy, so that both texts begin with the tokens of the story.
+    off = url_for("ablation.page", prompt=text, parts=part, temperature="0")
     fields: dict[str, Any] = {"part": f"{found.layer}.attn", "for": found.token}
     share = url_for("instruments.attribution_page", prompt=text, **fields)
     return RemovalStory(
