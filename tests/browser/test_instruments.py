@@ -317,6 +317,9 @@ def test_the_rows_of_a_sweep_arrive_one_by_one_and_a_cell_turns_its_head_off(vis
 
 def test_a_state_is_carried_over_from_a_grid_that_arrives_row_by_row(visit, server):
     page = open_at(visit, server, "patch")
+    page.get_by_label("The other text").fill("too short")
+    page.get_by_label("The other text").press("Enter")
+    expect(page.locator("#other + [role=alert]")).to_contain_text("has 8 tokens, the other 2")
     page.get_by_label("The other text").fill("The dog sat on the mat because it")
     page.get_by_label("The other text").press("Enter")
     expect(page.locator("#patch-rows tr")).to_have_count(6)

@@ -28,8 +28,8 @@ def page() -> ResponseReturnValue:
     try:
         view, other, pair, chosen = read()
     except InputError as error:
-        if error.field != "other" or response_kind() == "json":
-            raise
+        if error.field != "other" or response_kind() != "page":
+            raise  # htmx keeps the view and gets the message alone
         return refused(str(error)), 422
     rows = None
     if pair and response_kind() != "htmx":
