@@ -18,18 +18,21 @@ PROMPT = "Reader number 1 asks for a story about"
 
 
 def measure(port: int, hparams: HParams, n_tokens: int, rounds: int) -> list[dict]:
-    """Tokens a second of both texts together, and of two texts without gates."""
+    """Tokens a second of both texts together, and of two texts without gates.
+
+    The share is the median of what neighbouring runs give.
+    """
     part = f"{hparams.n_layer // 2}.0"
     ordinary, pairs = [], []
     for _ in range(rounds):
         ordinary.append(server.rate(port, 2, n_tokens))
         pairs.append(rate(port, part, n_tokens))
-    without = statistics.median(ordinary)
+    shares = [both / without for without, both in zip(ordinary, pairs, strict=True)]
     return [
         {"texts": name, "tokens_per_s": statistics.median(rates), "share": share}
         for name, rates, share in (
             ("two ordinary", ordinary, 1.0),
-            (f"with and without head {part}", pairs, statistics.median(pairs) / without),
+            (f"with and without head {part}", pairs, statistics.median(shares)),
         )
     ]
 
