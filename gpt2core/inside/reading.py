@@ -130,7 +130,7 @@ def previous_head(recordings: Sequence[Recording]) -> PreviousHead:
     layer, head, habit = best_head(found)
     shown = 5  # the first token that may be shown, so that there is much to choose from
     rows = [one.weights[layer, head, shown - start :] for one in found]  # [n_seq - shown] each
-    text = int(np.argmax([row.max() for row in rows]))
+    text = int(np.argmax([row.max(initial=0) for row in rows]))
     position = shown + int(rows[text].argmax())
     return PreviousHead(
         text, position, layer, head, habit, weights_of(recordings[text], layer, head, position)
