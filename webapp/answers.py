@@ -65,6 +65,7 @@ class ScoreAnswer(Answer):
     """``overlap`` is what the windows of a text longer than the context share; 0 if it fits."""
 
     model: str
+    weights: Precision
     n_tokens: int
     tokens: list[ScoredToken]
     logprob: float
