@@ -53,6 +53,23 @@ class GenerateAnswer(Answer):
     tokens_per_second: float | None
 
 
+class Candidate(Token):
+    """``logprob`` is the model's own; ``sampling_probability`` is 0 for a token that is cut off."""
+
+    logprob: float
+    sampling_probability: float
+
+
+class NextAnswer(Answer):
+    """The likeliest tokens after a text, likeliest first."""
+
+    model: str
+    prompt: str
+    prompt_tokens: int
+    candidates: list[Candidate]
+    weights: Precision
+
+
 class ScoredToken(PlacedToken):
     """``logprob`` and ``entropy`` in nats; null for the first token of a text."""
 

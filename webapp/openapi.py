@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from webapp import answers
 from webapp.openai_schemas import CompletionBody
-from webapp.schemas import GenerateBody, ScoreBody, TokenizeBody
+from webapp.schemas import GenerateBody, NextBody, ScoreBody, TokenizeBody
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -37,6 +37,7 @@ def ours(path: str, summary: str, body: type[BaseModel], answer: type[BaseModel]
 OPERATIONS = (
     ours("/tokenize", "Cut a text into tokens", TokenizeBody, answers.TokenizeAnswer),
     ours("/generate", "Continue a text", GenerateBody, answers.GenerateAnswer),
+    ours("/next", "The likeliest tokens after a text", NextBody, answers.NextAnswer),
     ours("/score", "How probable each token of a text is", ScoreBody, answers.ScoreAnswer),
     Operation(
         "get", "/v1/models", "The model that is served", None, answers.ModelsAnswer,

@@ -63,17 +63,22 @@ class ScoreBody(TokenizeBody):
     """The body of ``POST /score``."""
 
 
-class GenerateBody(TokenizeBody):
-    """The body of ``POST /generate``; ``POST /next`` and ``/append`` take the same fields."""
+class NextBody(TokenizeBody):
+    """The body of ``POST /next``: a text, and what decides about its next token."""
 
-    n_tokens: Annotated[WholeNumber, Field(description="at most so many tokens")] = 200
     temperature: Annotated[Number, Field(description="0: always the likeliest token")] = 0.7
     top_k: Annotated[WholeNumber, Field(description="keep the k likeliest; 0: all")] = 40
     top_p: Annotated[Number, Field(description="keep this share; 1: all")] = 1
-    seed: Annotated[WholeNumber, Field(description="absent: another text each time")] = None
     kept: Annotated[
         list[int] | str | None, Field(description="ids after the prompt that are there already")
     ] = None
+
+
+class GenerateBody(NextBody):
+    """The body of ``POST /generate``; ``POST /append`` takes the same fields."""
+
+    n_tokens: Annotated[WholeNumber, Field(description="at most so many tokens")] = 200
+    seed: Annotated[WholeNumber, Field(description="absent: another text each time")] = None
     regenerate: Annotated[
         bool | str | None, Field(description="another text, whatever the seed")
     ] = None

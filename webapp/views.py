@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2core.continuation import Continuation, Step, text_tokens
+from gpt2core.continuation import LOGPROB_DIGITS, Continuation, Step, text_tokens
 from gpt2core.engine.sequence import FinishReason, GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
@@ -212,6 +212,27 @@ class GenerationView(ContinuationView):
     def to_json(self, model_name: str, weights: str) -> dict[str, Any]:
         """The finished run, as ``POST /generate`` answers it."""
         return self.continuation.to_json(model_name, self.request.sampling.seed, weights)
+
+    def candidates_to_json(self, model_name: str, weights: str) -> dict[str, Any]:
+        """The candidates for the newest token, as ``POST /next`` answers them."""
+        decoder = self.continuation.encoder.decoder
+        token_bytes = self.continuation.encoder.token_bytes
+        return {
+            "model": model_name,
+            "prompt": self.request.prompt,
+            "prompt_tokens": len(self.continuation.prompt_tokens),
+            "candidates": [
+                {
+                    "id": one.id,
+                    "piece": decoder[one.id],
+                    "bytes": token_bytes(one.id).hex(),
+                    "logprob": round(one.logprob, LOGPROB_DIGITS),
+                    "sampling_probability": round(one.sampling_probability, LOGPROB_DIGITS),
+                }
+                for one in self.continuation.steps[-1].candidates
+            ],
+            "weights": weights,
+        }
 
 
 def join_ids(ids: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ def test_an_unknown_field_is_refused_by_name(client, path, name):
         ("text", "here it is prompt"),
         ("stream", "only /v1/completions has it"),
         ("tempreature", "Do you mean temperature?"),
-        ("something", "The fields are prompt, special_tokens, n_tokens"),
+        ("something", "The fields are prompt, special_tokens, temperature, "),
     ],
 )
 def test_the_message_names_the_field_that_was_meant(client, name, meant):

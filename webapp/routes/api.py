@@ -16,6 +16,7 @@ STORY = "Once upon a time, there was"
 EXAMPLES: dict[str, dict[str, Any]] = {
     "/tokenize": {"prompt": STORY},
     "/generate": {"prompt": STORY, "n_tokens": 20, "seed": 1, "stop": ["\n"]},
+    "/next": {"prompt": STORY, "temperature": 0.7},
     "/score": {"prompt": STORY},
     "/v1/completions": {"prompt": STORY, "max_tokens": 20, "temperature": 0.7, "logprobs": 3},
 }

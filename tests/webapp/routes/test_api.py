@@ -13,6 +13,7 @@ from webapp.openapi import OPERATIONS, openapi_document
 BODIES = {
     "/tokenize": {"prompt": f"{STORY} {ROBOT}"},
     "/generate": {"prompt": STORY, "n_tokens": 3, "seed": 1},
+    "/next": {"prompt": f"{STORY} {ROBOT}", "temperature": 2, "kept": [262]},
     "/score": {"prompt": f"{STORY} {ROBOT}"},
     "/v1/completions": {
         "model": "demo", "prompt": STORY, "max_tokens": 2, "echo": True, "logprobs": 2,
@@ -58,7 +59,7 @@ def test_the_document_has_the_fields_that_requests_are_checked_by(client):
             schema = schemas[operation.body.__name__]
             assert set(schema["properties"]) == set(operation.body.model_fields)
             assert schema["additionalProperties"] is False
-    names = {"/tokenize", "/generate", "/score", "/v1/models", "/v1/completions"}
+    names = {"/tokenize", "/generate", "/next", "/score", "/v1/models", "/v1/completions"}
     assert set(document["paths"]) == names
 
 
