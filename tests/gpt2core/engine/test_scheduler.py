@@ -214,7 +214,10 @@ def test_an_invalid_prompt_is_refused_at_once(start, ids):
 
 
 class TimedEngine(Engine):
-    """On its own clock a step takes as long as 40 prompt tokens. It records its calls."""
+    """On its own clock a step takes as long as 40 prompt tokens or 20 that are scored.
+
+    It records its calls.
+    """
 
     clock = 0.0
 
@@ -226,6 +229,11 @@ class TimedEngine(Engine):
         self.clock += len(ids) / 128  # exact in binary
         self.calls.append(("prefill", len(ids)))
         return super().prefill(slot, ids, more_follow)
+
+    def score(self, slot, ids, *arguments):
+        self.clock += len(ids) / 64
+        self.calls.append(("score", len(ids)))
+        return super().score(slot, ids, *arguments)
 
     def step(self, slots, ids):
         self.clock += 40 / 128
@@ -426,6 +434,22 @@ def test_a_text_is_scored_in_chunks_between_the_steps_of_those_that_generate(ser
     assert abs(scored.scores.logprob - whole.logprob).max() < 1e-4
     assert (scored.scores.rank == whole.rank).mean() > 0.99
     running.cancel()
+
+
+def test_most_of_the_time_is_for_those_that_generate_while_a_text_is_scored(serve, timed):
+    one = serve(timed)
+    decoding = one.submit([1], 900, seeded(1))
+    wait_until(lambda: ("step", 1) in timed.calls, "a step")
+    all_events(one.score([2] * 1000, n_context=101))
+    decoding.cancel()
+    calls = timed.calls[1:]  # without the first prompt
+    at = [i for i, (kind, _) in enumerate(calls) if kind in ("prefill", "score")]
+    beside = calls[at[0] : at[-1]]
+    steps = sum(n * 40 / 128 for kind, n in beside if kind == "step")
+    reading = sum(n / 128 for kind, n in beside if kind == "prefill")
+    scoring = sum(n / 64 for kind, n in beside if kind == "score")
+    assert reading == 100 / 128 and scoring > 850 / 64
+    assert steps / (steps + reading + scoring) == pytest.approx(0.6, abs=0.03)
 
 
 def test_a_scored_text_frees_its_slot_and_may_be_cancelled_or_have_one_token(start, demo):
