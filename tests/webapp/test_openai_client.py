@@ -248,6 +248,17 @@ def test_chat_is_refused_with_the_reason(openai_client):
         )
 
 
+def test_another_method_and_another_address_are_refused_in_the_same_shape(client):
+    answer = client.put("/v1/models")
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert "PUT /v1/models" in answer.json["error"]["message"]
+    for path in ("/v1", "/v1/", "/v1/embeddings", "/v1/completions/x"):
+        answer = client.post(path, json={})
+        assert answer.status_code == 404 and answer.json["error"]["code"] == "unknown_url"
+    assert client.get("/v2", headers={"Accept": "text/html"}).mimetype == "text/html"
+
+
 def test_a_client_that_stops_reading_frees_all_its_places(slow_server):
     with client_of(slow_server) as client:
         stream = client.completions.create(

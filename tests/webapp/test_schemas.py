@@ -49,6 +49,14 @@ def test_a_value_of_a_wrong_type_is_refused_for_its_field(client, name, value):
     assert not answer.json["error"]["message"].startswith("Value error")
 
 
+@pytest.mark.parametrize(
+    ("stop", "words"), [(["a"] * 5, "at most 4"), ([""], "empty"), (["a" * 501], "501 characters")]
+)
+def test_a_limit_of_stop_strings_is_named(client, stop, words):
+    answer = client.post("/generate", json={"prompt": HEROES, "stop": stop}, headers=JSON)
+    assert words in answer.json["error"]["message"]
+
+
 def test_the_schema_has_the_fields_of_the_form_and_their_defaults():
     fields = GenerateBody.model_fields
     assert set(DEFAULTS) | {"regenerate"} == set(fields)

@@ -65,7 +65,12 @@ class TestTokenize:
 
     def test_an_empty_text_is_no_error(self, client):
         assert client.post("/tokenize", data={"prompt": ""}, headers=JSON).json["n_tokens"] == 0
-        assert client.post("/tokenize", data={}, headers=HTMX).status_code == 200
+        empty = {"data": "", "content_type": "application/x-www-form-urlencoded"}
+        assert client.post("/tokenize", **empty, headers=HTMX).status_code == 200
+
+    @pytest.mark.parametrize("path", ["/tokenize", "/generate", "/next", "/score"])
+    def test_a_request_without_a_body_is_refused(self, client, path):
+        assert client.post(path, headers=JSON).status_code == 415
 
     def test_a_browser_without_scripts_gets_the_page_with_every_submitted_field(self, client):
         text = "two\r\nlines " + "é" * 9_000  # more than an address can hold
