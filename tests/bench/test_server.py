@@ -1,7 +1,7 @@
 """The benchmark of the served page counts tokens, whatever the markup around them."""
 
-from bench import server as bench
 from bench import scoring, views
+from bench import server as bench
 from tests.helpers.web import HTMX, ROBOT
 
 
