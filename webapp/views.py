@@ -5,7 +5,7 @@ These classes know neither Flask nor the fields of a form.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpt2core.continuation import LOGPROB_DIGITS, Continuation, Step, text_tokens
@@ -15,6 +15,7 @@ from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip, visible
 from webapp.formatting import shortest_repr
 from webapp.forms import GenerationRequest, stop_lines
+from webapp.surprise import SurpriseToken
 
 MAX_STRIP_CHIPS = 2_000  # with more chips, typing in a browser becomes slow
 MAX_TAIL_CHARS = 24
@@ -74,6 +75,17 @@ def token_view(
     is_default = special_tokens in (None, encoder.rules.reads_special_tokens)
     field = None if is_default else int(bool(special_tokens))
     return TokenView(text, groups, len(ids), len(text.encode()), n_ctx, n_left_out, field)
+
+
+def scored_view(view: TokenView, tokens: Sequence[SurpriseToken]) -> TokenView:
+    """``view`` with the scores of its tokens on its chips."""
+
+    def scored(chip: TokenChip) -> TokenChip:
+        token = tokens[chip.token.index]
+        return replace(chip, probability=token.probability, place=token.rank)
+
+    groups = [replace(group, chips=[scored(chip) for chip in group.chips]) for group in view.groups]
+    return replace(view, groups=groups)
 
 
 @dataclass(frozen=True)

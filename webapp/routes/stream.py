@@ -66,7 +66,9 @@ def tokens_partial(values: Fields) -> str:
     except InputError as error:
         message = str(error)
     view = prompt_view(str(values.get("prompt", "")), special_tokens_of(values))
-    return render_template("stream/tokens.html", view=view, message=message)
+    # The scores of a short text follow its tokens, as long as they are switched on.
+    follow = bool(values.get("scores")) and 1 < view.n_tokens <= view.n_ctx
+    return render_template("stream/tokens.html", view=view, message=message, scores_follow=follow)
 
 
 @blueprint.post("/next")
