@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from pydantic import ValidationError
 
+from tests.helpers.paths import ROOT
 from tests.helpers.web import JSON, ROBOT, STORY, environment, parse
 from webapp import answers
 from webapp.openapi import OPERATIONS, openapi_document
@@ -84,3 +85,22 @@ def test_the_examples_of_the_page_run_as_they_are_copied(server):
         assert done.returncode == 0, done.stderr
         operation.answer.model_validate_json(done.stdout)
     assert page.id("base-url").text == f"{server.url}/v1"
+
+
+def test_the_curl_lines_of_the_readme_run_as_they_are_copied(server):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [line for line in readme.splitlines() if line.startswith("curl ")]
+    schemas = {
+        "/generate": answers.GenerateAnswer,
+        "/score": answers.ScoreAnswer,
+        "/v1/completions": answers.CompletionAnswer,
+    }
+    assert len(commands) == len(schemas)
+    for command, (path, schema) in zip(commands, schemas.items(), strict=True):
+        assert command.endswith(f" localhost:8000{path}")
+        here = command.replace("localhost:8000", server.url)  # the port is another one
+        done = subprocess.run(
+            ["sh", "-c", here], capture_output=True, env=environment(), timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        schema.model_validate_json(done.stdout)
