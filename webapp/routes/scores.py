@@ -4,6 +4,8 @@ JSON for programs; for people a page to link to, complete without JavaScript, an
 the prompt's strip of the main page.
 """
 
+from typing import Any
+
 from flask import Blueprint, jsonify, redirect, render_template
 from flask.typing import ResponseReturnValue
 
@@ -42,9 +44,13 @@ def score() -> ResponseReturnValue:
     if kind == "htmx":
         return scored_strip(values)
     values["prompt"] = unix_line_ends(str(values.get("prompt", "")))
-    fields = {name: values[name] for name in ("prompt", "special_tokens") if values.get(name)}
-    link = short_link("scores.page", **fields)
+    link = short_link("scores.page", **fields_of(values))
     return redirect(link, 303) if link else scores_page(values)
+
+
+def fields_of(values: Fields) -> dict[str, Any]:
+    """The fields that a link to a text has."""
+    return {name: values[name] for name in ("prompt", "special_tokens") if values.get(name)}
 
 
 def scored_strip(values: Fields) -> str:
@@ -93,6 +99,6 @@ def scores_page(values: Fields) -> ResponseReturnValue:
         message=message,
         classes=RANK_CLASSES,
         figure=figure,
-        generate_link=short_link("pages.index", prompt=text) if text else None,
+        generate_link=short_link("pages.index", **fields_of(values)) if text else None,
     )
     return body, status, headers

@@ -134,6 +134,16 @@ class TestPage:
         assert "overlap by" in page.id("overlap").words
         assert "more tokens" in page.words
 
+    def test_a_link_to_the_main_page_reads_the_same_tokens(self, client):
+        text = "One<|endoftext|>Two"
+        page = self.page(client, prompt=text, special_tokens="1")
+        (link,) = [a for a in page.all("a") if a.words.startswith("Let the model continue")]
+        main = parse(client.get(link.attributes["href"]).text)
+        assert len(main.id("prompt-strip").pieces()) == len(page.id("score-strip").all("li")) == 3
+        (link,) = [a for a in main.all("a") if a.words == "How surprising?"]
+        again = parse(client.get(link.attributes["href"]).text)
+        assert len(again.id("score-strip").all("li")) == 3
+
     def test_errors_stand_on_the_page(self, client):
         answer = client.post("/score", data={"prompt": "a" * 100_001})
         assert answer.status_code == 422
