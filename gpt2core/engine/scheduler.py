@@ -225,7 +225,9 @@ class Scheduler:
         self._policy.record_chunk(running, len(chunk), perf_counter() - began)
         running.n_prefilled += len(chunk)
         if more_follow:
-            running.request.put(Prefilling(running.n_prefilled, running.n_to_read))
+            # A client that waits for scores gets no news of chunks: there are too many to wake for.
+            if running.sequence is not None:
+                running.request.put(Prefilling(running.n_prefilled, running.n_to_read))
         elif logits is not None:
             self._emit(running, self._sample(running, logits))
         else:
