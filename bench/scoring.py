@@ -26,7 +26,7 @@ class Reader:
     def __init__(self, port: int, n_tokens: int):
         self._recorded: list[server.Lines] = []
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._read, args=(port, n_tokens))
+        self._thread = threading.Thread(target=self._read, args=(port, n_tokens), daemon=True)
         self._thread.start()
 
     def _read(self, port: int, n_tokens: int) -> None:
