@@ -42,11 +42,19 @@ def test_answers_and_errors_fit_their_schemas(client, operation):
         operation.error.model_validate_json(wrong.text)
 
 
-def test_each_part_of_a_stream_fits_the_schema(client):
-    body = {**BODIES["/v1/completions"], "stream": True, "stream_options": {"include_usage": True}}
+@pytest.mark.parametrize(
+    ("fields", "n_parts"),
+    [
+        ({"echo": True, "logprobs": 2}, 2),  # the first waits for the scores of the prompt
+        ({"logprobs": 2}, 5),  # one for each token
+    ],
+)
+def test_each_part_of_a_stream_fits_the_schema(client, fields, n_parts):
+    body = {"model": "demo", "prompt": STORY, "max_tokens": 8, "temperature": 0, "stream": True}
+    body |= {"stream_options": {"include_usage": True}, **fields}
     text = client.post("/v1/completions", json=body).text
     *parts, last = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
-    assert last == "[DONE]" and len(parts) >= 3
+    assert last == "[DONE]" and len(parts) >= n_parts
     for part in parts:
         answers.CompletionAnswer.model_validate_json(part)
 
