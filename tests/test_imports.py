@@ -59,7 +59,8 @@ WEB_ORDER = [
     {"inside.readings"},
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"},
     {"inside.query", "inside.labels"},
-    {"views", "explanation", "surprise", "openapi", "request", "snippets", "inside.view"},
+    {"surprise"},
+    {"views", "explanation", "openapi", "request", "snippets", "inside.view"},
     {"page", "generating", "completions", "inside.pattern"}
     | {"inside.steps.step", "inside.steps.common"},
     {"scoring", "inside.instruments.options", "inside.instruments.measures"},

@@ -5,16 +5,17 @@ These classes know neither Flask nor the fields of a form.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gpt2core.continuation import Continuation, Step, text_tokens
+from gpt2core.continuation import LOGPROB_DIGITS, Continuation, Step, text_tokens
 from gpt2core.engine.sequence import FinishReason, GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip, visible
 from webapp.formatting import shortest_repr
 from webapp.forms import GenerationRequest, stop_lines
+from webapp.surprise import SurpriseToken
 
 MAX_STRIP_CHIPS = 2_000  # with more chips, typing in a browser becomes slow
 MAX_TAIL_CHARS = 24
@@ -74,6 +75,17 @@ def token_view(
     is_default = special_tokens in (None, encoder.rules.reads_special_tokens)
     field = None if is_default else int(bool(special_tokens))
     return TokenView(text, groups, len(ids), len(text.encode()), n_ctx, n_left_out, field)
+
+
+def scored_view(view: TokenView, tokens: Sequence[SurpriseToken]) -> TokenView:
+    """``view`` with the scores of its tokens on its chips."""
+
+    def scored(chip: TokenChip) -> TokenChip:
+        token = tokens[chip.token.index]
+        return replace(chip, probability=token.probability, place=token.rank)
+
+    groups = [replace(group, chips=[scored(chip) for chip in group.chips]) for group in view.groups]
+    return replace(view, groups=groups)
 
 
 @dataclass(frozen=True)
@@ -212,6 +224,27 @@ class GenerationView(ContinuationView):
     def to_json(self, model_name: str, weights: str) -> dict[str, Any]:
         """The finished run, as ``POST /generate`` answers it."""
         return self.continuation.to_json(model_name, self.request.sampling.seed, weights)
+
+    def candidates_to_json(self, model_name: str, weights: str) -> dict[str, Any]:
+        """The candidates for the newest token, as ``POST /next`` answers them."""
+        decoder = self.continuation.encoder.decoder
+        token_bytes = self.continuation.encoder.token_bytes
+        return {
+            "model": model_name,
+            "prompt": self.request.prompt,
+            "prompt_tokens": len(self.continuation.prompt_tokens),
+            "candidates": [
+                {
+                    "id": one.id,
+                    "piece": decoder[one.id],
+                    "bytes": token_bytes(one.id).hex(),
+                    "logprob": round(one.logprob, LOGPROB_DIGITS),
+                    "sampling_probability": round(one.sampling_probability, LOGPROB_DIGITS),
+                }
+                for one in self.continuation.steps[-1].candidates
+            ],
+            "weights": weights,
+        }
 
 
 def join_ids(ids: Sequence[int]) -> str:

@@ -54,7 +54,7 @@ function copyLink(button, link) {
 function shownLink() {
   const link = new URL("/", location);
   for (const [name, value] of new FormData(byId("form"))) {
-    if (!["pace", "kept", "seed"].includes(name)) link.searchParams.set(name, value);
+    if (!["pace", "kept", "seed", "scores"].includes(name)) link.searchParams.set(name, value);
   }
   link.searchParams.set("kept", generatedIds().join(","));
   return link.href;

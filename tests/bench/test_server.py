@@ -2,7 +2,7 @@
 
 from flask import url_for
 
-from bench import pages, pair, views
+from bench import pages, pair, scoring, views
 from bench import server as bench
 from gpt2core.settings import Settings
 from tests.helpers.web import HTMX, ROBOT
@@ -38,6 +38,15 @@ def test_views_are_timed_and_streams_counted_with_and_without_one(slow_server, m
     without, beside, loss = rows[3:]
     assert without["n"] == beside["n"] == loss["n"] >= 1
     assert all(row["quartile_1"] <= row["median"] <= row["quartile_3"] for row in rows)
+
+
+def test_a_stream_is_counted_with_and_without_a_text_that_is_scored(server, monkeypatch):
+    monkeypatch.setattr(scoring, "WINDOW", 1.0)
+    rows = scoring.measure(server.port, n_chars=2_000, n_tokens=9, rounds=2)
+    assert [row["unit"] for row in rows] == ["tokens/s", "tokens/s", "%", "s", "s"]
+    alone, _, share, *whole = rows
+    assert alone["median"] > 0 and share["n"] >= 1
+    assert all(row["median"] > 0 for row in whole)
 
 
 def test_the_rate_of_a_window_counts_tokens_that_arrive_in_it():

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from gpt2core.hparams import HParams
 from gpt2core.tokenizer.bpe import ENDOFTEXT, build_vocabulary
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
-from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
+from tests.browser.test_page import TRICKY, copied_link, done, fill, generate, ids_in, type_prompt
 from tests.helpers.web import (
     HEROES,
     ROBOT,
@@ -63,6 +63,7 @@ SELECTED = """() => {
   return area.value.slice(area.selectionStart, area.selectionEnd);
 }"""
 
+N_STORY = len(STORY_IDS)
 both_sizes = pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 
 
@@ -411,6 +412,46 @@ class TestStrip:
         assert re.search(r"\b20 ?f0", title)
         expect(page.locator("#views")).to_be_hidden()  # it needs a script
         assert not scrolls_sideways(page)
+
+
+class TestScores:
+    def test_a_switch_shows_them_they_follow_the_text_and_it_hides_them(self, visit, server):
+        page = visit(server.url, **WIDE, permissions=["clipboard-read", "clipboard-write"])
+        type_prompt(page, STORY)
+        scored = page.locator("#prompt-strip.scored .chip")
+        switch = page.locator("#scores")
+        expect(page.locator("#next [data-after] .candidate").first).to_be_visible()
+        expect(switch).to_have_text("How surprising?")
+        switch.click()
+        expect(scored).to_have_count(N_STORY)
+        expect(scored.locator(".place")).to_have_count(N_STORY - 1)
+        expect(switch).to_be_focused()
+        style = scored.nth(1).evaluate("e => getComputedStyle(e).borderTopStyle")
+        assert style != "none"  # its style sheet came with the scores
+        # The chips are those of the strip: they open, and show in place of the running text.
+        scored.nth(2).click()
+        assert facts(page)
+        page.keyboard.press("Escape")
+        page.get_by_label("in the text").check()
+        expect(scored.first).to_be_visible()
+        expect(page.locator("#prompt-running")).to_be_hidden()
+        page.locator("#prompt").focus()
+        page.keyboard.press("End")
+        page.keyboard.type(" now")
+        expect(scored).to_have_count(N_STORY + 1)
+        page.locator("#next [data-after] .candidate").first.click()
+        link = parse_qs(urlsplit(copied_link(page)).query)  # of a text that goes on by hand
+        assert "kept" in link and "scores" not in link
+        switch.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#prompt-running")).to_be_visible()
+        expect(switch).to_have_text("How surprising?")
+        expect(switch).to_be_focused()
+        page.keyboard.press("Control+End")
+        page.locator("#prompt").focus()
+        page.keyboard.type(" then")
+        expect(page.locator("#counts")).to_contain_text(f"{N_STORY + 2} tokens")
+        expect(scored).to_have_count(0)
 
 
 class TestHighlighting:
