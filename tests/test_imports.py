@@ -53,7 +53,7 @@ CORE_ORDER = [
 ]
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
-    {"routes", "inside", "inside.steps", "inside.instruments"},
+    {"routes", "gallery", "inside", "inside.steps", "inside.instruments"},
     {"assets", "compression", "sse", "formatting", "links", "drawing"} | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source", "streaming"},
     {"inside.readings"},
@@ -61,9 +61,10 @@ WEB_ORDER = [
     {"inside.query", "inside.labels"},
     {"surprise"},
     {"views", "explanation", "openapi", "request", "snippets", "inside.view"},
-    {"page", "generating", "completions", "inside.pattern"}
+    {"page", "generating", "completions", "inside.pattern", "gallery.entry", "comparison"}
     | {"inside.steps.step", "inside.steps.common"},
-    {"scoring", "inside.instruments.options", "inside.instruments.measures"},
+    {"scoring", "inside.instruments.options", "inside.instruments.measures"}
+    | {"gallery.words", "gallery.signs", "gallery.scripts"},
     {"inside.instruments.heads", "inside.instruments.attribution", "inside.instruments.lens"},
     {
         "inside.instruments.ablation",
@@ -78,12 +79,12 @@ WEB_ORDER = [
         *("inside.steps.attention", "inside.steps.layers", "inside.steps.output"),
     },
     {"inside.steps.mixing", "inside.instruments.sampling"},
-    {"inside.steps.registry"},
+    {"inside.steps.registry", "gallery.groups"},
     {"inside.page"},
     {"routes.inside_pages", "routes.inside_files", "routes.instruments"}
     | {"routes.neurons", "routes.ablation", "routes.patching", "routes.reading"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
-    | {"routes.scores", "routes.openai", "routes.api"},
+    | {"routes.scores", "routes.openai", "routes.api", "routes.gallery", "routes.compare"},
     {"__init__"},
     {"command"},
 ]
@@ -125,6 +126,7 @@ REQUEST_MODULES = {"request"}  # beside the routes
 # What templates show and what fields mean depends on no web framework.
 WITHOUT_FLASK = {"forms", "chips", "views", "explanation", "formatting", "snippets", "sse"}
 WITHOUT_FLASK |= {"surprise", "schemas", "openai_schemas", "batch", "completions"}
+WITHOUT_FLASK |= {"comparison", "gallery.entry"}
 
 
 # What a source imports

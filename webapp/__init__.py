@@ -21,7 +21,9 @@ from webapp.routes import (
     ablation,
     api,
     bpe,
+    compare,
     export,
+    gallery,
     inside_files,
     inside_pages,
     instruments,
@@ -44,7 +46,7 @@ SECURITY_HEADERS = {
 }
 ROUTES = (
     *(pages, stream, bpe, scores, inside_pages, inside_files, instruments, export, ops),
-    *(neurons, ablation, patching, reading, api, openai),
+    *(neurons, ablation, patching, reading, api, openai, gallery, compare),
 )
 MAX_BYTES_PER_CHAR = 12  # of a form: four bytes of UTF-8, each as %XX
 OTHER_FIELDS_BYTES = 10_000  # room for the fields beside the text
@@ -109,5 +111,5 @@ def add_template_names(app: Flask, model_server: ModelServer) -> None:
     )
     # The macros of chips are globals, because a template would import them for every token.
     strip = app.jinja_env.get_template("parts/strip.html").module
-    for name in ("chip_group", "step_text", "token_chip"):
+    for name in ("chip_group", "step_text", "still_chip", "token_chip"):
         app.jinja_env.globals[name] = getattr(strip, name)
