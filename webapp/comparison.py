@@ -97,13 +97,10 @@ def compare(a: Side, b: Side) -> Comparison:
     columns: list[Column] = []
     for tag, a_start, a_stop, b_start, b_stop in matcher.get_opcodes():
         groups = a.groups(a_start, a_stop), b.groups(b_start, b_stop)
-        if tag == "equal" and lengths(groups[0]) == lengths(groups[1]):
+        if tag == "equal":
+            # The same bytes begin the same characters, so both are grouped alike.
             pairs = zip(*groups, strict=True)
             columns += [Column(True, [upper], [lower]) for upper, lower in pairs]
         else:
-            columns.append(Column(tag == "equal", *groups))
+            columns.append(Column(False, *groups))
     return Comparison(a, b, columns)
-
-
-def lengths(groups: Sequence[ChipGroup]) -> list[int]:
-    return [len(group.chips) for group in groups]
