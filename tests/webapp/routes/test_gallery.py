@@ -7,7 +7,7 @@ import pytest
 
 from gpt2core.hparams import HParams
 from gpt2core.settings import Settings
-from gpt2core.tokenizer.bpe import build_vocabulary
+from gpt2core.tokenizer.table import build_vocabulary
 from gpt2core.tokenizer.vocabulary import default_encoder
 from tests.helpers.web import parse, write_small_model
 from webapp import create_app
