@@ -8,7 +8,7 @@ from tests.helpers.web import HEROES
 LOOK = """chip => [chip, chip.querySelector(".piece")].map(e => getComputedStyle(e)).map(style =>
   [style.backgroundColor, style.color, style.borderRadius, style.font, style.display])"""
 # What a notebook's own style does to lists, tables and paragraphs.
-OWN_STYLE = "<style>.cell ol, .cell p { margin: 2em; padding-left: 2em; color: red }</style>"
+OWN_STYLE = "<style>div.cell ol, .cell p { margin: 2em; padding-left: 2em; color: red }</style>"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
