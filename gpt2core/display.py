@@ -33,13 +33,13 @@ class Display:
 def notebook_views() -> Any:
     """The module ``webapp.notebook``. Raises GPT2Error if it cannot be imported."""
     try:
-        from webapp import notebook
+        import webapp.notebook
     except ImportError as error:
         raise GPT2Error(
             f"A notebook shows this with the templates of the page, which need {error.name}: "
             "install the whole package (`pip install .`), or print() it as text."
         ) from error
-    return notebook
+    return webapp.notebook
 
 
 def token_columns(tokens: Iterable[tuple[str, str]]) -> str:

@@ -7,9 +7,10 @@ import os
 
 import pytest
 
-from tests.browser.engines import firefox, journey, webkit
+from tests.browser.engines import firefox, webkit
+from tests.browser.engines import visit as main_page
 from tests.browser.engines.firefox import Firefox
-from tests.browser.engines.journey import Visit
+from tests.browser.engines.visit import Visit
 from tests.browser.engines.webkit import WebKit
 
 ENGINES = {"firefox": (firefox, Firefox), "webkit": (webkit, WebKit)}
@@ -42,23 +43,23 @@ def start():
 @each_engine
 def test_a_visitor_types_generates_branches_copies_stops_and_looks_inside(start, slow_server, name):
     visit = start(name)
-    ids = journey.type_and_generate(visit, slow_server.url, n_tokens=6)
-    kept = journey.branch(visit, ids)
-    journey.copy_and_paste(visit, kept)
-    journey.stop(visit)
+    ids = main_page.type_and_generate(visit, slow_server.url, n_tokens=6)
+    kept = main_page.branch(visit, ids)
+    main_page.copy_and_paste(visit, kept)
+    main_page.stop(visit)
     slow_server.wait_for_load(0)
     assert visit.errors() == []
-    journey.look_inside(visit)
+    main_page.look_inside(visit)
 
 
 @each_engine
 def test_a_visitor_without_scripts_cuts_and_generates(start, server, name):
-    journey.without_scripts(start(name, scripts=False), server.url)
+    main_page.without_scripts(start(name, scripts=False), server.url)
 
 
 def test_a_phone_with_touch_shows_details_as_a_sheet(start, slow_server):
     visit = start("firefox", phone=True)
-    journey.type_and_generate(visit, slow_server.url, n_tokens=6)
+    main_page.type_and_generate(visit, slow_server.url, n_tokens=6)
     assert visit.engine.evaluate("[innerWidth, matchMedia('(pointer: coarse)').matches]") == [
         390,
         True,

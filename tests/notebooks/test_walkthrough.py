@@ -9,6 +9,8 @@ from nbclient import NotebookClient
 from gpt2core import model_state
 from tests.helpers.paths import ROOT
 
+# On Windows the event loop cannot watch sockets, so tornado watches them in a thread.
+pytestmark = pytest.mark.filterwarnings("ignore:Proactor event loop:RuntimeWarning")
 PATH = ROOT / "notebooks" / "walkthrough.ipynb"
 TEN = ("gelu", "softmax", "layer_norm", "linear", "ffn", "attention", "mha", "transformer_block")
 TEN += ("unembed", "gpt2")

@@ -163,7 +163,7 @@ class EntryView:
 
     @property
     def shown(self) -> str:
-        """The text, with a sign for a space at its beginning or end, which nobody would see."""
+        """The text, with a sign for each space at its beginning or end."""
         return ends_shown(self.entry.text)
 
     @property
