@@ -6,6 +6,7 @@ import { state } from "./state.js";
 
 const LABEL_MS = 2000;
 const MAX_LINK = 8000; // characters that servers take
+const MAX_CHIPS = 2000; // drawn of a prompt
 
 export function start() {
   document.addEventListener("click", ({ target }) => {
@@ -78,8 +79,11 @@ const takes = {
   curl: (button) => copy(button, curl(JSON.stringify(tokenizeBody()))),
 };
 
+// WebKit copies nothing after an answer: the server is asked for long prompts only.
 async function idsOf(of) {
-  if (of === "text") return resultChips().map((chip) => chip.dataset.id);
+  const strip = byId(of === "text" ? "strip" : "prompt-strip");
+  const ids = [...strip.querySelectorAll(".chip")].map((chip) => chip.dataset.id);
+  if (of === "text" || ids.length < MAX_CHIPS) return ids;
   const response = await fetch("/tokenize", {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/json" },

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from gpt2core.hparams import HParams
-from gpt2core.tokenizer.bpe import ENDOFTEXT, build_vocabulary
+from gpt2core.tokenizer.table import ENDOFTEXT, build_vocabulary
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 from tests.browser.test_page import TRICKY, copied_link, done, fill, generate, ids_in, type_prompt
 from tests.helpers.web import (
