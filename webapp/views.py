@@ -117,14 +117,24 @@ class ContinuationView:
         self.steps: list[StepView] = []
         for step in continuation.steps:
             self._show(step)
+        self.start = self.prompt_groups + self.groups  # the prompt and the kept tokens
 
     @property
     def tail(self) -> str:
-        """The end of prompt and kept tokens, to say what candidates come after."""
-        kept = self.continuation.steps[: self.continuation.n_prefix]
-        text = self.continuation.prompt + "".join(step.text for step in kept)
-        end = text if len(text) <= MAX_TAIL_CHARS else f"…{text[-MAX_TAIL_CHARS:]}"
-        return visible(end).replace("␣", " ")
+        """The end of prompt and kept tokens, to say what candidates come after.
+
+        It is made of whole tokens and begins with a word if it can. An end token, which has no
+        text, is named.
+        """
+        texts: list[str] = []
+        for group in reversed(self.start):
+            text = group.text or group.chips[0].readable
+            if texts and len(text) + sum(map(len, texts)) > MAX_TAIL_CHARS:
+                words = [at for at, text in enumerate(texts) if text[:1].isspace()]
+                texts = ["…", *texts[words[0] if words else 0 :]]
+                break
+            texts.insert(0, text)
+        return visible("".join(texts)).replace("␣", " ")
 
     def add(self, token: GeneratedToken) -> list[StepView]:
         """Take the next generated token; returns what it changes, see ``Continuation.add``."""

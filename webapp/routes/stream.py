@@ -23,12 +23,13 @@ from webapp.forms import (
     Fields,
     FormErrors,
     GenerationRequest,
+    parse_flag,
     parse_pace,
     parse_prompt,
     parse_special_tokens,
 )
 from webapp.generating import HEARTBEAT_SECONDS, check, finished_generation, new_view, submit
-from webapp.page import prompt_view, render_page, special_tokens_of
+from webapp.page import prompt_messages, prompt_view, render_page, special_tokens_of
 from webapp.request import response_kind, submitted_fields
 from webapp.schemas import GenerateBody, NextBody, TokenizeBody
 from webapp.services import get_model_server, get_settings
@@ -60,15 +61,13 @@ def tokenize() -> ResponseReturnValue:
 
 def tokens_partial(values: Fields) -> str:
     """The tokens of the prompt for the page: of one that is too long, those of its beginning."""
-    message = ""
-    try:
-        parse_prompt(values, get_settings().max_chars)
-    except InputError as error:
-        message = str(error)
     view = prompt_view(str(values.get("prompt", "")), special_tokens_of(values))
+    messages = prompt_messages(values, view)
     # The scores of a short text follow its tokens, as long as they are switched on.
     follow = bool(values.get("scores")) and 1 < view.n_tokens <= view.n_ctx
-    return render_template("stream/tokens.html", view=view, message=message, scores_follow=follow)
+    return render_template(
+        "stream/tokens.html", view=view, messages=messages, scores_follow=follow
+    )
 
 
 @blueprint.post("/next")
@@ -92,7 +91,12 @@ def next_token() -> ResponseReturnValue:
         return render_template("parts/next.html", hint=hint)
     try:
         view = only_next(values)
-    except (FormErrors, Unavailable) as error:
+    except FormErrors as error:
+        # What is wrong with the prompt stands beside it.
+        messages = {name: said for name, said in error.by_field().items() if name != "prompt"}
+        hint = " ".join(messages.values()) or "There are no candidates for this text."
+        return render_template("parts/next.html", hint=hint, messages=messages)
+    except Unavailable as error:
         return render_template("parts/next.html", hint=str(error))
     rows = view.steps[-1].chip.candidates[:N_CANDIDATES]
     candidates = [replace(row, is_chosen=False) for row in rows]  # the drawn token is not shown
@@ -137,8 +141,9 @@ def generate() -> ResponseReturnValue:
     if kind == "json":
         model_server = get_model_server()
         return jsonify(generation.to_json(model_server.label, model_server.precision))
-    # The field seed stays as it was sent: an empty one gives another text each time.
-    return render_page({**values, "kept": ""}, generation=generation)
+    # The field seed stays as it was sent, unless another seed was asked for.
+    seed = "" if parse_flag(values, "regenerate") else values.get("seed", "")
+    return render_page({**values, "kept": "", "seed": seed}, generation=generation)
 
 
 def stream_messages(
