@@ -137,7 +137,7 @@ class TestTouch:
         page = visit(server.url, **PHONE)
         expect(page.locator(".keys")).to_be_hidden()
         page.get_by_text("Examples").tap()
-        page.locator(".example").nth(3).tap()
+        page.locator(".example", has_text=HEROES).tap()
         expect(page.locator("#prompt")).to_have_value(HEROES)
         expect(page.locator("#prompt")).not_to_be_focused()
 

@@ -191,7 +191,7 @@ class TestUndo:
         page.locator("#prompt").fill("")
         page.locator("#prompt").press_sequentially("My own text")
         page.get_by_text("Examples").click()
-        page.locator(".example").nth(3).click()
+        page.locator(".example", has_text=HEROES).click()
         expect(page.locator("#prompt")).to_have_value(HEROES)
         page.keyboard.press("Control+z")
         expect(page.locator("#prompt")).to_have_value("My own text")

@@ -357,8 +357,15 @@ class TestStrip:
     @both_sizes
     def test_in_the_text_it_is_running_text_whose_tokens_open(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, f"{HEROES}\n\nAll {ROBOT} said")
+        type_prompt(page, HEROES)
+        places = [page.locator(f"#{id}").bounding_box() for id in ("tokens", "settings")]
         page.get_by_label("in the text").check()
+        link = page.get_by_role("link", name="How BPE cut this text").bounding_box()
+        assert page.locator("#prompt-running").bounding_box()["y"] < link["y"]
+        now = [page.locator(f"#{id}").bounding_box() for id in ("tokens", "settings")]
+        if size is WIDE:  # on a phone the chips stand in two rows
+            assert now == places  # nothing moves with the view
+        type_prompt(page, f"{HEROES}\n\nAll {ROBOT} said")
         expect(page.locator("#prompt-strip")).to_be_hidden()
         running = page.locator("#prompt-running")
         assert running.inner_text() == f"{HEROES}\n\nAll {ROBOT} said"
