@@ -564,6 +564,8 @@ class TestHighlighting:
         page.locator("#continuation .made").filter(has_text=ROBOT).hover()
         assert lit(page, "strip") == ["8", "9", "10"]
         page.locator("#prompt-text span").filter(has_text=ROBOT).hover()
+        ink = page.locator("body").evaluate("e => getComputedStyle(e).color")
+        expect(page.locator("#text .lit")).to_have_css("color", ink)  # the prompt is lighter
         assert lit(page, "strip") == ["3", "4", "5"]
         assert lit(page, "text") == [ROBOT]
         page.locator("#result-heading").hover()

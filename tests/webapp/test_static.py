@@ -58,3 +58,4 @@ def test_buttons_and_problems_can_be_read(scheme):
     named = colours()[scheme]
     assert contrast(named["accent-ink"], named["accent"]) >= 4.5
     assert contrast(named["bad"], named["bad-ground"]) >= 4.5
+    assert contrast(named["ink"], named["glow"]) >= 4.5  # a token that is lit
