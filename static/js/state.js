@@ -10,7 +10,7 @@ export const state = {
   /** Whether the text that is shown was begun and has not ended. */
   unfinished: false,
   /** `{ prompt, kept, isOfLink }` of the request of the form that was sent last: kept is an array
-      of ids, isOfLink whether the page's link describes the text. */
+      of ids, isOfLink true if the page's link asks for it. */
   sent: null,
   /** The same of the text that is shown; null if there is none. */
   source: null,

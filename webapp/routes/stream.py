@@ -65,9 +65,7 @@ def tokens_partial(values: Fields) -> str:
     messages = prompt_messages(values, view)
     # The scores of a short text follow its tokens, as long as they are switched on.
     follow = bool(values.get("scores")) and 1 < view.n_tokens <= view.n_ctx
-    return render_template(
-        "stream/tokens.html", view=view, messages=messages, scores_follow=follow
-    )
+    return render_template("stream/tokens.html", view=view, messages=messages, scores_follow=follow)
 
 
 @blueprint.post("/next")
