@@ -15,7 +15,7 @@ export function start() {
       stored(() => localStorage.setItem("view", radio.value));
     });
   }
-  form.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
+  document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
     if (ctx.target.id === "tokens") drawRunning();
     nameNewPieces();
   });
