@@ -46,9 +46,7 @@ export function updateStrip() {
 /** The tokens that stand beside `token` and can be reached: chips that are not folded away, or text. */
 export function neighbours(token) {
   const strip = token.closest(".strip");
-  return strip
-    ? visibleChips(strip).filter((chip) => chip.offsetParent)
-    : runningOf(chipAt(token));
+  return strip ? visibleChips(strip).filter((chip) => chip.offsetParent) : runningOf(chipAt(token));
 }
 
 function visibleChips(strip) {
