@@ -2,7 +2,9 @@
 
 ``decode`` one sequence, ``batch`` several, ``prefill`` a long prompt, ``server`` all of
 it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes,
-``inside`` what the inside views compute, ``views`` the same through HTTP.
+``inside`` what the inside views compute, ``views`` the same through HTTP, ``pages`` each
+of their pages, ``pair`` both texts of an ablation, ``scoring`` what a long text that is
+scored costs a stream.
 ``--shape`` draws seeded random weights; nothing is downloaded. Peers that are not
 installed are left out (``requirements-bench.txt`` has them); one that writes other texts
 is not timed.
@@ -18,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import inside, memory, server, shapes, tokenizers, views
+from bench import inside, memory, pages, pair, scoring, server, shapes, tokenizers, views
 from bench.arena import Arena, Result, installed
 from bench.child import ProcessEnded
 from bench.peers import PEERS
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--sequences", default="1,2,4,8", help="batch, server: how many at once")
     parser.add_argument("--workers", type=int, default=2, help="memory: how many processes")
     parser.add_argument("--text", type=Path, help="tokenizer: a file instead of Python's manual")
+    parser.add_argument("--n_chars", type=int, default=200_000, help="scoring: of the text")
     parser.add_argument("--models", type=Path, help="where to keep the weights between runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--weights", choices=("float32", "int8"), help="of gpt2core")
@@ -221,6 +224,30 @@ def look_inside_over_http(args) -> list[dict]:
         return views.measure(port, shape.n_vocab, n_ids, args.n_tokens, args.rounds)
 
 
+def look_at_pages(args) -> list[dict]:
+    """Each page of the inside views on a text of ``--prompt_tokens``."""
+    shapes.write_model(args.directory, shapes.SHAPES[args.shape])
+    with server.running(args.directory, args.threads, 1) as port:
+        shape = shapes.read_hparams(args.directory)
+        return pages.measure(port, shape, args.prompt_tokens or 64, args.rounds)
+
+
+def read_both_texts(args) -> list[dict]:
+    """With and without a head, and two ordinary texts."""
+    shapes.write_model(args.directory, shapes.SHAPES[args.shape])
+    with server.running(args.directory, args.threads, 2) as port:
+        shape = shapes.read_hparams(args.directory)
+        return pair.measure(port, shape, args.n_tokens, args.rounds)
+
+
+def score_over_http(args) -> list[dict]:
+    """A stream with and without a long text that is scored."""
+    shape = shapes.SHAPES[args.shape]
+    shapes.write_model(args.directory, shape)
+    with server.running(args.directory, args.threads, 8, GPT2_MAX_CHARS=args.n_chars) as port:
+        return scoring.measure(port, args.n_chars, args.n_tokens, args.rounds)
+
+
 def print_table(rows: list[dict]) -> None:
     """Rows as a Markdown table."""
     print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
@@ -249,6 +276,9 @@ COMMANDS = {
     "memory": weigh,
     "inside": look_inside,
     "views": look_inside_over_http,
+    "pages": look_at_pages,
+    "pair": read_both_texts,
+    "scoring": score_over_http,
 }
 
 if __name__ == "__main__":

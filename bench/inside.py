@@ -59,5 +59,8 @@ def parts(params: Params, n_head: int, ids: list[int]) -> dict[str, Callable[[],
         "one head of the middle layer removed": lambda: interventions.ablate(
             recorded, last, [head]
         ),
+        "one state of the middle layer carried over": lambda: interventions.patched_logits(
+            recorded, recorded, recorded.n_layer // 2, [last], last, [0, token]
+        ),
         "attribution of all heads": lambda: heads.head_shares(recorded, last, direction),
     }

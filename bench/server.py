@@ -25,7 +25,7 @@ Lines = list[tuple[float, str]]  # the lines of a stream, each with the second w
 
 
 @contextmanager
-def running(directory: Path, threads: int, max_batch: int) -> Iterator[int]:
+def running(directory: Path, threads: int, max_batch: int, **settings: int) -> Iterator[int]:
     """The port of a server that has loaded the model in ``directory``."""
     port = free_port()
     environment = {
@@ -33,6 +33,7 @@ def running(directory: Path, threads: int, max_batch: int) -> Iterator[int]:
         "GPT2_MODEL": str(directory.resolve()),
         "GPT2_MAX_BATCH": str(max_batch),
         "GPT2_THREADS": str(threads),
+        **{name: str(value) for name, value in settings.items()},
     }
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
     process = subprocess.Popen(

@@ -10,8 +10,9 @@ from pathlib import Path
 import regex
 
 from gpt2core.tokenizer.alphabet import byte_alphabet
-from gpt2core.tokenizer.bpe import ENDOFTEXT, Encoder
+from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.pattern import SPLIT_PATTERN
+from gpt2core.tokenizer.table import ENDOFTEXT
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 
 

@@ -112,11 +112,16 @@ def new_text(rng: random.Random, n_vocab: int, n_ids: int) -> dict[str, str]:
 
 def view(port: int, fields: dict[str, str]) -> float:
     """Milliseconds until a view has arrived whole. Raises RuntimeError if it is refused."""
+    return fetch(port, STEP, fields)[0]
+
+
+def fetch(port: int, path: str, fields: dict[str, str]) -> tuple[float, int]:
+    """Milliseconds until a page has arrived whole, and its bytes. Raises RuntimeError."""
     start = time.perf_counter()
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
-        connection.request("GET", f"{STEP}?{urlencode(fields)}")
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=600)) as connection:
+        connection.request("GET", f"{path}?{urlencode(fields)}")
         with connection.getresponse() as response:
-            response.read()
+            body = response.read()
             if response.status != 200:
-                raise RuntimeError(f"the view was answered with {response.status}")
-    return 1e3 * (time.perf_counter() - start)
+                raise RuntimeError(f"{path} was answered with {response.status}")
+    return 1e3 * (time.perf_counter() - start), len(body)

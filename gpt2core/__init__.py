@@ -9,12 +9,15 @@ import gpt2core.engine.processors
 
 gpt2core.engine.processors.configure()  # must come before anything that imports numpy
 
+from gpt2core.continuation import Continuation
 from gpt2core.engine.engine import Engine
 from gpt2core.errors import GPT2Error, InputError, ModelFileError
 from gpt2core.generate import generate, stream
 from gpt2core.hparams import MODEL_SIZES, HParams
+from gpt2core.inside.recording import record_pass
 from gpt2core.model import gpt2
 from gpt2core.sampling import SamplingParams
+from gpt2core.showing import show, show_attribution, show_head, show_lens
 from gpt2core.store.folder import Progress
 from gpt2core.store.loader import (
     Model,
@@ -31,6 +34,7 @@ from gpt2core.tokenizer.decoding import StreamDecoder
 
 __all__ = [
     "MODEL_SIZES",
+    "Continuation",
     "Encoder",
     "Engine",
     "GPT2Error",
@@ -50,7 +54,12 @@ __all__ = [
     "load_params",
     "model_state",
     "prepare_model",
+    "record_pass",
     "save_params",
     "shape_tree",
+    "show",
+    "show_attribution",
+    "show_head",
+    "show_lens",
     "stream",
 ]

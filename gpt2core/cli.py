@@ -124,6 +124,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_models_dir(parser)
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """``--weights``: the precision of the weights that the engine computes with."""
+    parser.add_argument(
+        "--weights",
+        choices=get_args(Precision),
+        default=Settings.from_environment("weights").weights,
+        help="float32, or int8: faster, a quarter of the memory, a little less exact "
+        "(default: $GPT2_WEIGHTS, else float32)",
+    )
+
+
 def add_special_tokens(parser: argparse.ArgumentParser) -> None:
     """``--special_tokens``; None if it is not given."""
     parser.add_argument(
@@ -183,14 +194,8 @@ def generate_command(parser: argparse.ArgumentParser) -> Command:
         metavar="TEXT",
         help=f"end before this text; may be given {MAX_STOPS} times",
     )
-    parser.add_argument(
-        "--weights",
-        choices=get_args(Precision),
-        default=Settings.from_environment("weights").weights,
-        help="float32, or int8: faster, a quarter of the memory, a little less exact "
-        "(default: $GPT2_WEIGHTS, else float32)",
-    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    add_weights(parser)
     add_special_tokens(parser)
     add_model_options(parser)
 
@@ -313,6 +318,7 @@ def score_command(parser: argparse.ArgumentParser) -> Command:
     parser.description = score_report.DESCRIPTION
     parser.add_argument("text", nargs="?", metavar="TEXT")
     score_report.add_options(parser)
+    add_weights(parser)
     add_special_tokens(parser)
     add_model_options(parser)
 
@@ -324,7 +330,7 @@ def score_command(parser: argparse.ArgumentParser) -> Command:
         with ProgressBar() as bar:
             prepare_model(args.model_size, args.models_dir, bar)
         model = load_model(args.model_size, args.models_dir)
-        score = engine_scorer(model.engine())
+        score = engine_scorer(model.engine(precision=args.weights))
         for title, text in texts.items():
             print(score_report.score_report(model, score, text, args, title), flush=True)
 

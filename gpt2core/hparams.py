@@ -95,15 +95,20 @@ def check_prompt(
     A prompt is 1 to ``n_ctx - 1`` ids as :func:`check_ids` wants them, because the context
     holds the prompt and the generated tokens together.
     """
-    if len(ids) >= n_ctx:
+    check_prompt_length(len(ids), n_ctx)
+    check_ids(ids, n_vocab, unused)
+
+
+def check_prompt_length(n_tokens: int, n_ctx: int) -> None:
+    """Raise InputError unless the context has room for a token after a prompt of ``n_tokens``."""
+    if n_tokens >= n_ctx:
         raise InputError(
-            f"The prompt is {len(ids):,} tokens long; this model's context holds {n_ctx:,}, "
+            f"The prompt is {n_tokens:,} tokens long; this model's context holds {n_ctx:,}, "
             f"so a prompt may be at most {n_ctx - 1:,} tokens to leave room for one more.",
             "prompt",
-            n_prompt_tokens=len(ids),
+            n_prompt_tokens=n_tokens,
             n_ctx=n_ctx,
         )
-    check_ids(ids, n_vocab, unused)
 
 
 def check_text(ids: Sequence[int], n_vocab: int, n_ctx: int, unused: Collection[int] = ()) -> None:

@@ -23,17 +23,18 @@ DESCRIPTION = (
 
 
 def score_document(
-    model_name: str, tokens: Sequence[TextToken], scores: Scores, n_ctx: int
+    model_name: str, weights: str, tokens: Sequence[TextToken], scores: Scores, n_ctx: int
 ) -> dict[str, Any]:
     """The scores as one JSON object. ``scores[i]`` are those of ``tokens[i + 1]``.
 
-    ``overlap`` is the number of tokens that the windows of a long text share; 0 if there is
-    one window.
+    ``weights`` is the precision of the weights that gave them. ``overlap`` is the number of
+    tokens that the windows of a long text share; 0 if there is one window.
     """
     summary = summarize(scores, sum(len(token.data) for token in tokens[1:]))
     rows = [{"logprob": None, "rank": None, "entropy": None}, *score_rows_json(scores)]
     return {
         "model": model_name,
+        "weights": weights,
         "n_tokens": len(tokens),
         "tokens": [
             {**token.to_json_with_span(), **row} for token, row in zip(tokens, rows, strict=True)
@@ -87,7 +88,8 @@ def score_report(
         raise InputError(f"{title or 'The text'} is empty; it needs at least one token.")
     n_ctx = model.hparams.n_ctx
     scores = score_text(score, ids, n_ctx)
-    found = score_document(model.name, text_tokens(model.encoder, text, ids), scores, n_ctx)
+    tokens = text_tokens(model.encoder, text, ids)
+    found = score_document(model.name, args.weights, tokens, scores, n_ctx)
     if args.json:
         return json.dumps({"file": title, **found} if title else found, ensure_ascii=False)
     return f"{title}: {summary_line(found)}" if title else f"{table(found)}\n{summary_line(found)}"

@@ -1,6 +1,12 @@
 """What tests of several modules share: the tokenizer, small models, the bundled model."""
 
-# ruff: noqa: I001
+# ruff: noqa: E402, I001
+import os
+
+# Before NumPy, and for the servers that tests start too. The matrices are small: a second thread
+# gains nothing, and waits for a processor that other tests use.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import gpt2core  # noqa: F401  before NumPy, so that it configures OpenBLAS
 import numpy as np
 import pytest

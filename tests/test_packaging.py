@@ -92,6 +92,19 @@ def test_an_installed_glyph_serves_the_page_with_its_own_files(installed, tmp_pa
     assert "gthread" in output, "the packaged gunicorn.conf.py was not used"
 
 
+def test_a_notebook_anywhere_shows_chips_with_the_installed_package(installed, tmp_path):
+    code = "import gpt2core; print(gpt2core.show('Not all heroes')._repr_html_())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=installed),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Ġheroes" in done.stdout and ".chip {" in done.stdout
+
+
 def test_an_installed_glyph_runs_the_commands_of_the_core(installed, tmp_path):
     with run_installed(installed, tmp_path, "tokenize", "Not all heroes") as command:
         output = command.communicate(timeout=60)[0]

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
-from gpt2core.tokenizer.bpe import build_vocabulary
+from gpt2core.tokenizer.table import build_vocabulary
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
 
 DIRECTORY = Path(__file__).parent.parent / "tests" / "golden" / "hf_gpt2"

@@ -5,8 +5,6 @@ modules in ``routes``. The model server and the recorded passes of the inside vi
 the app's only mutable state.
 """
 
-from json import JSONEncoder
-
 from flask import Flask, Response
 from flask.json.provider import DefaultJSONProvider
 from flask_compress import Compress
@@ -15,7 +13,7 @@ from werkzeug.exceptions import Forbidden
 
 from gpt2core.serving import ModelServer
 from gpt2core.settings import Settings
-from webapp import chips, error_handlers, formatting, forms, links, services, snippets
+from webapp import error_handlers, forms, links, services, snippets, templating
 from webapp.assets import asset
 from webapp.limits import limit_rate
 from webapp.proxies import trust_proxies
@@ -24,7 +22,9 @@ from webapp.routes import (
     ablation,
     api,
     bpe,
+    compare,
     export,
+    gallery,
     inside_files,
     inside_pages,
     instruments,
@@ -33,6 +33,7 @@ from webapp.routes import (
     ops,
     pages,
     patching,
+    reading,
     scores,
     stream,
 )
@@ -58,7 +59,7 @@ COMPRESSION = {
 }
 ROUTES = (
     *(pages, stream, bpe, scores, inside_pages, inside_files, instruments, export, ops),
-    *(neurons, ablation, patching, api, openai),
+    *(neurons, ablation, patching, reading, api, openai, gallery, compare),
 )
 MAX_BYTES_PER_CHAR = 12  # of a form: four bytes of UTF-8, each as %XX
 OTHER_FIELDS_BYTES = 10_000  # room for the fields beside the text
@@ -112,14 +113,8 @@ def create_app(config: Settings | None = None) -> Flask:
 
 
 def add_template_names(app: Flask, model_server: ModelServer) -> None:
-    """What every template can use besides its own context."""
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    # The filter tojson, for attributes: compact, because every token carries its candidates.
-    to_json = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-    app.jinja_env.policies.update({"json.dumps_function": to_json, "json.dumps_kwargs": {}})
-    app.jinja_env.filters.update(
-        colour=chips.colour, plural=formatting.plural, thousands=formatting.thousands
-    )
+    """What the page's templates can use besides what ``templating`` gives to all."""
+    templating.configure(app.jinja_env)
     app.jinja_env.globals.update(
         model_server=model_server,
         htmx_version=pages.HTMX_VERSION,
@@ -131,7 +126,3 @@ def add_template_names(app: Flask, model_server: ModelServer) -> None:
         short_link=links.short_link,
         max_link=links.MAX_LINK,
     )
-    # The macros of chips are globals, because a template would import them for every token.
-    strip = app.jinja_env.get_template("parts/strip.html").module
-    for name in ("chip_group", "step_text", "token_chip"):
-        app.jinja_env.globals[name] = getattr(strip, name)

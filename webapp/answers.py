@@ -53,6 +53,23 @@ class GenerateAnswer(Answer):
     tokens_per_second: float | None
 
 
+class Candidate(Token):
+    """``logprob`` is the model's own; ``sampling_probability`` is 0 for a token that is cut off."""
+
+    logprob: float
+    sampling_probability: float
+
+
+class NextAnswer(Answer):
+    """The likeliest tokens after a text, likeliest first."""
+
+    model: str
+    prompt: str
+    prompt_tokens: int
+    candidates: list[Candidate]
+    weights: Precision
+
+
 class ScoredToken(PlacedToken):
     """``logprob`` and ``entropy`` in nats; null for the first token of a text."""
 
@@ -65,6 +82,7 @@ class ScoreAnswer(Answer):
     """``overlap`` is what the windows of a text longer than the context share; 0 if it fits."""
 
     model: str
+    weights: Precision
     n_tokens: int
     tokens: list[ScoredToken]
     logprob: float

@@ -44,6 +44,29 @@ JOINERS = "\u200d\ufe0f"
 
 
 @dataclass(frozen=True)
+class RankClass:
+    """Ranks up to ``last``: their name, sign and style."""
+
+    last: float
+    words: str
+    sign: str
+    style: str
+
+
+RANK_CLASSES = (
+    RankClass(10, "among the first 10", "●", "first"),
+    RankClass(100, "among the first 100", "◐", "second"),
+    RankClass(1000, "among the first 1,000", "○", "third"),
+    RankClass(math.inf, "beyond the first 1,000", "▲", "beyond"),
+)
+
+
+def rank_class(rank: int) -> RankClass:
+    """The class that a rank is in."""
+    return next(one for one in RANK_CLASSES if rank <= one.last)
+
+
+@dataclass(frozen=True)
 class CandidateRow:
     """One of the likeliest tokens at a place.
 
@@ -106,7 +129,8 @@ class TokenChip:
 
     ``description`` names what the eye cannot tell: which white space, or which bytes if the
     token is only part of a character. ``rank`` is that of the merge that made the token.
-    ``is_generated`` includes kept tokens, whose ``probability`` is unknown.
+    ``is_generated`` includes kept tokens, whose ``probability`` is unknown. ``place`` is the
+    token's rank in the model's order, of a text that is scored.
     """
 
     token: TextToken
@@ -116,6 +140,7 @@ class TokenChip:
     probability: float | None = None
     logprob: float | None = None
     candidates: tuple[CandidateRow, ...] = ()
+    place: int | None = None
 
     @property
     def readable(self) -> str:
@@ -126,7 +151,16 @@ class TokenChip:
         """The chip's name for a screen reader: ``"space Turing, token 39,141"``."""
         words = self.description or spoken(self.token.data.decode())
         share = f", {self.percent}" if self.percent else ""
-        return f"{words}, token {self.token.id:,}{share}"
+        place = f", {self.place_text}, {self.place_class.words}" if self.place_class else ""
+        return f"{words}, token {self.token.id:,}{share}{place}"
+
+    @property
+    def place_class(self) -> RankClass | None:
+        return None if self.place is None else rank_class(self.place)
+
+    @property
+    def place_text(self) -> str:
+        return "" if self.place is None else ordinal(self.place)
 
     @property
     def percent(self) -> str:

@@ -38,3 +38,8 @@ def ordinal(number: int) -> str:
     endings = {1: "st", 2: "nd", 3: "rd"}
     is_teen = 10 < number % 100 < 14
     return f"{number:,}{'th' if is_teen else endings.get(number % 10, 'th')}"
+
+
+def ratio(number: int, of: int) -> str:
+    """``ratio(5, 4)`` -> ``"1.25"``: so many for each, with two decimals."""
+    return f"{number / of:.2f}"

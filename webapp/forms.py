@@ -145,9 +145,9 @@ def parse_prompt(values: Fields, max_chars: int) -> str:
 def parse_flag(values: Fields, name: str) -> bool:
     """A field that is ``1`` (in JSON also true), or absent. Raises InputError."""
     value = values.get(name)
-    if value in (None, False, "", "0"):
+    if value in (None, False, "", "0"):  # 0 == False
         return False
-    if value is True or value == "1":
+    if value in (True, "1"):
         return True
     raise InputError(f"The field {name} is {str(value)[:40]!r}; it must be 1, or absent.", name)
 

@@ -18,6 +18,7 @@ MAX_LOGPROBS = 20
 
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+TokenId = Annotated[str, Field(pattern="^[0-9]{1,9}$")]  # keys of JSON are strings
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
@@ -87,7 +88,7 @@ class CompletionBody(Arguments):
         float | None, Field(ge=-2, le=2, description="a number from -2 to 2")
     ] = 0.0
     logit_bias: Annotated[
-        dict[str, Bias] | None,
+        dict[TokenId, Bias] | None,
         Field(description="an object from token ids to numbers from -100 to 100"),
     ] = None
     user: Annotated[str | None, Field(description="a string")] = None

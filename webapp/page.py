@@ -10,7 +10,8 @@ from flask import render_template
 
 from gpt2core.continuation import Continuation
 from gpt2core.errors import InputError
-from gpt2core.hparams import check_prompt
+from gpt2core.hparams import check_prompt, check_prompt_length
+from gpt2core.sampling import MAX_SEED
 from webapp.forms import (
     default_fields,
     parse_kept,
@@ -27,14 +28,15 @@ STORIES = (
     "Once upon a time, there was a little",
     "Lily and Tom went to the park. They",
 )
+CAT = "The cat sat on the mat because it"
 TOKENIZER_EXAMPLES = ("Not all heroes wear capes.", "naïve café 🤖 日本語")
 
 
 def examples() -> tuple[str, ...]:
     """Prompts to try; the first, shown at a first visit, suits the model that is served."""
     if is_bundled():
-        return (*STORIES, TURING, *TOKENIZER_EXAMPLES)
-    return (TURING, *STORIES, *TOKENIZER_EXAMPLES)
+        return (*STORIES, CAT, TURING, *TOKENIZER_EXAMPLES)
+    return (TURING, CAT, *STORIES, *TOKENIZER_EXAMPLES)
 
 
 def is_bundled() -> bool:
@@ -55,15 +57,17 @@ def render_page(
     result would be. ``is_shared`` makes the page generate by itself what its link describes.
     """
     form = form_texts(values)
+    view = prompt_view(form["prompt"], special_tokens_of(form))
     return render_template(
         "index.html",
         form=form,
-        messages=messages or {},
+        messages=messages or prompt_messages(form, view),
         problem=problem,
         examples=examples(),
         pace=values.get("pace") or ("slow" if is_bundled() else "full"),
         is_shared=is_shared and not generation,
-        view=prompt_view(form["prompt"], special_tokens_of(form)),
+        view=view,
+        max_seed=MAX_SEED,
         generation=generation,
         preview=None if generation else preview_of_kept(form),
         n_kept=len(form["kept"].split(",")) if form["kept"] else 0,
@@ -90,6 +94,16 @@ def prompt_view(text: str, special_tokens: bool | None = None) -> TokenView:
     """``text`` cut into tokens by this model's tokenizer."""
     encoder, n_ctx = get_model_server().encoder, get_model_server().hparams.n_ctx
     return token_view(encoder, text, n_ctx, get_settings().max_chars, special_tokens)
+
+
+def prompt_messages(form: Mapping[str, Any], view: TokenView) -> dict[str, str]:
+    """What is wrong with the form's prompt, of which ``view`` shows the tokens, by field."""
+    try:
+        parse_prompt(form, get_settings().max_chars)
+        check_prompt_length(view.n_tokens, view.n_ctx)
+    except InputError as error:
+        return {"prompt": str(error)}
+    return {}
 
 
 def special_tokens_of(form: Mapping[str, Any]) -> bool | None:

@@ -100,9 +100,7 @@ def json_fields(body: type[Body] | None = None) -> dict[str, Any]:
 
 
 def form_fields() -> dict[str, Any]:
-    if request.mimetype not in (URL_ENCODED, MULTIPART) and (
-        request.mimetype or request.content_length
-    ):
+    if request.mimetype not in (URL_ENCODED, MULTIPART):
         raise UnsupportedMediaType
     # Of a field that comes twice the last value counts: the pressed button comes last.
     if request.mimetype == URL_ENCODED:

@@ -9,11 +9,12 @@ Invariant: a field that no object names is an error that says which one was mean
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpt2core.errors import InputError
+from gpt2core.sampling import MAX_SEED, MAX_TEMPERATURE
 from gpt2core.stopping import MAX_STOP_CHARS, MAX_STOPS
 
 # Names that other servers give to fields of ours.
@@ -38,9 +39,16 @@ ONLY_OPENAI |= {"presence_penalty", "frequency_penalty", "messages", "user"}
 # Errors for which ``forms`` has a better sentence.
 LEFT_TO_FORMS = {"missing", "too_long", "string_too_short", "string_too_long"}
 
+# Each type is checked here; what json_schema_extra adds to the document is checked in ``forms``,
+# as lengths are, because ``forms`` has a better sentence.
 Number = Annotated[int | float | str | None, Field(title="Number")]  # text: as a form has it
 WholeNumber = Annotated[int | str | None, Field(title="Whole number")]
+Flag = Annotated[bool | Literal[0, 1, "", "0", "1"] | None, Field(title="Flag")]
+Text = Annotated[str, Field(min_length=1, description="any text")]
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
+SpecialTokens = Annotated[
+    Flag, Field(description="whether names such as <|endoftext|> are these tokens")
+]
 
 
 class Body(BaseModel):
@@ -52,35 +60,72 @@ class Body(BaseModel):
 class TokenizeBody(Body):
     """The body of ``POST /tokenize``."""
 
-    prompt: Annotated[str, Field(description="any text")]
-    special_tokens: Annotated[
-        bool | str | int | None,
-        Field(description="whether names such as <|endoftext|> are these tokens"),
-    ] = None
+    prompt: Annotated[str, Field(description="any text, also an empty one")]
+    special_tokens: SpecialTokens = None
 
 
-class ScoreBody(TokenizeBody):
+class ScoreBody(Body):
     """The body of ``POST /score``."""
 
+    prompt: Text
+    special_tokens: SpecialTokens = None
 
-class GenerateBody(TokenizeBody):
-    """The body of ``POST /generate``; ``POST /next`` and ``/append`` take the same fields."""
 
-    n_tokens: Annotated[WholeNumber, Field(description="at most so many tokens")] = 200
-    temperature: Annotated[Number, Field(description="0: always the likeliest token")] = 0.7
-    top_k: Annotated[WholeNumber, Field(description="keep the k likeliest; 0: all")] = 40
-    top_p: Annotated[Number, Field(description="keep this share; 1: all")] = 1
-    seed: Annotated[WholeNumber, Field(description="absent: another text each time")] = None
+class NextBody(ScoreBody):
+    """The body of ``POST /next``: a text, and what decides about its next token."""
+
+    temperature: Annotated[
+        Number,
+        Field(
+            description="0: always the likeliest token",
+            json_schema_extra={"minimum": 0, "maximum": MAX_TEMPERATURE},
+        ),
+    ] = 0.7
+    top_k: Annotated[
+        WholeNumber,
+        Field(description="keep the k likeliest; 0: all", json_schema_extra={"minimum": 0}),
+    ] = 40
+    top_p: Annotated[
+        Number,
+        Field(
+            description="keep this share; 1: all",
+            json_schema_extra={"exclusiveMinimum": 0, "maximum": 1},
+        ),
+    ] = 1
     kept: Annotated[
-        list[int] | str | None, Field(description="ids after the prompt that are there already")
+        list[Annotated[int, Field(ge=0)]] | str | None,
+        Field(
+            description="ids after the prompt that are there already",
+            json_schema_extra={"pattern": "^([0-9]+(,[0-9]+)*)?$"},
+        ),
     ] = None
-    regenerate: Annotated[
-        bool | str | None, Field(description="another text, whatever the seed")
+
+
+class GenerateBody(NextBody):
+    """The body of ``POST /generate``; ``POST /append`` takes the same fields."""
+
+    n_tokens: Annotated[
+        WholeNumber, Field(description="at most so many tokens", json_schema_extra={"minimum": 1})
+    ] = 200
+    seed: Annotated[
+        WholeNumber,
+        Field(
+            description="absent: another text each time",
+            json_schema_extra={"minimum": 0, "maximum": MAX_SEED},
+        ),
     ] = None
+    regenerate: Annotated[Flag, Field(description="another text, whatever the seed")] = None
     stop: Annotated[
-        list[StopString] | StopString | None,
-        Field(description="the text ends before the first of these", max_length=MAX_STOPS),
+        Annotated[list[StopString], Field(max_length=MAX_STOPS)] | StopString | None,
+        Field(description="the text ends before the first of these"),
     ] = None
+
+
+class ScoreQuery(Body):
+    """The query of ``GET /score``, a permalink; ``forms`` checks it."""
+
+    prompt: Annotated[str, Field(description="any text; without one, the page with a form")] = ""
+    special_tokens: Annotated[Literal["", "0", "1"], Field(title="Flag")] = ""
 
 
 def check_names(values: Mapping[str, Any], body: type[Body]) -> None:
@@ -113,8 +158,10 @@ def check_types(values: Mapping[str, Any], body: type[Body]) -> None:
     try:
         body.model_validate(dict(values))
     except ValidationError as error:
+        first: dict[str, Any] = {}  # of the types that a field can have, each has an error
         for one in error.errors(include_url=False, include_context=False):
+            first.setdefault(str(one["loc"][0]), one)
+        for field, one in first.items():
             if one["type"] not in LEFT_TO_FORMS:
-                field = str(one["loc"][0])
                 message = f"{field} is {str(values[field])[:40]!r}; {one['msg'].lower()}."
                 raise InputError(message, field) from None

@@ -37,7 +37,7 @@ def document_of(tokens: Sequence[TextToken]) -> dict[str, Any]:
     model_server = get_model_server()
     n_ctx = model_server.hparams.n_ctx
     scores = score_text(score_window, [token.id for token in tokens], n_ctx)
-    return score_document(model_server.label, tokens, scores, n_ctx)
+    return score_document(model_server.label, model_server.precision, tokens, scores, n_ctx)
 
 
 def score_window(ids: list[int], n_new: int) -> Scores:

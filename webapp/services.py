@@ -10,13 +10,15 @@ from flask import Flask, current_app
 
 from gpt2core.serving import ModelServer
 from gpt2core.settings import Settings
+from webapp.inside.readings import Readings
 from webapp.inside.recordings import Recordings
 
 
 def attach(app: Flask, model_server: ModelServer, settings: Settings) -> None:
     """Make them available to everything that runs in ``app``'s context."""
     app.extensions["model_server"], app.config["SETTINGS"] = model_server, settings
-    app.extensions["recordings"] = Recordings()
+    app.extensions["recordings"] = recordings = Recordings()
+    app.extensions["readings"] = Readings(recordings)
 
 
 def get_model_server() -> ModelServer:
@@ -32,3 +34,8 @@ def get_settings() -> Settings:
 def get_recordings() -> Recordings:
     """The recorded passes of the current app."""
     return cast(Recordings, current_app.extensions["recordings"])
+
+
+def get_readings() -> Readings:
+    """The guided reading of the current app's model."""
+    return cast(Readings, current_app.extensions["readings"])

@@ -1,4 +1,4 @@
-"""How surprising a text is: what the page of /score prints of the scores.
+"""How surprising a text is: what the page of /score and the prompt's strip print of the scores.
 
 Between the JSON of ``score_report`` and ``templates/score``. Knows no web framework. Invariant:
 each number comes from the scores; a class of ranks is told by a sign and by words.
@@ -9,29 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from webapp.chips import describe_bytes, readable
+from webapp.chips import RankClass, describe_bytes, rank_class, readable
 from webapp.formatting import ordinal, percent
 
 MAX_SHOWN = 2_000  # with more tokens, browsers become slow
 N_NAMED = 3  # most surprising tokens that are named
-
-
-@dataclass(frozen=True)
-class RankClass:
-    """Ranks up to ``last``: their name, sign and style."""
-
-    last: float
-    words: str
-    sign: str
-    style: str
-
-
-RANK_CLASSES = (
-    RankClass(10, "among the first 10", "●", "first"),
-    RankClass(100, "among the first 100", "◐", "second"),
-    RankClass(1000, "among the first 1,000", "○", "third"),
-    RankClass(math.inf, "beyond the first 1,000", "▲", "beyond"),
-)
 
 
 @dataclass(frozen=True)
@@ -54,9 +36,7 @@ class SurpriseToken:
 
     @property
     def rank_class(self) -> RankClass | None:
-        if self.rank is None:
-            return None
-        return next(one for one in RANK_CLASSES if self.rank <= one.last)
+        return None if self.rank is None else rank_class(self.rank)
 
 
 @dataclass(frozen=True)

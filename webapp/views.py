@@ -5,16 +5,17 @@ These classes know neither Flask nor the fields of a form.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gpt2core.continuation import Continuation, Step, text_tokens
+from gpt2core.continuation import LOGPROB_DIGITS, Continuation, Step, text_tokens
 from gpt2core.engine.sequence import FinishReason, GeneratedToken
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp.chips import ChipGroup, TokenChip, generated_chip, group_chips, make_chip, visible
 from webapp.formatting import shortest_repr
 from webapp.forms import GenerationRequest, stop_lines
+from webapp.surprise import SurpriseToken
 
 MAX_STRIP_CHIPS = 2_000  # with more chips, typing in a browser becomes slow
 MAX_TAIL_CHARS = 24
@@ -76,6 +77,17 @@ def token_view(
     return TokenView(text, groups, len(ids), len(text.encode()), n_ctx, n_left_out, field)
 
 
+def scored_view(view: TokenView, tokens: Sequence[SurpriseToken]) -> TokenView:
+    """``view`` with the scores of its tokens on its chips."""
+
+    def scored(chip: TokenChip) -> TokenChip:
+        token = tokens[chip.token.index]
+        return replace(chip, probability=token.probability, place=token.rank)
+
+    groups = [replace(group, chips=[scored(chip) for chip in group.chips]) for group in view.groups]
+    return replace(view, groups=groups)
+
+
 @dataclass(frozen=True)
 class StepView:
     """What one more token changes on the page.
@@ -105,14 +117,24 @@ class ContinuationView:
         self.steps: list[StepView] = []
         for step in continuation.steps:
             self._show(step)
+        self.start = self.prompt_groups + self.groups  # the prompt and the kept tokens
 
     @property
     def tail(self) -> str:
-        """The end of prompt and kept tokens, to say what candidates come after."""
-        kept = self.continuation.steps[: self.continuation.n_prefix]
-        text = self.continuation.prompt + "".join(step.text for step in kept)
-        end = text if len(text) <= MAX_TAIL_CHARS else f"…{text[-MAX_TAIL_CHARS:]}"
-        return visible(end).replace("␣", " ")
+        """The end of prompt and kept tokens, to say what candidates come after.
+
+        It is made of whole tokens and begins with a word if it can. An end token, which has no
+        text, is named.
+        """
+        texts: list[str] = []
+        for group in reversed(self.start):
+            text = group.text or group.chips[0].readable
+            if texts and len(text) + sum(map(len, texts)) > MAX_TAIL_CHARS:
+                words = [at for at, text in enumerate(texts) if text[:1].isspace()]
+                texts = ["…", *texts[words[0] if words else 0 :]]
+                break
+            texts.insert(0, text)
+        return visible("".join(texts)).replace("␣", " ")
 
     def add(self, token: GeneratedToken) -> list[StepView]:
         """Take the next generated token; returns what it changes, see ``Continuation.add``."""
@@ -212,6 +234,27 @@ class GenerationView(ContinuationView):
     def to_json(self, model_name: str, weights: str) -> dict[str, Any]:
         """The finished run, as ``POST /generate`` answers it."""
         return self.continuation.to_json(model_name, self.request.sampling.seed, weights)
+
+    def candidates_to_json(self, model_name: str, weights: str) -> dict[str, Any]:
+        """The candidates for the newest token, as ``POST /next`` answers them."""
+        decoder = self.continuation.encoder.decoder
+        token_bytes = self.continuation.encoder.token_bytes
+        return {
+            "model": model_name,
+            "prompt": self.request.prompt,
+            "prompt_tokens": len(self.continuation.prompt_tokens),
+            "candidates": [
+                {
+                    "id": one.id,
+                    "piece": decoder[one.id],
+                    "bytes": token_bytes(one.id).hex(),
+                    "logprob": round(one.logprob, LOGPROB_DIGITS),
+                    "sampling_probability": round(one.sampling_probability, LOGPROB_DIGITS),
+                }
+                for one in self.continuation.steps[-1].candidates
+            ],
+            "weights": weights,
+        }
 
 
 def join_ids(ids: Sequence[int]) -> str:

@@ -5,10 +5,10 @@ do next, does it, and records how long it took.
 
 Invariants: at most ``n_slots`` sequences run and ``max_waiting`` requests wait. Clients
 get slots in turn, each in the order in which its requests arrived; a request that is cancelled
-while it waits gets none. Prompts
-are read one at a time, also in order of arrival. While other sequences decode, a prefill
-chunk takes about as long as a decode step, so a long prompt never delays their next token by
-much more than one step.
+while it waits gets none. Prompts are read one at a time, in order of arrival, before texts that are
+scored. While other sequences decode, a chunk takes about as long as a decode step, so a long prompt
+never delays their next token by much more than one step; and scoring, which can go on for minutes,
+gets at most ``1 - DECODE_SHARE`` of the time.
 """
 
 from collections import Counter, deque
@@ -20,6 +20,9 @@ from gpt2core.engine.scores import Scores
 from gpt2core.engine.sequence import Sequence
 
 MIN_PREFILL_CHUNK = 16  # tokens; with fewer, a prompt would be read too inefficiently
+# Of the time, for decode steps while a text is scored. More than half, because a stream is to keep
+# half of its rate, and a step is slower after a chunk, which empties the processor's caches.
+DECODE_SHARE = 0.7
 
 
 @dataclass(eq=False)
@@ -27,12 +30,13 @@ class Running:
     """A request that has a slot of the engine.
 
     A :class:`Generation` has a ``sequence``. A :class:`Scoring` has ``scores`` instead: those of
-    the tokens read so far.
+    the tokens read so far. Its first ``n_context`` tokens are read only.
     """
 
     request: Request[Any]
     slot: int
     sequence: Sequence | None = None
+    n_context: int = 0
     n_prefilled: int = 0  # tokens of the text that are in the cache
     scores: list[Scores] = field(default_factory=list)  # of the chunks read so far
     last_token_id: int = field(init=False)  # the newest token: of the prompt, then generated
@@ -58,13 +62,18 @@ class Running:
         return self.request.ids[self.n_prefilled : self.n_to_read]
 
     @property
+    def scores_next(self) -> bool:
+        """Whether the next chunk is scored, and not only read."""
+        return self.sequence is None and self.n_prefilled >= self.n_context
+
+    @property
     def is_decoding(self) -> bool:
         """Whether the whole text is read."""
         return self.n_prefilled == self.n_to_read
 
 
 class Policy:
-    """The waiting and running requests, and the two durations that set the chunk size."""
+    """The waiting and running requests, and the durations that set the chunks and their turns."""
 
     def __init__(
         self, n_slots: int, max_waiting: int, max_chunk: int, max_per_client: int | None = None
@@ -78,7 +87,9 @@ class Policy:
         self.waiting: deque[Request[Any]] = deque()
         self.running: list[Running] = []
         self._step_seconds = 0.0  # of the newest decode step
-        self._prompt_token_seconds = 0.0  # for each token of the newest prefill chunk
+        # For each token of the newest chunk: of one that was read only, of one that was scored.
+        self._token_seconds = {False: 0.0, True: 0.0}
+        self._owed_seconds = 0.0  # of decode steps, before the next chunk of a text is scored
 
     @property
     def is_busy(self) -> bool:
@@ -130,28 +141,41 @@ class Policy:
         return admitted
 
     def next_prefill(self) -> tuple[Running, list[int]] | None:
-        """The sequence whose prompt is read next, and the chunk; None if all prompts are read."""
-        for running in self.running:
-            if not running.is_decoding:
-                return running, running.unread[: self._chunk_size()]
-        return None
+        """The request whose text is read next, and the chunk; None if there is none now."""
+        if not self.decode_batch():
+            self._owed_seconds = 0.0
+        unread = [running for running in self.running if not running.is_decoding]
+        prompts = [running for running in unread if running.sequence is not None]
+        if prompts:
+            return prompts[0], prompts[0].unread[: self._chunk_size(False)]
+        if not unread or self._owed_seconds > 0:
+            return None
+        running, scores = unread[0], unread[0].scores_next
+        end = None if scores else running.n_context - running.n_prefilled
+        return running, running.unread[:end][: self._chunk_size(scores)]
 
-    def _chunk_size(self) -> int:
-        # No sequence would be delayed, or nothing is measured yet.
-        if not self.decode_batch() or not self._prompt_token_seconds:
+    def _chunk_size(self, scores: bool) -> int:
+        if not self.decode_batch():  # no sequence would be delayed
             return self.max_chunk
-        # As many tokens as are read during one decode step.
-        n = int(self._step_seconds / self._prompt_token_seconds)
+        token_seconds = self._token_seconds[scores]
+        if not token_seconds:  # nothing is measured yet
+            return MIN_PREFILL_CHUNK if scores else self.max_chunk
+        # As many tokens as are read, or scored, during one decode step.
+        n = int(self._step_seconds / token_seconds)
         return min(max(n, MIN_PREFILL_CHUNK), self.max_chunk)
 
     def decode_batch(self) -> list[Running]:
         """The sequences that get one more token in the next decode step."""
         return [running for running in self.running if running.is_decoding]
 
-    def record_prefill(self, n_tokens: int, seconds: float) -> None:
-        """A chunk of ``n_tokens`` took so many seconds."""
-        self._prompt_token_seconds = seconds / n_tokens
+    def record_chunk(self, running: Running, n_tokens: int, seconds: float) -> None:
+        """The next ``n_tokens`` of ``running`` took so many seconds."""
+        self._token_seconds[running.scores_next] = seconds / n_tokens
+        if running.sequence is None and self.decode_batch():
+            self._owed_seconds += seconds * DECODE_SHARE / (1 - DECODE_SHARE)
 
     def record_step(self, seconds: float) -> None:
         """A decode step took so many seconds."""
         self._step_seconds = seconds
+        # What a step makes up for too much counts for the next chunk.
+        self._owed_seconds = max(-seconds, self._owed_seconds - seconds)

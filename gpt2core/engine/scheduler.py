@@ -205,7 +205,8 @@ class Scheduler:
         if isinstance(request, Generation):
             slot = self._engine.open(request.options.gates)
             return Running(request, slot, self._sequence(request))
-        return Running(request, self._engine.open())
+        n_context = request.n_context - 1 if isinstance(request, Scoring) else 0
+        return Running(request, self._engine.open(), n_context=n_context)
 
     def _sequence(self, generation: Generation) -> Sequence:
         return Sequence(
@@ -224,7 +225,7 @@ class Scheduler:
                 self._release(running)
 
     def _prefill_next(self) -> None:
-        """Read the next chunk of the first text that is not read yet."""
+        """Read the next chunk of a text that is not read yet, if it is its turn."""
         chosen = self._policy.next_prefill()
         if chosen is None:
             return
@@ -240,10 +241,12 @@ class Scheduler:
         except Exception as error:
             self._fail(running, error)
             return
-        self._policy.record_prefill(len(chunk), perf_counter() - began)
+        self._policy.record_chunk(running, len(chunk), perf_counter() - began)
         running.n_prefilled += len(chunk)
         if more_follow:
-            running.request.put(Prefilling(running.n_prefilled, running.n_to_read))
+            # A client that waits for scores gets no news of chunks: there are too many to wake for.
+            if running.sequence is not None:
+                running.request.put(Prefilling(running.n_prefilled, running.n_to_read))
         elif logits is not None:
             self._emit(running, self._sample(running, logits))
         else:
@@ -251,16 +254,14 @@ class Scheduler:
             self._release(running)
 
     def _score_chunk(self, running: Running, scoring: Scoring, chunk: list[int]) -> None:
-        """Read a chunk of a text and score the tokens that follow, except in the context."""
-        n_context = scoring.n_context - 1 - running.n_prefilled  # next tokens without a score
-        context, scored = chunk[: max(0, n_context)], chunk[max(0, n_context) :]
-        if context:
-            self._engine.prefill(running.slot, context, more_follow=True)
-        if scored:
-            first = running.n_prefilled + len(context) + 1
-            targets = scoring.ids[first : first + len(scored)]
-            scores = self._engine.score(running.slot, scored, targets, scoring.n_top)
-            running.scores.append(scores)
+        """Read a chunk of a text and, after the context, score the tokens that follow."""
+        if not running.scores_next:
+            self._engine.prefill(running.slot, chunk, more_follow=True)
+            return
+        first = running.n_prefilled + 1
+        targets = scoring.ids[first : first + len(chunk)]
+        scores = self._engine.score(running.slot, chunk, targets, scoring.n_top)
+        running.scores.append(scores)
 
     def _decode_step(self) -> None:
         """Generate one token for each sequence whose prompt is read."""

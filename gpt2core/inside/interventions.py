@@ -291,6 +291,26 @@ def patch(
     return Intervention(position, *both_logits(recording, state, position))
 
 
+def patched_logits(
+    recording: Recording,
+    source: Recording,
+    layer: int,
+    positions: Sequence[int],
+    position: int,
+    ids: Sequence[int],
+) -> np.ndarray:
+    """The logits ``[len(ids)]`` of some tokens after :func:`patch`.
+
+    The rest of the vocabulary is not computed, which takes longer than most of the blocks.
+    """
+    state = go_on(
+        carried(recording, source, layer, positions), recording.params, recording.n_head, layer
+    )
+    wte, ln_f = recording.params["wte"], recording.params["ln_f"]
+    logits: np.ndarray = model.unembed(state[position : position + 1], wte[list(ids)], ln_f)[0]
+    return logits  # [len(ids)]
+
+
 def both_logits(
     recording: Recording, state: np.ndarray, position: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from gpt2core.errors import ModelFileError
 from gpt2core.tokenizer.added import AddedToken
-from gpt2core.tokenizer.bpe import ENDOFTEXT
 from gpt2core.tokenizer.json_settings import JsonSettings, brief
+from gpt2core.tokenizer.table import ENDOFTEXT
 
 # Settings that name a special token, in the order in which tokens without an id get one.
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -33,22 +33,23 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from gpt2core.errors import InputError, ModelFileError
+from gpt2core.display import Display, token_columns
+from gpt2core.errors import InputError
 from gpt2core.tokenizer.added import AddedToken, AddedTokens, Part, Rules
 from gpt2core.tokenizer.alphabet import byte_alphabet
 from gpt2core.tokenizer.decoding import replace_surrogates, token_spans
 from gpt2core.tokenizer.pattern import SPLIT_PATTERN
-
-ENDOFTEXT = "<|endoftext|>"
-
+from gpt2core.tokenizer.table import (
+    ENDOFTEXT,
+    VocabularyError,
+    build_vocabulary,
+    check_ids,
+    default_rules,
+)
 
 CACHE_SIZE = 65_536  # pre-tokens cached with their ids
 LONG_PRE_TOKEN = 48  # symbols; from this length on the heap is faster than scanning
 REMOVED = -1  # in place of an id that was merged into the one before it
-
-
-class VocabularyError(ModelFileError):
-    """Pieces, ids and merges that do not belong together."""
 
 
 class Merge(NamedTuple):
@@ -62,12 +63,6 @@ class Merge(NamedTuple):
     position: int
     ranks: tuple[int | None, ...]
     ids: tuple[int, ...]
-
-
-def build_vocabulary(merges: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Piece -> id: the 256 byte symbols, then one piece a merge, then ``<|endoftext|>``."""
-    pieces = [*byte_alphabet().values(), *(left + right for left, right in merges), ENDOFTEXT]
-    return {piece: token_id for token_id, piece in enumerate(pieces)}
 
 
 class Token(NamedTuple):
@@ -191,6 +186,13 @@ class Encoder:
                 for token_id, (first, last) in zip(ids, spans, strict=True)
             ]
         return tokens
+
+    def show(self, text: str, special_tokens: bool | None = None) -> Display:
+        """The tokens of ``text``: coloured chips in a notebook, two lines of text elsewhere."""
+        tokens = [(self.decoder[i], str(i)) for i in self.encode(text, special_tokens)]
+        return Display(
+            token_columns(tokens), lambda views: views.tokens(self, text, special_tokens)
+        )
 
     def split_at_added(self, text: str, special_tokens: bool | None) -> list[Part]:
         """``text`` cut at the added tokens in it."""
@@ -328,22 +330,3 @@ class Encoder:
                     if pair in ranks:
                         heapq.heappush(heap, (ranks[pair], start, pair))
         return [token_id for token_id in ids if token_id != REMOVED]
-
-
-def default_rules(vocabulary: dict[str, int]) -> Rules:
-    """The rules of OpenAI's models: ``<|endoftext|>`` is special, and ends a text."""
-    end = vocabulary.get(ENDOFTEXT)
-    if end is None:
-        return Rules()
-    token = AddedToken(ENDOFTEXT, end, special=True, normalized=False)
-    return Rules((token,), end_ids=frozenset({end}))
-
-
-def check_ids(encoder: dict[str, int]) -> None:
-    """Raise VocabularyError unless each piece is text with an id of its own. Ids may have gaps."""
-    unpaired = [piece for piece in encoder if replace_surrogates(piece) != piece]
-    if unpaired:
-        raise VocabularyError(f"the vocabulary has a piece that is not text: {unpaired[0]!a}.")
-    ids = encoder.values()
-    if any(type(i) is not int or i < 0 for i in ids) or len(set(ids)) < len(ids):
-        raise VocabularyError("the vocabulary must give each piece an id of its own, from 0 up.")

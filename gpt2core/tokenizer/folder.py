@@ -17,8 +17,9 @@ from typing import Any
 from gpt2core.errors import ModelFileError
 from gpt2core.tokenizer.added import AddedToken, Rules
 from gpt2core.tokenizer.added_table import AddedTable, check_names
-from gpt2core.tokenizer.bpe import ENDOFTEXT, Encoder, VocabularyError, check_ids
+from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.json_settings import JsonSettings, brief
+from gpt2core.tokenizer.table import ENDOFTEXT, VocabularyError, check_ids
 from gpt2core.tokenizer.tokenizer_json import TokenizerJson, read_tokenizer_json
 from gpt2core.tokenizer.vocabulary import (
     FILE_PAIRS,

@@ -1,9 +1,12 @@
 // Candidates as a table, and as a way to write: what comes next, what else might have come.
-import { byId, clone, generatedIds, resultChips } from "./dom.js";
+import { byId, clone, form, generatedIds, prompt, resultChips } from "./dom.js";
+import { showWrong } from "./form.js";
 import { CHANGED, state } from "./state.js";
 import { isOfPrompt, writeByHand } from "./text.js";
 
 const HEADING = "What comes next?";
+const OF_NEW_PROMPT = "What comes after the new prompt?";
+let pressed = -1; // the place of the candidate that was chosen, until the next ones are there
 
 export function start() {
   const next = byId("next");
@@ -14,22 +17,37 @@ export function start() {
   });
   next.addEventListener("click", ({ target }) => {
     const button = target.closest(".candidate");
-    if (button) writeByHand(button.dataset.id);
+    if (!button) return;
+    pressed = buttonsIn(next).indexOf(button);
+    writeByHand(button.dataset.id);
   });
   byId("more-candidates").addEventListener("click", ({ target }) => {
     const isAll = byId("result").classList.toggle("all-candidates");
     target.textContent = isAll ? "Show five" : "Show ten";
   });
   // Candidates of a prompt that has changed must not be chosen.
-  byId("prompt").addEventListener("input", () => {
+  prompt.addEventListener("input", () => {
     next.inert = true;
   });
   document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
     if (ctx.target !== next) return;
-    byId("next-heading").textContent = HEADING;
+    byId("next-heading").textContent = byId("earlier").hidden ? HEADING : OF_NEW_PROMPT;
     next.inert = false;
+    showWrong();
+    keepFocus(next);
   });
-  byId("form").addEventListener(CHANGED, () => showChosen(resultChips(".generated").at(-1)));
+  form.addEventListener(CHANGED, () => showChosen(resultChips(".generated").at(-1)));
+}
+
+const buttonsIn = (table) => [...table.querySelectorAll(".candidate")];
+
+/** Where a candidate was chosen, the one at its place gets the focus. */
+function keepFocus(next) {
+  if (pressed >= 0 && document.activeElement === document.body) {
+    const shown = buttonsIn(next).filter((one) => one.offsetParent);
+    (shown[pressed] ?? shown.at(-1) ?? byId("text")).focus({ preventScroll: true });
+  }
+  pressed = -1;
 }
 
 /** Show how `chip` was chosen, until the candidates for the next token are there. */
@@ -56,9 +74,9 @@ function candidateRow(candidate, isChosen) {
   const [modelShare, samplingShare] = row.querySelectorAll(".share");
   row.classList.toggle("chosen", isChosen);
   row.querySelector(".candidate").dataset.id = candidate.id;
-  row.querySelector(".piece").textContent = candidate.piece;
-  row.querySelector(".readable").textContent = candidate.readable;
-  row.querySelector(".note").textContent = candidate.note;
+  for (const name of ["piece", "readable", "note"]) {
+    row.querySelector(`.${name}`).textContent = candidate[name];
+  }
   row.querySelector(".drawn").textContent = isChosen ? candidate.drawn || "chosen" : "";
   model.value = candidate.probability;
   modelShare.textContent = candidate.percent;

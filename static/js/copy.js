@@ -1,11 +1,12 @@
 // Taking away: texts, links and ids to the clipboard, tokens as files. Away from https and
 // localhost browsers withhold the clipboard; then the text is selected instead.
-import { byId, generatedIds, resultChips, say } from "./dom.js";
+import { byId, form, generatedIds, prompt, resultChips, say } from "./dom.js";
 import { specialTokens } from "./form.js";
 import { state } from "./state.js";
 
 const LABEL_MS = 2000;
 const MAX_LINK = 8000; // characters that servers take
+const MAX_CHIPS = 2000; // drawn of a prompt
 
 export function start() {
   document.addEventListener("click", ({ target }) => {
@@ -24,17 +25,13 @@ async function copy(button, text, source) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    select(source ?? showCopied(text));
+    getSelection().selectAllChildren(source ?? showCopied(text));
     button.textContent = "Selected: now copy";
   }
   say(button.textContent);
   setTimeout(() => {
     button.textContent = label;
   }, LABEL_MS);
-}
-
-function select(element) {
-  getSelection().selectAllChildren(element);
 }
 
 function showCopied(text) {
@@ -53,16 +50,17 @@ function copyLink(button, link) {
 /** A link to a text that was stopped, cut back or edited: its tokens are kept. */
 function shownLink() {
   const link = new URL(byId("start").href);
-  for (const [name, value] of new FormData(byId("form"))) {
-    if (!["pace", "kept", "seed"].includes(name)) link.searchParams.set(name, value);
+  for (const [name, value] of new FormData(form)) {
+    if (!["pace", "kept", "seed", "scores"].includes(name)) link.searchParams.set(name, value);
   }
+  if (state.source) link.searchParams.set("prompt", state.source.prompt);
   link.searchParams.set("kept", generatedIds().join(","));
   return link.href;
 }
 
 /** The prompt as far as it is tokenized. */
 function promptText() {
-  const { value } = byId("prompt");
+  const { value } = prompt;
   const limit = byId("left-out")?.dataset.chars;
   return limit ? Array.from(value).slice(0, limit).join("") : value;
 }
@@ -78,8 +76,11 @@ const takes = {
   curl: (button) => copy(button, curl(JSON.stringify(tokenizeBody()))),
 };
 
+// WebKit copies nothing after an answer: the server is asked for long prompts only.
 async function idsOf(of) {
-  if (of === "text") return resultChips().map((chip) => chip.dataset.id);
+  const strip = byId(of === "text" ? "strip" : "prompt-strip");
+  const ids = [...strip.querySelectorAll(".chip")].map((chip) => chip.dataset.id);
+  if (of === "text" || ids.length < MAX_CHIPS) return ids;
   const response = await fetch(tokenizeUrl(), {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -90,16 +91,15 @@ async function idsOf(of) {
 
 /** By POST, because a long text does not fit into an address. */
 function download(kind, of) {
-  const form = byId("export");
+  const fields = byId("export");
   const ofText = of === "text";
   const generated = ofText ? resultChips(".generated") : [];
-  const prompt = ofText ? state.source.prompt : promptText();
-  form.elements.prompt_json.value = JSON.stringify(prompt);
-  form.elements.special_tokens.value = { true: "1", false: "0" }[specialTokens()] ?? "";
-  form.elements.kept.value = generated.map((chip) => chip.dataset.id);
-  form.elements.logprobs.value = generated.map((chip) => chip.dataset.logprob ?? "");
-  form.action = form.action.replace(/\w+$/, kind);
-  form.submit();
+  fields.elements.prompt_json.value = JSON.stringify(ofText ? state.source.prompt : promptText());
+  fields.elements.special_tokens.value = { true: "1", false: "0" }[specialTokens()] ?? "";
+  fields.elements.kept.value = generated.map((chip) => chip.dataset.id);
+  fields.elements.logprobs.value = generated.map((chip) => chip.dataset.logprob ?? "");
+  fields.action = fields.action.replace(/\w+$/, kind);
+  fields.submit();
 }
 
 /** A command line for a POSIX shell. Characters that a terminal would change are escaped. */

@@ -1,7 +1,7 @@
 // The details of a token: what else it might have been, what it is made of. They open where
 // they cover no token that they explain.
 import { candidateTable } from "./candidates.js";
-import { byId, chipAt, clone, generatedIds, make, shownAs, unitsOf } from "./dom.js";
+import { byId, chipAt, clone, form, generatedIds, make, prompt, shownAs, unitsOf } from "./dom.js";
 import { specialTokens } from "./form.js";
 import { CHANGED, state } from "./state.js";
 import { moveTabStop } from "./strip.js";
@@ -27,11 +27,11 @@ export function start() {
     if (isOpen() || hasOwnColumn.matches) show(chip);
   });
   document.addEventListener("click", onClick);
-  byId("prompt").addEventListener("input", () => {
+  prompt.addEventListener("input", () => {
     if (state.owner?.closest("#prompt-strip")) closeDetails();
   });
-  byId("form").addEventListener("htmx:after:swap", followOwner);
-  byId("form").addEventListener(CHANGED, followOwner);
+  form.addEventListener("htmx:after:swap", followOwner);
+  form.addEventListener(CHANGED, followOwner);
 }
 
 /** Whether the details were opened on purpose: they stay until they are closed. */
@@ -56,17 +56,15 @@ function onClick(event) {
   const chip = chipAt(target);
   if (!chip || (target.closest("#text") && !getSelection().isCollapsed)) return;
   moveTabStop(shownAs(chip));
-  if (chip.closest("#prompt-strip")) selectInPrompt(chip, event.pointerType === "mouse");
+  if (chip.closest("#prompt-strip")) selectInPrompt(chip);
   open(chip);
   // A press of Enter or Space: the details get the focus, Escape brings it back.
   if (event.detail === 0) byId("details").querySelector(".details-title").focus();
 }
 
-function selectInPrompt({ dataset }, focus) {
-  const prompt = byId("prompt");
+function selectInPrompt({ dataset }) {
   const { value } = prompt;
   prompt.setSelectionRange(unitsOf(value, dataset.start), unitsOf(value, dataset.end));
-  if (focus) prompt.focus({ preventScroll: true });
 }
 
 function open(chip) {
@@ -128,8 +126,8 @@ function describe(chip) {
 /** The token's logit as a sum of shares, after the text that stood before it. */
 function linkWhy(link, chip) {
   const { id, index } = chip.dataset;
-  const prompt = state.source?.prompt ?? byId("prompt").defaultValue;
-  const fields = { prompt, kept: generatedIds(index).join(","), for: id };
+  const kept = generatedIds(index).join(",");
+  const fields = { prompt: state.source?.prompt ?? prompt.defaultValue, kept, for: id };
   link.href += `?${withSpecialTokens(fields)}`;
   link.hidden = !chip.matches(".generated");
 }

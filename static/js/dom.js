@@ -2,6 +2,10 @@
 
 export const byId = (id) => document.getElementById(id);
 
+// What most modules work on. Other pages than the main one have neither.
+export const form = byId("form");
+export const prompt = byId("prompt");
+
 /** A new element with these properties and children. */
 export function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -76,4 +80,4 @@ export function generatedIds(index = Infinity) {
 
 export const focusText = () => byId("text").focus({ preventScroll: true });
 
-export const pace = () => byId("form").elements.pace.value;
+export const pace = () => form.elements.pace.value;

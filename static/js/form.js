@@ -1,22 +1,22 @@
 // The form: examples, sliders, messages beside fields, tokens that a link keeps, the pace.
-import { byId, stored } from "./dom.js";
+import { byId, form, prompt, stored } from "./dom.js";
 
 const oneColumn = matchMedia("(max-width: 61.99rem)");
 const touch = matchMedia("(hover: none)");
 
 export function start() {
-  const form = byId("form");
   form.addEventListener("click", onExample);
   form.addEventListener("input", ({ target }) => {
     // A field that is being corrected loses its message.
     byId(`error-${target.name}`)?.replaceChildren();
+    delete byId("next").firstElementChild.dataset.messages;
     target.removeAttribute("aria-invalid");
     if (target.dataset.for) byId(target.dataset.for).value = target.value;
     else showOnSlider(target.id);
     if (target.name === "pace") stored(() => localStorage.setItem("pace", target.value));
   });
+  form.addEventListener("focusout", showWrong);
   // Tokens that a link keeps belong to its prompt.
-  const prompt = byId("prompt");
   prompt.addEventListener("input", () => {
     if (prompt.value !== prompt.defaultValue) byId("kept").replaceChildren();
   });
@@ -44,7 +44,8 @@ export function showOnSliders() {
 
 function showOnSlider(id) {
   const slider = document.querySelector(`[data-for="${id}"]`);
-  if (slider) slider.value = byId(id).value.replace(",", ".");
+  const value = slider && byId(id).value.replace(",", ".");
+  if (value && !isNaN(value)) slider.value = value;
 }
 
 function onExample(event) {
@@ -53,12 +54,11 @@ function onExample(event) {
   event.preventDefault();
   example.closest("details")?.removeAttribute("open");
   setPrompt(example.dataset.prompt || example.textContent);
-  if (touch.matches) byId("prompt").blur(); // hides the keyboard
+  if (touch.matches) prompt.blur(); // hides the keyboard
 }
 
 /** Replace the prompt as if it had been typed, so that the browser's undo brings it back. */
 export function setPrompt(text) {
-  const prompt = byId("prompt");
   prompt.focus({ preventScroll: true });
   prompt.select();
   if (document.execCommand(text ? "insertText" : "delete", false, text)) return;
@@ -68,14 +68,23 @@ export function setPrompt(text) {
 
 /** Whether special tokens are read in the prompt, if that is not the model's default. */
 export function specialTokens() {
-  const box = byId("form").querySelector('[name="special_tokens"][type="checkbox"]');
+  const box = form.querySelector('[name="special_tokens"][type="checkbox"]');
   return box && box.checked !== "default" in box.dataset ? box.checked : undefined;
+}
+
+/** What is said of settings where the candidates would be stands beside those that were left. */
+export function showWrong() {
+  const messages = JSON.parse(byId("next").firstElementChild.dataset.messages ?? "{}");
+  for (const [name, message] of Object.entries(messages)) {
+    if (document.activeElement.name !== name) byId(`error-${name}`).textContent = message;
+  }
+  markInvalid(false);
 }
 
 /** Mark the fields that have a message beside them; optionally focus the first. */
 export function markInvalid(focus) {
   let first = null;
-  for (const input of byId("form").querySelectorAll("[name]")) {
+  for (const input of form.querySelectorAll("[name]")) {
     if (byId(`error-${input.name}`)?.textContent.trim()) {
       input.setAttribute("aria-invalid", "true");
       first ??= input;

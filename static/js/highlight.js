@@ -1,9 +1,8 @@
 // Chips and text are two views of the same tokens: hovering, focusing or selecting one
 // highlights the other.
-import { byId, charactersOf, chipAt, make, TOKEN, unitsOf } from "./dom.js";
+import { byId, charactersOf, chipAt, make, prompt, unitsOf, TOKEN } from "./dom.js";
 
 export function start() {
-  const prompt = byId("prompt");
   document.addEventListener("selectionchange", () => {
     if (!document.activeElement?.closest(TOKEN)) highlightSelection();
   });
@@ -31,7 +30,7 @@ function highlight(strip, text, first, last, firstOfText = first) {
     const index = Number(chip.dataset.index);
     chip.classList.toggle("lit", index >= first && index <= last);
   }
-  for (const { dataset, classList } of text.querySelectorAll("[data-first]")) {
+  for (const { dataset, classList } of text?.querySelectorAll("[data-first]") ?? []) {
     classList.toggle("lit", Number(dataset.first) <= last && Number(dataset.last) >= firstOfText);
   }
 }
@@ -50,7 +49,7 @@ function highlightPromptChips(start, end) {
 /** Highlight the characters `start` to `end` of the prompt, behind the text area. */
 function highlightPrompt(start, end) {
   highlightPromptChips(start, end);
-  const { value, scrollTop } = byId("prompt");
+  const { value, scrollTop } = prompt;
   const from = unitsOf(value, start);
   const to = unitsOf(value, end);
   const marked = make("mark", { textContent: value.slice(from, to) });
@@ -81,7 +80,6 @@ function highlightChip(chip, withGroup = false) {
 
 /** What is selected stays highlighted while nothing else is pointed at. */
 function highlightSelection() {
-  const prompt = byId("prompt");
   clearHighlight();
   if (document.activeElement === prompt) {
     const { value, selectionStart, selectionEnd } = prompt;

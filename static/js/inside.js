@@ -93,6 +93,32 @@
     }
   };
 
+  // --- Stop beside texts that are being written ---------------------------------------
+  // Without scripts both texts are whole when the page arrives, so the button stays hidden.
+  let writing = null; // the connection that brings both texts
+  const endTexts = (said) => {
+    const button = document.getElementById("texts-stop");
+    writing = null;
+    if (!button) return;
+    // A button that disappears takes the focus with it.
+    if (document.activeElement === button) document.getElementById("off-run").focus();
+    button.hidden = true;
+    document.getElementById("texts-writing").textContent = said;
+  };
+  document.addEventListener("htmx:before:sse:connection", ({ target, detail }) => {
+    if (!target.matches(".inside-two")) return;
+    writing = detail.connection;
+    document.getElementById("texts-stop").hidden = false;
+  });
+  document.addEventListener("click", ({ target }) => {
+    if (target.id !== "texts-stop" || !writing) return;
+    writing.reader?.cancel();
+    endTexts("Stopped.");
+  });
+  document.addEventListener("htmx:sse:close", ({ detail }) => {
+    if (writing && detail.connection === writing) endTexts("");
+  });
+
   // --- after a swap ------------------------------------------------------------------
   let focused = null; // what had the focus before a swap, as a selector
   document.addEventListener("htmx:before:request", () => {

@@ -1,6 +1,6 @@
 // The keyboard: arrows walk from chip to chip, Ctrl+Enter generates, Ctrl+Z undoes, Escape
 // closes what is open first and then stops the text.
-import { byId, TOKEN } from "./dom.js";
+import { form, TOKEN } from "./dom.js";
 import { closeDetails, isOpen } from "./details.js";
 import { state } from "./state.js";
 import { stop } from "./stream.js";
@@ -20,7 +20,7 @@ export function start() {
 
 function submit(event) {
   event.preventDefault();
-  byId("form").requestSubmit();
+  form.requestSubmit();
 }
 
 /** In a field the browser undoes what was typed there. */

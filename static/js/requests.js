@@ -1,6 +1,6 @@
 // One request counts for each target: the newest. What htmx does not do by itself about
 // requests that were replaced, and about a prompt that the server did not tokenize.
-import { byId, problem } from "./dom.js";
+import { byId, form, problem, prompt } from "./dom.js";
 import { markInvalid } from "./form.js";
 import { RETRY } from "./state.js";
 
@@ -10,8 +10,6 @@ const newest = new WeakMap(); // target element -> its newest request
 let retry = 0; // timer
 
 export function start() {
-  const form = byId("form");
-  const prompt = byId("prompt");
   document.addEventListener("htmx:before:request", ({ target, detail: { ctx } }) => {
     ctx.fetch = ignoringAbort(ctx.fetch);
     if (target === form) return; // see stream.js
@@ -55,6 +53,5 @@ function ignoringAbort(fetch) {
 /** Chips of an earlier prompt would mislead. Announced once, however much is typed meanwhile. */
 function showNotTokenized() {
   const tokens = byId("tokens");
-  byId("prompt-running").replaceChildren();
   if (tokens.textContent !== NOT_TOKENIZED) tokens.replaceChildren(problem(NOT_TOKENIZED));
 }

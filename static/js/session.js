@@ -1,7 +1,7 @@
 // A reload keeps the prompt, the settings and the text; a link to a shared text shows it.
-import { byId, stored } from "./dom.js";
+import { byId, form, prompt, stored } from "./dom.js";
 import { showOnSliders } from "./form.js";
-import { RETRY } from "./state.js";
+import { RETRY, state } from "./state.js";
 import { capture, restore } from "./text.js";
 
 const key = () => `page ${location.href}`;
@@ -16,21 +16,21 @@ function open() {
   const saved =
     navigation?.type === "navigate" ? null : stored(() => sessionStorage.getItem(key()));
   if (saved) reopen(JSON.parse(saved));
-  else if (byId("form").dataset.shared !== undefined) showShared();
+  else if (form.dataset.shared !== undefined) showShared();
 }
 
 function save() {
-  const fields = Object.fromEntries(new FormData(byId("form")));
+  const fields = Object.fromEntries(new FormData(form));
   const page = { fields, text: capture() };
   stored(() => sessionStorage.setItem(key(), JSON.stringify(page)));
 }
 
 function reopen({ fields, text }) {
-  const { elements } = byId("form");
+  const { elements } = form;
   for (const [name, value] of Object.entries(fields))
     if (elements[name]) elements[name].value = value;
   showOnSliders();
-  byId("prompt").dispatchEvent(new Event(RETRY));
+  prompt.dispatchEvent(new Event(RETRY));
   restore(text);
 }
 
@@ -40,8 +40,10 @@ function showShared() {
     document.addEventListener("htmx:after:swap", showShared, { once: true });
     return;
   }
-  const form = byId("form");
-  const atOnce = ({ detail: { ctx } }) => ctx.request.body.set("pace", "full");
+  const atOnce = ({ detail: { ctx } }) => {
+    ctx.request.body.set("pace", "full");
+    state.sent.isOfLink = true;
+  };
   form.addEventListener("htmx:config:request", atOnce, { once: true });
   form.requestSubmit();
 }

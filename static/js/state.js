@@ -9,7 +9,8 @@ export const state = {
   running: null,
   /** Whether the text that is shown was begun and has not ended. */
   unfinished: false,
-  /** `{ prompt, kept }` of the request of the form that was sent last; kept is an array of ids. */
+  /** `{ prompt, kept, isOfLink }` of the request of the form that was sent last: kept is an array
+      of ids, isOfLink true if the page's link asks for it. */
   sent: null,
   /** The same of the text that is shown; null if there is none. */
   source: null,

@@ -1,6 +1,6 @@
 // One request of the form at a time: Generate, Stop, and a text that ends before it is done.
 import { showChosen } from "./candidates.js";
-import { byId, focusText, pace, problem, resultChips } from "./dom.js";
+import { byId, focusText, form, pace, problem, resultChips } from "./dom.js";
 import { markInvalid } from "./form.js";
 import { followAgain, followNewest, reveal } from "./follow.js";
 import { holdSentence } from "./sentences.js";
@@ -17,7 +17,6 @@ let replaced = []; // the HTML of the status line before the request in flight
 let isStepping = false; // whether "Next token" had the focus and gets it again
 
 export function start() {
-  const form = byId("form");
   document.addEventListener("htmx:before:request", ({ target, detail: { ctx } }) => {
     if (target !== form) return;
     abort(); // a new request replaces the one before
@@ -74,12 +73,12 @@ function onStream({ detail }) {
   const focused = document.activeElement;
   isStepping = pace() === "step" && Boolean(focused?.closest("#after"));
   if (focused?.closest("#after, #strip, #text span")) focusText();
-  byId("form").addEventListener("htmx:after:sse:message", reveal, { once: true });
+  form.addEventListener("htmx:after:sse:message", reveal, { once: true });
 }
 
 function onSwap(status) {
   if (status >= 400) refuse();
-  if (status === 422 || byId("form").querySelector("[aria-invalid]")) markInvalid(status === 422);
+  if (status === 422 || form.querySelector("[aria-invalid]")) markInvalid(status === 422);
   if (!state.running || status !== 200) return;
   if (!state.running.connection) {
     // The answer to a token that was written by hand.

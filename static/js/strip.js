@@ -1,5 +1,5 @@
 // The chips of the text: the prompt's part is folded, one chip is reached with Tab.
-import { byId, chipAt, resultChips, runningOf } from "./dom.js";
+import { byId, chipAt, form, resultChips, runningOf } from "./dom.js";
 import { CHANGED } from "./state.js";
 
 const BOX = ".strip, .running, #text";
@@ -14,8 +14,8 @@ export function start() {
   document.addEventListener("focusin", ({ target }) => {
     focused = target.closest("#strip .chip");
   });
-  byId("form").addEventListener("htmx:after:swap", keepFocus);
-  byId("form").addEventListener(CHANGED, updateStrip);
+  form.addEventListener("htmx:after:swap", keepFocus);
+  form.addEventListener(CHANGED, updateStrip);
   updateStrip();
 }
 
@@ -46,7 +46,7 @@ export function updateStrip() {
 /** The tokens that stand beside `token` and can be reached: chips that are not folded away, or text. */
 export function neighbours(token) {
   const strip = token.closest(".strip");
-  return strip ? visibleChips(strip) : runningOf(chipAt(token));
+  return strip ? visibleChips(strip).filter((chip) => chip.offsetParent) : runningOf(chipAt(token));
 }
 
 function visibleChips(strip) {

@@ -1,19 +1,28 @@
 // The text that is shown, and what can follow it: continue, regenerate, branch off, write a
 // token by hand, cut back, undo. Tokens that stay travel as ids in the form's field `kept`.
-import { byId, clone, focusText, generatedIds, make, pace, resultChips } from "./dom.js";
+import {
+  byId,
+  clone,
+  focusText,
+  form,
+  generatedIds,
+  make,
+  pace,
+  prompt,
+  resultChips,
+} from "./dom.js";
 import { setPrompt } from "./form.js";
 import { ABORT, CHANGED, emit, state } from "./state.js";
 
 const MAX_HISTORY = 50;
-const PARTS = ["text", "strip", "after", "status", "progress"]; // of the page, by id
+const PARTS = ["note", "text", "strip", "after", "status", "progress"]; // of the page, by id
 let before = []; // the chips of the strip when the request in flight was sent
-let expected = null; // the candidates for the token after them: { kept, candidates }
+let expected = null; // the element with the candidates for the token after them
 let snapshot = null; // of the text when the request in flight was sent
 
 export function start() {
-  const form = byId("form");
   if (byId("prompt-text").firstElementChild) {
-    state.source = { prompt: byId("prompt").defaultValue, kept: [] };
+    state.source = { prompt: prompt.defaultValue, kept: [] };
   }
   form.addEventListener("submit", onSubmit, true);
   form.addEventListener("htmx:before:sse:connection", accept);
@@ -22,12 +31,19 @@ export function start() {
   });
   form.addEventListener(CHANGED, () => {
     byId("undo").hidden = !state.history.length;
+    showWhose();
   });
+  prompt.addEventListener("input", showWhose);
   byId("undo").addEventListener("click", undo);
 }
 
 /** Whether the text that is shown begins with what stands in the prompt now. */
-export const isOfPrompt = () => state.source?.prompt === byId("prompt").value;
+export const isOfPrompt = () => state.source?.prompt === prompt.value;
+
+/** Say so if it was written from an earlier prompt. */
+function showWhose() {
+  byId("earlier").hidden = !state.source || isOfPrompt();
+}
 
 function onSubmit(event) {
   const { submitter } = event;
@@ -45,8 +61,9 @@ function onSubmit(event) {
   }
   snapshot = capture();
   before = resultChips();
-  const next = byId("next").querySelector("[data-candidates]");
-  expected = next && { kept: next.dataset.after, candidates: next.dataset.candidates };
+  // Regenerate draws another seed.
+  if (submitter?.getAttribute("formaction")?.includes("regenerate")) byId("seed").value = "";
+  expected = byId("next").querySelector("[data-candidates]");
   // Kept tokens belong to the prompt from which they were generated.
   const kept = submitter?.name === "kept" ? submitter.value : "";
   if (kept && submitter.closest("#after") && state.source && !isOfPrompt()) {
@@ -54,13 +71,15 @@ function onSubmit(event) {
     submitter.focus();
   }
   const ids = submitter?.name === "kept" ? kept : ofLink();
-  state.sent = { prompt: byId("prompt").value, kept: ids ? ids.split(",") : [] };
+  state.sent = { prompt: prompt.value, kept: ids ? ids.split(",") : [] };
 }
 
 /** The request in flight was accepted: its text takes the place of the one before. */
 export function accept() {
   if (before.length || state.sent.kept.length) remember(snapshot);
   state.source = state.sent;
+  if (!state.sent.isOfLink) byId("note").replaceChildren();
+  showWhose();
 }
 
 /** Submit the form with these tokens kept, optionally to another address. */
@@ -69,7 +88,7 @@ function submitKept(ids, { action, parent = byId("after") } = {}) {
   button.setAttribute("form", "form");
   if (action) button.setAttribute("formaction", action);
   parent.append(button);
-  byId("form").requestSubmit(button);
+  form.requestSubmit(button);
   button.remove();
 }
 
@@ -77,11 +96,11 @@ function submitKept(ids, { action, parent = byId("after") } = {}) {
 export function writeByHand(id) {
   const ofText = isOfPrompt();
   const ids = [...(ofText ? generatedIds() : linkedIds()), id];
-  submitKept(ids, { action: appendUrl(), parent: ofText ? byId("after") : byId("form") });
+  submitKept(ids, { action: appendUrl(), parent: byId(ofText ? "after" : "form") });
 }
 
-const appendUrl = () => byId("form").dataset.append;
-const ofLink = () => byId("form").querySelector('input[name="kept"]')?.value;
+const appendUrl = () => form.dataset.append;
+const ofLink = () => form.querySelector('input[name="kept"]')?.value;
 const linkedIds = () => ofLink()?.split(",") ?? [];
 
 /** Put the token `id` in the place of `chip`, and go on from there. */
@@ -96,6 +115,7 @@ export function cutAfter(chip) {
   const last = Number(chip.dataset.index);
   emit(ABORT);
   remember(capture());
+  byId("note").replaceChildren();
   for (const item of byId("strip").querySelectorAll("li")) cutGroup(item, last);
   for (const span of byId("text").querySelectorAll(".made")) {
     if (Number(span.dataset.last) > last) span.remove();
@@ -131,7 +151,7 @@ export function offer() {
 export function capture() {
   const html = Object.fromEntries(PARTS.map((id) => [id, byId(id).innerHTML]));
   const { source, unfinished } = state;
-  return { html, source, unfinished, prompt: byId("prompt").value };
+  return { html, source, unfinished, prompt: prompt.value };
 }
 
 export function restore({ html, source, unfinished }) {
@@ -159,26 +179,28 @@ export function undo() {
   const earlier = state.history.pop();
   if (!earlier) return;
   restore(earlier);
-  if (earlier.prompt !== byId("prompt").value) setPrompt(earlier.prompt);
+  if (earlier.prompt !== prompt.value) setPrompt(earlier.prompt);
   if (document.activeElement === document.body) focusText();
 }
 
 /**
- * The server draws kept chips without what the model thought of them. That is known from
- * the chips before, as far as all earlier tokens are the same, and of a token that was
- * written by hand from the candidates it was chosen from.
+ * The server draws kept chips without what the model thought of them. As far as the tokens are
+ * the same, the chips before take their places. The next one was chosen by hand, from candidates
+ * that are known.
  */
 function carryOver() {
   if (!before.length && !expected) return;
+  const identity = (chip) => chip && chip.dataset.id + chip.matches(".generated");
   const chips = resultChips();
-  for (const [at, chip] of chips.entries()) {
-    const same = at === 0 || chips[at - 1].dataset.id === before[at - 1]?.dataset.id;
-    if (!same) break;
-    if (before[at]) copyThoughts(before[at], chip);
+  let at = 0;
+  while (at < chips.length && identity(chips[at]) === identity(before[at])) {
+    chips[at].replaceWith(before[at]);
+    at += 1;
   }
+  if (before[at] && chips[at]) copyThoughts(before[at], chips[at]);
   const last = chips.at(-1);
-  const isNext = last && generatedIds(last.dataset.index).join(",") === expected?.kept;
-  if (isNext) copyThoughts({ dataset: expected }, last);
+  const isNext = last && generatedIds(last.dataset.index).join(",") === expected?.dataset.after;
+  if (isNext) copyThoughts(expected, last);
   before = [];
   expected = null;
 }
@@ -189,7 +211,7 @@ function copyThoughts({ dataset }, to) {
   to.dataset.candidates = candidates;
   const own = JSON.parse(candidates).find(({ id }) => String(id) === to.dataset.id);
   if (!own) return;
-  if (dataset.logprob && dataset.id === to.dataset.id) to.dataset.logprob = dataset.logprob;
-  to.classList.add(`p${own.level}`);
+  to.classList.add(`p${own.level}`, "by-hand");
+  to.ariaLabel += ", chosen by hand";
   to.append(make("span", { className: "probability", textContent: own.percent }));
 }

@@ -1,6 +1,6 @@
 // How tokens are shown; the choice is remembered where the browser allows it. In the text, its
 // pieces are reached and named as chips are in the other views.
-import { byId, chipAt, isInText, make, stored } from "./dom.js";
+import { byId, chipAt, form, isInText, make, prompt, stored } from "./dom.js";
 import { CHANGED } from "./state.js";
 import { moveTabStop } from "./strip.js";
 
@@ -15,11 +15,11 @@ export function start() {
       stored(() => localStorage.setItem("view", radio.value));
     });
   }
-  byId("form").addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
-    if (ctx.sourceElement === byId("prompt")) drawRunning();
+  document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
+    if (ctx.target.id === "tokens") drawRunning();
     nameNewPieces();
   });
-  byId("form").addEventListener(CHANGED, namePieces);
+  form.addEventListener(CHANGED, namePieces);
   show(saved ?? "piece");
 }
 
@@ -54,9 +54,9 @@ function nameNewPieces() {
 /** The prompt as running text with coloured tokens. The text of the result is always there. */
 function drawRunning() {
   if (!isInText()) return;
-  const characters = Array.from(byId("prompt").value);
+  const characters = Array.from(prompt.value);
   const items = [...(byId("prompt-strip")?.children ?? [])];
-  byId("prompt-running").replaceChildren(...items.map((item) => running(item, characters)));
+  byId("prompt-running")?.replaceChildren(...items.map((item) => running(item, characters)));
 }
 
 function running(item, characters) {

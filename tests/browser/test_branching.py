@@ -21,6 +21,15 @@ WATCH_CHOSEN = """() => {
   }).observe(document.getElementById("next"), {childList: true});
 }"""
 
+# The left and right edges of the first bar in a row, of its number, and of the second bar.
+EDGES = """row => {
+  const number = document.createRange();
+  number.selectNodeContents(row.cells[2]);
+  const [first, second] = row.querySelectorAll("meter");
+  return [first, number, second].map((e) => e.getBoundingClientRect())
+    .map(({left, right}) => [left, right]);
+}"""
+
 
 def next_bars(page) -> list[tuple[str, str, str]]:
     """Rows of "What comes next?": piece, the model's share, the share with the settings."""
@@ -126,15 +135,20 @@ class TestNextToken:
             piece, share = row.locator(".piece").text_content(), row.locator("td").nth(1)
             share = share.text_content()
             button = row.get_by_role("button")
-            button.tap() if size is PHONE else button.click()
+            button.tap() if size is PHONE else button.press("Enter")
             expect(page.locator("#strip .generated")).to_have_count(n)
             written.append(piece)
             assert pieces_in(page, "#strip")[3:] == written
             last = page.locator("#strip .generated").last
             expect(last.locator(".probability")).to_have_text(share)
+            expect(last).to_have_css("outline-style", "dotted")
+            expect(last).to_have_accessible_name(re.compile("chosen by hand$"))
             expect(page.locator("#next [data-after]")).to_have_attribute(
                 "data-after", ",".join(map(str, ids_in(page, "#strip")[3:]))
             )
+            if size is WIDE:  # the same place of the new list
+                expect(page.locator("#next .candidate").nth(2)).to_be_focused()
+        expect(page.locator("#strip [aria-label*='chosen by hand']")).to_have_count(3)
         assert page.locator("#text").text_content().startswith("Once upon a")
         expect(page.locator("#status")).to_contain_text("Written by hand")
 
@@ -168,10 +182,20 @@ class TestNextToken:
         follow(7)
         page.get_by_role("button", name="Undo").click()
         follow(65)
+        earlier, heading = page.locator("#earlier"), page.locator("#next-heading")
+        expect(earlier).to_be_hidden()
         type_prompt(page, "Slow: the king")
+        expect(earlier).to_be_visible()
         follow(0)
-        generate(page, n_tokens=200)
+        expect(heading).to_have_text("What comes after the new prompt?")
+        expect(page.locator("#text")).to_have_css("filter", "grayscale(1)")
+        page.locator("#prompt").fill("Echo: the king")
+        expect(earlier).to_be_hidden()
+        follow(65)
+        expect(heading).to_have_text("What comes next?")
+        generate(page, prompt="Slow: the king", n_tokens=200)
         expect(page.locator("#strip .generated").nth(3)).to_be_attached()
+        expect(earlier).to_be_hidden()
         page.locator("#stop").click()
         follow(page.locator("#strip .generated").count())
 
@@ -203,7 +227,9 @@ class TestNextToken:
 
     def test_a_busy_model_is_a_hint_and_no_error(self, visit, own_server):
         with own_server(app="tests.helpers.paced:create_app()", GPT2_MAX_BATCH=1) as server:
-            other, page = visit(server.url, **WIDE), visit(server.url, **WIDE)
+            other = visit(server.url, **WIDE)
+            settled(other)  # one request at a time
+            page = visit(server.url, **WIDE)
             settled(page)
             generate(other, prompt="Slow: and", n_tokens=200)
             expect(other.locator("#strip .generated").first).to_be_attached()
@@ -217,9 +243,20 @@ class TestNextToken:
     def test_what_a_bad_setting_spoils_says_so(self, visit, server):
         page = visit(server.url, **WIDE)
         settled(page)
+        slider, error = page.locator('[data-for="temperature"]'), page.locator("#error-temperature")
+        before = slider.input_value()
         page.locator("#temperature").fill("hot")
         expect(page.locator("#next")).to_contain_text("Temperature: 'hot' is not a number.")
-        expect(page.locator("#error-temperature")).to_be_empty()  # nobody pressed Generate
+        expect(error).to_be_empty()  # it may not be finished
+        page.keyboard.press("Tab")
+        expect(error).to_have_text("Temperature: 'hot' is not a number.")
+        expect(page.locator("#temperature")).to_have_attribute("aria-invalid", "true")
+        assert slider.input_value() == before  # no number, no place
+        page.locator("#temperature").fill("0.5")
+        expect(error).to_be_empty()
+        page.locator("#seed").focus()
+        settled(page)
+        expect(page.locator("[aria-invalid]")).to_have_count(0)
 
     def test_both_bars_of_a_candidate_have_one_scale(self, visit, server):
         page = visit(f"{server.url}/?prompt=Once+upon+a&temperature=1&top_k=0&top_p=1", **WIDE)
@@ -228,6 +265,9 @@ class TestNextToken:
             "all => all.map(e => e.clientWidth)"
         )
         assert len(set(widths)) == 1
+        bar, number, other = page.locator("#next tbody tr").first.evaluate(EDGES)
+        assert number[0] - bar[1] < 12  # a number stands beside its own bar
+        assert other[0] - number[1] > 24
 
 
 class TestBranching:
@@ -255,6 +295,9 @@ class TestBranching:
         assert after[:at] == before[:at] and after[at] != before[at]
         assert pieces_in(page, "#strip")[at] == piece
         expect(page.locator("#details")).to_be_hidden()
+        by_hand = page.locator("#strip [aria-label*='chosen by hand']")
+        expect(by_hand).to_have_count(1)
+        expect(by_hand).to_have_attribute("data-index", str(at))
         for i, candidates in kept.items():  # the candidates there are carried over
             assert chip(page, "strip", i).get_attribute("data-candidates") == candidates
             expect(chip(page, "strip", i).locator(".probability")).to_contain_text("%")
@@ -353,7 +396,7 @@ class TestContinuingAndCutting:
         ids = finished(page, N_PROMPT + 12)
         assert ids[:N_PROMPT] == STORY_IDS
         assert seed(page) != 5
-        expect(page.locator("#seed")).to_have_value("5")
+        expect(page.locator("#seed")).to_have_value("")  # which 5 would contradict
 
     def test_regenerate_keeps_what_the_run_began_with(self, written):
         page = written()
@@ -468,6 +511,12 @@ class TestKeptTokensOfALink:
         made = page.locator("#strip .generated")
         expect(made).to_have_count(len(STORY_IDS) - 3)
         expect(made.first).to_have_css("background-image", "none")  # its probability is unknown
+        expect(page.get_by_text("The bar: how probable")).to_be_hidden()
+        expect(page.locator("#shared")).to_contain_text("A shared text")
+        expect(page.get_by_role("button", name="Copy link")).to_be_visible(visible=scripts)
+        page.get_by_role("button", name="Regenerate").click()
+        assert finished(page, 3 + 2)[:3] == STORY_IDS[:3]
+        expect(page.locator("#shared")).to_have_count(0)
 
     def test_one_kept_token_is_singular(self, visit, server):
         page = visit(f"{server.url}/?prompt=Not&kept=477", **WIDE)
@@ -491,6 +540,12 @@ class TestKeptTokensOfALink:
         page.locator("#n_tokens").fill("3")
         page.locator("#generate").click()
         assert finished(page, N_PROMPT + 3)[:N_PROMPT] == STORY_IDS
+
+    @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+    def test_it_can_be_continued(self, linked, scripts):
+        page = linked(java_script_enabled=scripts)
+        page.get_by_role("button", name="Continue").click()
+        assert finished(page, N_PROMPT + 2)[:N_PROMPT] == STORY_IDS
 
     def test_starting_from_the_prompt_leaves_the_settings(self, linked):
         page = linked()

@@ -13,6 +13,14 @@ LAPTOP = {"viewport": {"width": 1366, "height": 768}}
 N_STORY = len(STORY_IDS)
 SIZES = [(320, 640), (390, 844), (1366, 768), (1920, 1080)]
 
+# Room above and below what stands on a chip, in pixels.
+ROOM = """chip => {
+  const box = chip.getBoundingClientRect();
+  const parts = [...chip.children].map((e) => e.getBoundingClientRect()).filter((e) => e.height);
+  return [Math.min(...parts.map((e) => e.top)) - box.top,
+    box.bottom - Math.max(...parts.map((e) => e.bottom))];
+}"""
+
 
 def bottom(page, selector: str) -> float:
     """Where the last element that matches ends, in pixels from the top of the window."""
@@ -122,12 +130,14 @@ class TestTouch:
             "all => all.map(e => e.getBoundingClientRect().height)"
         )
         assert min(chips) >= 43.9
+        above, below = page.locator("#prompt-strip .chip").first.evaluate(ROOM)
+        assert abs(above - below) <= 2  # in the middle
 
     def test_an_example_opens_no_keyboard_and_no_key_is_named(self, visit, server):
         page = visit(server.url, **PHONE)
         expect(page.locator(".keys")).to_be_hidden()
         page.get_by_text("Examples").tap()
-        page.locator(".example").nth(3).tap()
+        page.locator(".example", has_text=HEROES).tap()
         expect(page.locator("#prompt")).to_have_value(HEROES)
         expect(page.locator("#prompt")).not_to_be_focused()
 
@@ -220,6 +230,8 @@ class TestNames:
 
     def test_skip_links_lead_to_the_text(self, visit, server):
         page = visit(server.url, **LAPTOP)
+        names = page.locator(".skip").all_text_contents()
+        assert len(set(names)) == len(names) == 2
         generate(page, n_tokens=3)
         done(page)
         page.locator("#generate").focus()

@@ -80,6 +80,26 @@ def test_nothing_scrolls_sideways(visit, server, name, width):
             assert inside <= outside, (text, fields)
 
 
+def test_the_guided_reading_is_read_by_anyone_and_leads_to_a_view_and_back(visit, server):
+    page = visit(f"{server.url}/inside/reading", java_script_enabled=False, reduced_motion="reduce")
+    for width in (320, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        inside, outside = page.evaluate(
+            "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert inside <= outside
+    for way in range(page.locator(".inside-ways a").count()):
+        page.locator(".inside-ways a").nth(way).click()
+        expect(page.locator(".inside-strip")).to_be_visible()
+        page.get_by_role("link", name="Guided reading").click()
+        expect(page.locator("#story-4")).to_be_visible()
+    page = visit(f"{server.url}/inside/reading", reduced_motion="reduce")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+
+
 @each_instrument
 @pytest.mark.parametrize("media", ["print", "forced"])
 def test_every_number_is_there_in_print_and_in_forced_colours(visit, server, name, media):
@@ -262,6 +282,29 @@ def test_boxes_are_walked_by_arrow_keys_and_both_texts_stream(visit, server):
     expect(page.get_by_role("link", name="All on again")).to_be_focused()
 
 
+def test_both_texts_are_stopped_by_a_button_that_is_there_while_they_are_written(
+    visit, slow_server
+):
+    page = open_at(visit, slow_server, "ablate", text="Slow: one two three")
+    page.get_by_label("layer 2, MLP").check()
+    page.locator("#off-run").click()
+    expect(page.locator("#text-without")).to_contain_text("one")
+    expect(page.locator("#texts-writing")).to_have_text("Writing…")
+    page.get_by_role("button", name="Stop").press("Enter")
+    slow_server.wait_for_load(0)  # long before 40 tokens at a quarter of a second each
+    expect(page.locator("#texts-writing")).to_have_text("Stopped.")
+    expect(page.locator("#texts-stop")).to_be_hidden()
+    expect(page.locator("#off-run")).to_be_focused()
+    written = page.locator("#text-whole").inner_text()
+    assert 0 < len(written.split()) < 40
+    page.get_by_text("How the two texts are written").click()
+    page.get_by_label("Tokens", exact=True).fill("2")
+    page.locator("#off-run").press("Enter")
+    expect(page.locator("#inside-texts-said")).to_have_text(TEXTS_SAID)
+    expect(page.locator("#texts-stop")).to_be_hidden()
+    expect(page.locator("#texts-writing")).to_be_empty()
+
+
 def test_the_rows_of_a_sweep_arrive_one_by_one_and_a_cell_turns_its_head_off(visit, server):
     page = open_at(visit, server, "ablate")
     page.locator("#sweep-run").click()
@@ -274,6 +317,9 @@ def test_the_rows_of_a_sweep_arrive_one_by_one_and_a_cell_turns_its_head_off(vis
 
 def test_a_state_is_carried_over_from_a_grid_that_arrives_row_by_row(visit, server):
     page = open_at(visit, server, "patch")
+    page.get_by_label("The other text").fill("too short")
+    page.get_by_label("The other text").press("Enter")
+    expect(page.locator("#other + [role=alert]")).to_contain_text("has 8 tokens, the other 2")
     page.get_by_label("The other text").fill("The dog sat on the mat because it")
     page.get_by_label("The other text").press("Enter")
     expect(page.locator("#patch-rows tr")).to_have_count(6)

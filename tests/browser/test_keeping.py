@@ -120,6 +120,7 @@ class TestTakingAway:
         assert [token["logprob"] is not None for token in whole["tokens"]] == [False] * 3 + [
             True
         ] * 3
+        type_prompt(page, "Another prompt")  # the link is that of the text
         page.goto(copied_link(page))
         assert ids_in(page, "#strip") == ids
         assert page.locator("#text").text_content() == text
@@ -146,6 +147,13 @@ class TestLinks:
         expect(other.locator("#shared")).to_contain_text("A shared text")
         done(other)
         assert other.locator("#text").text_content() == text
+        expect(other.locator("#shared")).to_be_visible()
+        other.get_by_role("button", name="Regenerate").click()
+        done(other)
+        expect(other.locator("#shared")).to_have_count(0)  # the link has another text
+        expect(other.locator("#seed")).to_have_value("")  # as it has another seed
+        other.get_by_role("button", name="Undo").click()
+        expect(other.locator("#shared")).to_be_visible()
 
     def test_links_and_reloads_work_when_htmx_starts_late(self, visit, server):
         page = visit(server.url)
@@ -183,7 +191,7 @@ class TestUndo:
         page.locator("#prompt").fill("")
         page.locator("#prompt").press_sequentially("My own text")
         page.get_by_text("Examples").click()
-        page.locator(".example").nth(3).click()
+        page.locator(".example", has_text=HEROES).click()
         expect(page.locator("#prompt")).to_have_value(HEROES)
         page.keyboard.press("Control+z")
         expect(page.locator("#prompt")).to_have_value("My own text")
@@ -280,7 +288,12 @@ class TestSettings:
 
     def test_limits_are_told_beforehand(self, visit, server):
         page = visit(server.url)
-        for name, limit in {"n_tokens": "256", "temperature": "5", "top_p": "1"}.items():
+        for name, limit in {
+            "n_tokens": "256",
+            "temperature": "5",
+            "top_p": "1",
+            "seed": "4,294,967,295",
+        }.items():
             expect(page.locator(f"#hint-{name}")).to_contain_text(limit)
 
     @pytest.mark.parametrize("width", [320, 1280, 1366, 1920, 2560])

@@ -66,6 +66,9 @@ class TestStep:
             finished(page, N_PROMPT + n)
         page.keyboard.press("Control+Enter")
         finished(page, N_PROMPT + 4)
+        expect(page.locator("#status")).to_have_text("Done: 1 token written.")
+        expect(page.get_by_role("button", name="Next token")).to_have_count(1)
+        page.set_viewport_size({"width": 390, "height": 844})  # the other one is far away
         next_token = page.locator("#after").get_by_role("button", name="Next token")
         next_token.focus()
         for n in (5, 6):

@@ -120,6 +120,10 @@ class TestTyping:
         notes = notes_in(page, "#prompt-strip")
         assert "newline" in notes and "tab" in notes
         assert bytes_named(notes) == "f0 9f a4 96"
+        heights = page.locator("#prompt-strip .chip").evaluate_all(
+            "all => all.map(e => Math.round(e.getBoundingClientRect().height))"
+        )
+        assert len(set(heights)) == 1  # a note makes no chip taller
 
     def test_late_responses_to_older_requests_are_ignored(self, visit, server):
         page = visit(server.url)
@@ -329,10 +333,14 @@ class TestBadInput:
     def test_a_prompt_over_the_context_is_refused_with_both_numbers(self, visit, server):
         page = visit(server.url)
         type_prompt(page, "word " * 300)
-        generate(page)
         message = page.locator("#error-prompt")
         expect(message).to_contain_text("256")
         expect(message).to_contain_text("301")
+        expect(page.locator("#next")).to_have_text("There are no candidates for this text.")
+        generate(page)
+        settle(page)
+        said = page.locator("main").inner_text()
+        assert len(re.findall("301 tokens long|too long", said, re.IGNORECASE)) == 1
         expect(page.locator("#prompt")).to_be_focused()
         assert has_aria_invalid(page) == ["prompt"]
         expect(page.locator("#stop")).not_to_be_visible()
@@ -503,6 +511,13 @@ class TestAnyInput:
         page.locator("#prompt").fill("a" * 100_001)
         expect(page.locator("#error-prompt")).to_contain_text("100,001")
         assert has_aria_invalid(page) == ["prompt"]
+        type_prompt(page, "a b " * 500)
+        expect(page.locator("#prompt-strip .chip:visible")).to_have_count(300)
+        page.locator("#prompt-strip .chip").first.focus()
+        page.keyboard.press("End")  # the last of those that are shown
+        expect(page.locator("#prompt-strip [data-index='299']")).to_be_focused()
+        page.get_by_label("Show 1,001 tokens").check()
+        expect(page.locator("#prompt-strip .chip:visible")).to_have_count(1_001)
         type_prompt(page, "fine again")
         expect(page.locator("#error-prompt")).to_be_empty()
         assert has_aria_invalid(page) == []

@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import expect
 
 from gpt2core.hparams import HParams
-from gpt2core.tokenizer.bpe import ENDOFTEXT, build_vocabulary
+from gpt2core.tokenizer.table import ENDOFTEXT, build_vocabulary
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, read_merges
-from tests.browser.test_page import TRICKY, done, fill, generate, ids_in, type_prompt
+from tests.browser.test_page import TRICKY, copied_link, done, fill, generate, ids_in, type_prompt
 from tests.helpers.web import (
     HEROES,
     ROBOT,
@@ -63,6 +63,7 @@ SELECTED = """() => {
   return area.value.slice(area.selectionStart, area.selectionEnd);
 }"""
 
+N_STORY = len(STORY_IDS)
 both_sizes = pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 
 
@@ -356,8 +357,15 @@ class TestStrip:
     @both_sizes
     def test_in_the_text_it_is_running_text_whose_tokens_open(self, visit, server, size):
         page = visit(server.url, **size)
-        type_prompt(page, f"{HEROES}\n\nAll {ROBOT} said")
+        type_prompt(page, HEROES)
+        places = [page.locator(f"#{id}").bounding_box() for id in ("tokens", "settings")]
         page.get_by_label("in the text").check()
+        link = page.get_by_role("link", name="How BPE cut this text").bounding_box()
+        assert page.locator("#prompt-running").bounding_box()["y"] < link["y"]
+        now = [page.locator(f"#{id}").bounding_box() for id in ("tokens", "settings")]
+        if size is WIDE:  # on a phone the chips stand in two rows
+            assert now == places  # nothing moves with the view
+        type_prompt(page, f"{HEROES}\n\nAll {ROBOT} said")
         expect(page.locator("#prompt-strip")).to_be_hidden()
         running = page.locator("#prompt-running")
         assert running.inner_text() == f"{HEROES}\n\nAll {ROBOT} said"
@@ -413,6 +421,46 @@ class TestStrip:
         assert not scrolls_sideways(page)
 
 
+class TestScores:
+    def test_a_switch_shows_them_they_follow_the_text_and_it_hides_them(self, visit, server):
+        page = visit(server.url, **WIDE, permissions=["clipboard-read", "clipboard-write"])
+        type_prompt(page, STORY)
+        scored = page.locator("#prompt-strip.scored .chip")
+        switch = page.locator("#scores")
+        expect(page.locator("#next [data-after] .candidate").first).to_be_visible()
+        expect(switch).to_have_text("How surprising?")
+        switch.click()
+        expect(scored).to_have_count(N_STORY)
+        expect(scored.locator(".place")).to_have_count(N_STORY - 1)
+        expect(switch).to_be_focused()
+        style = scored.nth(1).evaluate("e => getComputedStyle(e).borderTopStyle")
+        assert style != "none"  # its style sheet came with the scores
+        # The chips are those of the strip: they open, and show in place of the running text.
+        scored.nth(2).click()
+        assert facts(page)
+        page.keyboard.press("Escape")
+        page.get_by_label("in the text").check()
+        expect(scored.first).to_be_visible()
+        expect(page.locator("#prompt-running")).to_be_hidden()
+        page.locator("#prompt").focus()
+        page.keyboard.press("End")
+        page.keyboard.type(" now")
+        expect(scored).to_have_count(N_STORY + 1)
+        page.locator("#next [data-after] .candidate").first.click()
+        link = parse_qs(urlsplit(copied_link(page)).query)  # of a text that goes on by hand
+        assert "kept" in link and "scores" not in link
+        switch.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#prompt-running")).to_be_visible()
+        expect(switch).to_have_text("How surprising?")
+        expect(switch).to_be_focused()
+        page.keyboard.press("Control+End")
+        page.locator("#prompt").focus()
+        page.keyboard.type(" then")
+        expect(page.locator("#counts")).to_contain_text(f"{N_STORY + 2} tokens")
+        expect(scored).to_have_count(0)
+
+
 class TestHighlighting:
     def test_a_chip_of_the_prompt_highlights_its_characters(self, visit, server):
         page = visit(server.url, **WIDE)
@@ -450,11 +498,12 @@ class TestHighlighting:
         type_prompt(page, PROMPT)
         for index, characters in ((4, "b"), (3, ROBOT)):
             chip(page, "prompt-strip", index).click()
-            expect(page.locator("#prompt")).to_be_focused()
+            expect(chip(page, "prompt-strip", index)).to_be_focused()
+            expect(page.locator("#mirror mark")).to_have_text(characters)
             assert page.evaluate(SELECTED) == characters
         page.locator("#prompt-strip .chip").last.click()
         assert page.evaluate(SELECTED) == " said"
-        page.keyboard.type(" wrote")  # over the selection
+        page.locator("#prompt").press_sequentially(" wrote")  # over the selection
         expect(page.locator("#prompt")).to_have_value(PROMPT.replace(" said", " wrote"))
         expect(page.locator("#details")).to_be_hidden()
 
@@ -515,6 +564,8 @@ class TestHighlighting:
         page.locator("#continuation .made").filter(has_text=ROBOT).hover()
         assert lit(page, "strip") == ["8", "9", "10"]
         page.locator("#prompt-text span").filter(has_text=ROBOT).hover()
+        ink = page.locator("body").evaluate("e => getComputedStyle(e).color")
+        expect(page.locator("#text .lit")).to_have_css("color", ink)  # the prompt is lighter
         assert lit(page, "strip") == ["3", "4", "5"]
         assert lit(page, "text") == [ROBOT]
         page.locator("#result-heading").hover()
@@ -716,7 +767,6 @@ class TestAnyText:
         wait_until(lambda: not before.evaluate("e => e.isConnected"), "the tokens")
         self.check(page, "prompt-strip", "a\ufffdb c")
         page.locator("#prompt-strip .chip").last.click()
-        expect(page.locator("#prompt")).to_be_focused()
         where = page.locator("#prompt").evaluate("e => [e.selectionStart, e.selectionEnd]")
         assert where == [3, 5]
 

@@ -9,7 +9,7 @@ from gpt2core.errors import GPT2Error, InputError
 from gpt2core.generate import generate, stream
 from gpt2core.model import gpt2
 from gpt2core.sampling import SamplingParams
-from gpt2core.tokenizer.bpe import ENDOFTEXT
+from gpt2core.tokenizer.table import ENDOFTEXT
 from tests.helpers.small_models import SMALL_MODELS, TOLERANCE
 
 ONE_HEAD = SMALL_MODELS["one_head"]

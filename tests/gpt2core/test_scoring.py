@@ -15,7 +15,7 @@ from gpt2core.errors import InputError
 from gpt2core.model import gpt2
 from gpt2core.sampling import log_softmax
 from gpt2core.scoring import engine_scorer, overlap, score_text, summarize, windows
-from tests.helpers.small_models import SCORE_GOLDENS, SMALL_MODELS, TOLERANCE
+from tests.helpers.small_models import SCORE_GOLDENS, SMALL_MODELS, TOLERANCE, int8_params
 
 TEXT = "Once upon a time, there was a little girl"
 
@@ -97,10 +97,14 @@ class TestCommandLine:
         assert "perplexity" in lines[-1] and "bits per byte" in lines[-1]
         assert "windows" not in lines[-1]
 
-    def test_json_has_the_numbers_of_the_readable_model(self, score, demo):
-        found = json.loads(score(TEXT, "--json")[1])
+    @pytest.mark.parametrize("weights", ["float32", "int8"])
+    def test_json_has_the_numbers_of_the_readable_model(self, score, demo, weights):
+        options = ["--weights", weights] if weights != "float32" else []
+        found = json.loads(score(TEXT, "--json", *options)[1])
+        assert found["weights"] == weights
         ids = demo.encoder.encode(TEXT)
-        logits = gpt2(ids, **demo.params, n_head=demo.hparams.n_head)  # [n, n_vocab]
+        params = int8_params(demo.params) if weights == "int8" else demo.params
+        logits = gpt2(ids, **params, n_head=demo.hparams.n_head)  # [n, n_vocab]
         expected = [log_softmax(row)[id] for row, id in zip(logits, ids[1:], strict=False)]
         assert found["tokens"][0]["logprob"] is None is found["tokens"][0]["rank"]
         logprobs = [token["logprob"] for token in found["tokens"][1:]]
@@ -109,6 +113,10 @@ class TestCommandLine:
         n_bytes = len(TEXT) - len("Once")
         assert found["bits_per_byte"] == pytest.approx(-sum(expected) / math.log(2) / n_bytes, 1e-4)
         assert found["overlap"] == 0
+
+    def test_the_weights_of_the_environment_are_used(self, score, monkeypatch):
+        monkeypatch.setenv("GPT2_WEIGHTS", "int8")
+        assert json.loads(score(TEXT, "--json")[1])["weights"] == "int8"
 
     def test_files_are_scored_one_by_one_and_long_ones_in_windows(self, score, tmp_path, demo):
         (tmp_path / "short.txt").write_text(TEXT)

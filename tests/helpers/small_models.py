@@ -132,3 +132,20 @@ LONG = SmallModel(
     HParams(n_vocab=150, n_ctx=200, n_embd=48, n_head=4, n_layer=2),
     seed=9, embedding=0.14, weight=0.14, bias=0.1, gain=0.3,
 )  # fmt: skip
+
+
+def int8_params(params: dict) -> dict:
+    """``params`` with every matrix rounded to whole multiples of a 127th of a column's largest."""
+
+    def rounded(w):  # [n_in, n_out]
+        step = (np.abs(w).max(axis=0) / np.float32(127)).astype(np.float32)  # [n_out]
+        return (np.rint(w / np.where(step, step, 1)) * step).astype(np.float32)
+
+    def of(value):
+        if isinstance(value, list):
+            return [of(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        return {name: rounded(one) if name == "w" else of(one) for name, one in value.items()}
+
+    return {**of(params), "wte": np.ascontiguousarray(rounded(params["wte"].T).T)}

@@ -9,7 +9,7 @@ import json
 import pytest
 from hypothesis import strategies as st
 
-from gpt2core.tokenizer.bpe import ENDOFTEXT
+from gpt2core.tokenizer.table import ENDOFTEXT
 from tests.helpers.paths import GOLDEN
 
 CAPES = "Not all heroes wear capes."

@@ -102,8 +102,8 @@ def test_nothing_in_it_is_drawn_by_chance():
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_a_number_on_any_level_can_be_read(scheme):
-    block = re.findall(r":root\s*\{([^}]*)\}", CSS)[scheme]
-    colours = dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})\b", block))
+    pairs = re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", CSS)
+    colours = {name: both[scheme] for name, *both in pairs}
     levels = {name: c for name, c in colours.items() if re.fullmatch(r"[hn][1-8]", name)}
     assert set(levels) == {level_class(level) for level in range(-8, 9) if level}
     for name, colour in levels.items():

@@ -85,7 +85,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(client, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_an_unexpected_error_shows_a_sentence_and_no_traceback(form, monkeypatch, caplog):
     app = create_app(Settings())
-    monkeypatch.setattr("webapp.routes.stream.parse_prompt", lambda *fields: 1 / 0)
+    monkeypatch.setattr("webapp.page.token_view", lambda *fields: 1 / 0)
     answer = app.test_client().post("/tokenize", data={"prompt": "a"}, headers=FORMS[form])
     assert answer.status_code == 500
     assert form_of(answer) == form
@@ -162,7 +162,7 @@ class TestBadFields:
         tokens = page.id("tokens").words
         assert "501 tokens" in tokens and "1,000 characters" in tokens
         assert "first 1,000 characters" in tokens and "202 more" in tokens
-        assert "Too long to continue" not in tokens  # which would count the part only
+        assert "context" not in tokens  # of which the part would be counted only
 
     def test_a_text_within_the_limit_is_tokenized_whole(self):
         app = create_app(Settings(max_chars=4))

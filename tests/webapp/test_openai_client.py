@@ -12,6 +12,9 @@ from gpt2core.sampling import log_softmax
 from tests.helpers.small_models import TOLERANCE
 from tests.helpers.web import HEROES, PATIENCE, ROBOT, STORY, STORY_IDS
 
+# All tests run with both weights when slow tests are asked for; these always do.
+IN_BOTH = pytest.mark.parametrize("weights", ["float32", "int8"])
+
 
 def client_of(server, **options) -> openai.OpenAI:
     options = {"max_retries": 0, "timeout": PATIENCE, "api_key": "any", **options}
@@ -19,8 +22,8 @@ def client_of(server, **options) -> openai.OpenAI:
 
 
 @pytest.fixture
-def openai_client(server):
-    with client_of(server) as client:
+def openai_client(served):
+    with client_of(served) as client:
         yield client
 
 
@@ -36,24 +39,25 @@ def complete(openai_client):
 
 
 @pytest.fixture
-def expected(demo):
+def expected(readable):
     """``expected(ids)``: the log-probabilities ``[n, n_vocab]`` of what follows each id."""
 
     def expected(ids):
-        rows = gpt2(ids, **demo.params, n_head=demo.hparams.n_head)  # [n, n_vocab]
+        rows = gpt2(ids, **readable.params, n_head=readable.hparams.n_head)  # [n, n_vocab]
         return np.array([log_softmax(row) for row in rows])  # [n, n_vocab]
 
     return expected
 
 
-def greedy(demo, ids, n) -> str:
-    return demo.encoder.decode(generate(list(ids), demo.params, demo.hparams.n_head, n))
+def greedy(model, ids, n) -> str:
+    return model.encoder.decode(generate(list(ids), model.params, model.hparams.n_head, n))
 
 
-def test_a_prompt_is_continued(complete, demo):
+@IN_BOTH
+def test_a_prompt_is_continued(complete, readable, weights):
     answer = complete()
     [choice] = answer.choices
-    assert choice.text == greedy(demo, STORY_IDS, 8)
+    assert choice.text == greedy(readable, STORY_IDS, 8)
     assert (choice.finish_reason, choice.index, choice.logprobs) == ("length", 0, None)
     assert answer.object == "text_completion" and answer.model == "demo"
     assert answer.usage.model_dump(exclude_none=True) == {
@@ -61,13 +65,13 @@ def test_a_prompt_is_continued(complete, demo):
         "completion_tokens": 8,
         "total_tokens": len(STORY_IDS) + 8,
     }  # fmt: skip
-    assert answer.system_fingerprint.startswith("demo-float32-")
+    assert answer.system_fingerprint.startswith(f"demo-{weights}-")
 
 
-def test_prompts_and_ids_in_lists_are_continued_together(complete, demo):
+def test_prompts_and_ids_in_lists_are_continued_together(complete, readable):
     texts = [STORY, HEROES, "The"]
-    ids = [demo.encoder.encode(text) for text in texts]
-    wanted = [greedy(demo, one, 8) for one in ids]
+    ids = [readable.encoder.encode(text) for text in texts]
+    wanted = [greedy(readable, one, 8) for one in ids]
     for prompt in (texts, ids):
         answer = complete(prompt)
         assert [choice.text for choice in answer.choices] == wanted
@@ -85,6 +89,7 @@ def test_more_choices_than_places_are_all_answered(complete):
     assert [choice.text for choice in alone.choices] == texts[11:13]
 
 
+@IN_BOTH
 def test_a_stream_has_the_text_of_the_whole_answer(complete):
     arguments = {"n": 3, "temperature": 1, "seed": 5, "logprobs": 2, "max_tokens": 12}
     whole = complete(f"{STORY} {ROBOT}", echo=True, **arguments)
@@ -112,29 +117,30 @@ def test_a_stream_ends_with_the_usage_on_request(complete):
     assert all(chunk.usage is None for chunk in chunks)
 
 
-def test_log_probabilities_are_the_models_own(complete, demo, expected):
+def test_log_probabilities_are_the_models_own(complete, readable, expected):
     answer = complete(temperature=1.5, top_p=0.9, seed=1, logprobs=20, frequency_penalty=1)
     logprobs = answer.choices[0].logprobs
-    ids = demo.encoder.encode(STORY)
+    ids = readable.encoder.encode(STORY)
     for token, logprob, top in zip(
         logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True
     ):
         row = expected(ids)[-1]  # [n_vocab]
         order = np.argsort(-row, kind="stable")[:20]
-        texts = [demo.encoder.decode([id]) for id in order]
+        texts = [readable.encoder.decode([id]) for id in order]
         assert list(top)[:20] == texts
         assert np.abs(np.array(list(top.values()))[:20] - row[order]).max() <= TOLERANCE
         assert token in top and len(top) in (20, 21)
-        [id] = demo.encoder.encode(token)
+        [id] = readable.encoder.encode(token)
         assert abs(logprob - row[id]) <= TOLERANCE
         ids.append(id)
     assert logprobs.text_offset[0] == len(STORY)
 
 
-def test_a_text_is_scored_by_echo_without_new_tokens(complete, demo, expected):
+@IN_BOTH
+def test_a_text_is_scored_by_echo_without_new_tokens(complete, readable, expected):
     text = f"{STORY}{ROBOT}é"
     answer = complete(text, echo=True, logprobs=1, max_tokens=0)
-    choice, ids = answer.choices[0], demo.encoder.encode(text)
+    choice, ids = answer.choices[0], readable.encoder.encode(text)
     assert (choice.text, choice.finish_reason) == (text, "length")
     assert answer.usage.completion_tokens == 0
     logprobs, rows = choice.logprobs, expected(ids)
@@ -157,8 +163,8 @@ def test_a_text_is_scored_by_echo_without_new_tokens(complete, demo, expected):
         assert token.startswith("bytes:") or text[offset:].startswith(token)
 
 
-def test_a_full_context_can_be_scored_and_one_token_more_is_refused(complete, demo):
-    n_ctx = demo.hparams.n_ctx
+def test_a_full_context_can_be_scored_and_one_token_more_is_refused(complete, readable):
+    n_ctx = readable.hparams.n_ctx
     scored = complete([262] * n_ctx, echo=True, logprobs=0, max_tokens=0)
     logprobs = scored.choices[0].logprobs
     assert len(logprobs.tokens) == n_ctx
@@ -171,8 +177,8 @@ def test_a_full_context_can_be_scored_and_one_token_more_is_refused(complete, de
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_text_ends_before_a_stop_string(complete, demo, stream):
-    whole = greedy(demo, STORY_IDS, 30)
+def test_a_text_ends_before_a_stop_string(complete, readable, stream):
+    whole = greedy(readable, STORY_IDS, 30)
     stop = whole[len(whole) // 2 :][:4]
     answer = complete(stop=["never", stop], max_tokens=30, stream=stream)
     choices = [c for chunk in answer for c in chunk.choices] if stream else answer.choices
@@ -180,16 +186,16 @@ def test_a_text_ends_before_a_stop_string(complete, demo, stream):
     assert choices[-1].finish_reason == "stop"
 
 
-def test_an_absent_prompt_begins_a_text(openai_client, demo):
+def test_an_absent_prompt_begins_a_text(openai_client, readable):
     answer = openai_client.completions.create(
         model="demo", prompt=None, temperature=0, max_tokens=5, extra_body={"top_k": 5}
     )
-    assert answer.choices[0].text == greedy(demo, [demo.encoder.endoftext], 5)
+    assert answer.choices[0].text == greedy(readable, [readable.encoder.endoftext], 5)
     assert answer.usage.prompt_tokens == 1
 
 
-def test_biases_and_penalties_change_what_is_written(complete, demo):
-    [id] = demo.encoder.encode(" the")
+def test_biases_and_penalties_change_what_is_written(complete, readable):
+    [id] = readable.encoder.encode(" the")
     forced = complete(logit_bias={str(id): 100}, max_tokens=4)
     assert forced.choices[0].text == " the" * 4
     # A penalty of 2 for each time soon outweighs the bias.
@@ -246,6 +252,17 @@ def test_chat_is_refused_with_the_reason(openai_client):
         openai_client.chat.completions.create(
             model="demo", messages=[{"role": "user", "content": "hi"}]
         )
+
+
+def test_another_method_and_another_address_are_refused_in_the_same_shape(client):
+    answer = client.put("/v1/models")
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert "PUT /v1/models" in answer.json["error"]["message"]
+    for path in ("/v1", "/v1/", "/v1/embeddings", "/v1/completions/x"):
+        answer = client.post(path, json={})
+        assert answer.status_code == 404 and answer.json["error"]["code"] == "unknown_url"
+    assert client.get("/v2", headers={"Accept": "text/html"}).mimetype == "text/html"
 
 
 def test_a_client_that_stops_reading_frees_all_its_places(slow_server):
@@ -309,10 +326,12 @@ def test_a_key_is_asked_for_if_one_is_set(own_server):
             assert response.status == 200
 
 
-def test_perplexity_of_the_score_api_is_that_of_the_openai_api(server, complete):
-    with server.request("POST", "/score", {"prompt": STORY}, {"Accept": "application/json"}) as one:
+@IN_BOTH
+def test_perplexity_of_the_score_api_is_that_of_the_openai_api(served, complete, weights):
+    with served.request("POST", "/score", {"prompt": STORY}, {"Accept": "application/json"}) as one:
         found = json.load(one)
     logprobs = complete(STORY, echo=True, logprobs=0, max_tokens=0).choices[0].logprobs
     total = sum(logprobs.token_logprobs[1:])
     assert found["logprob"] == pytest.approx(total, abs=1e-4)
+    assert found["weights"] == weights
     assert found["perplexity"] == pytest.approx(math.exp(-total / (len(STORY_IDS) - 1)), rel=1e-4)

@@ -25,7 +25,7 @@ def test_an_unknown_field_is_refused_by_name(client, path, name):
         ("text", "here it is prompt"),
         ("stream", "only /v1/completions has it"),
         ("tempreature", "Do you mean temperature?"),
-        ("something", "The fields are prompt, special_tokens, n_tokens"),
+        ("something", "The fields are prompt, special_tokens, temperature, "),
     ],
 )
 def test_the_message_names_the_field_that_was_meant(client, name, meant):
@@ -47,6 +47,14 @@ def test_a_value_of_a_wrong_type_is_refused_for_its_field(client, name, value):
     assert answer.status_code == 422
     assert answer.json["error"]["field"] == name
     assert not answer.json["error"]["message"].startswith("Value error")
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"), [(["a"] * 5, "at most 4"), ([""], "empty"), (["a" * 501], "501 characters")]
+)
+def test_a_limit_of_stop_strings_is_named(client, stop, words):
+    answer = client.post("/generate", json={"prompt": HEROES, "stop": stop}, headers=JSON)
+    assert words in answer.json["error"]["message"]
 
 
 def test_the_schema_has_the_fields_of_the_form_and_their_defaults():

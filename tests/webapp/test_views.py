@@ -131,6 +131,20 @@ class TestGenerationView:
         assert view.logprobs == ",,-1.386294"
         assert view.to_json("demo", "float32")["text"] == "."
 
+    @pytest.mark.parametrize(
+        ("prompt", "kept", "tail"),
+        [
+            ("Not all", "", "Not all"),
+            ("The old uncle is older than me", "", "… uncle is older than me"),  # no part of a word
+            ("They smiled at each other", ".<|endoftext|>", "… other.<|endoftext|>"),
+            ("a\n b", "", "a↵ b"),
+            ("=" * 300, "", "…" + "=" * 12),  # no word begins in it: the last token, of 12
+        ],
+    )
+    def test_the_tail_has_whole_tokens_and_names_an_end_token(self, prompt, kept, tail):
+        view = view_of([13], prompt=prompt, kept=ENCODER.encode(kept, special_tokens=True))
+        assert view.tail == tail
+
     def test_a_group_may_begin_in_the_kept_tokens(self):
         view = view_of(ROBOT_IDS[2:], prompt="a", kept=ROBOT_IDS[:2])
         assert ids_of(view.groups) == [ROBOT_IDS]

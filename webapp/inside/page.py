@@ -47,6 +47,11 @@ FORM_LABELS = {
 }
 # The instruments in the order of the navigation: endpoint, name, what it shows.
 INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
+    (
+        "reading.page",
+        "Guided reading",
+        "Four things that are true of this model, with the views that show them",
+    ),
     ("instruments.heads_page", "Heads", "All attention heads, by what they do"),
     ("instruments.lens_page", "Logit lens", "The likeliest next token after every layer"),
     ("instruments.attribution_page", "Attribution", "One logit as a sum of shares"),

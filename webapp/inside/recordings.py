@@ -28,7 +28,7 @@ from gpt2core.inside.recording import (
 from gpt2core.store.loader import Model
 
 PATIENCE = 5.0  # seconds that a request waits while another text is recorded
-NICENESS = 15  # of the recording thread; 19 made a view under load twice as slow as 10
+NICENESS = 10  # of the recording thread
 MAX_BYTES = 64 * 2**20  # of the recordings that are kept, if there is more than one
 Key = tuple[str, tuple[int, ...]]
 T = TypeVar("T")

@@ -1,4 +1,7 @@
-"""Which tokens a picture draws: all up to 64, beyond that the 64 that end at the chosen one.
+"""What a picture draws of long texts and deep models.
+
+Of tokens all up to 64, beyond that the 64 that end at the chosen one. Of layers all up to 24, of
+more every second, third … and the last.
 
 What lies before the window is drawn as one row or column with its sum, so that what is shown
 still adds up. Nothing is left out silently: ``n_before`` and ``n_after`` are on the page.
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_DRAWN = 64  # tokens
+MAX_LAYERS = 24
 MAX_NUMBERED = 24  # tokens of a matrix whose numbers all fit into a table
 
 
@@ -55,3 +59,13 @@ def window_for(n_tokens: int, position: int) -> Window:
         return Window(0, n_tokens, n_tokens)
     stop = max(position + 1, MAX_DRAWN)
     return Window(stop - MAX_DRAWN, stop, n_tokens)
+
+
+def layer_step(n_layer: int) -> int:
+    """Every how many-th layer is drawn."""
+    return -(-n_layer // MAX_LAYERS)
+
+
+def layers_in_steps(n_layer: int, step: int, *also: int) -> tuple[int, ...]:
+    """The first layer, the last, one in ``step`` between them, and ``also``."""
+    return tuple(sorted({*range(0, n_layer, step), n_layer - 1, *also}))

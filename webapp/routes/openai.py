@@ -18,7 +18,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from gpt2core.engine.events import ClientLimit, Unavailable
 from gpt2core.errors import InputError, ModelFileError
-from webapp import limits, sse
+from webapp import error_handlers, limits, sse
 from webapp.completions import Run, check_completion
 from webapp.generating import HEARTBEAT_SECONDS
 from webapp.openai_schemas import ApiError, parse_body
@@ -193,13 +193,17 @@ def chat_completions() -> ResponseReturnValue:
     raise ApiError(404, NO_CHAT, code="unknown_url")
 
 
-@blueprint.route("/", defaults={"rest": ""}, methods=ANY_METHOD)
-@blueprint.route("/<path:rest>", methods=ANY_METHOD)
-def unknown(rest: str) -> ResponseReturnValue:
-    """404 for every other address and method below /v1."""
-    raise ApiError(
-        404,
-        f"Unknown request: {request.method} /v1/{rest[:80]}. There are GET /v1/models and "
-        "POST /v1/completions.",
-        code="unknown_url",
+@blueprint.app_errorhandler(404)
+@blueprint.app_errorhandler(405)
+def unknown(error: HTTPException) -> ResponseReturnValue:
+    """404 and 405 for addresses below /v1 that no route has; the other ones have pages."""
+    if not f"{request.path}/".startswith("/v1/"):
+        return error_handlers.http_error(error)
+    message = (
+        f"Unknown request: {request.method} {request.path[:80]}. There are GET /v1/models and "
+        "POST /v1/completions."
     )
+    status = error.code or 404
+    # Its own headers stay, such as the methods that a 405 allows; the body is ours.
+    headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
+    return jsonify(error=error_object(status, message, code="unknown_url")), status, headers

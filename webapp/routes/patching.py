@@ -1,13 +1,16 @@
 """GET /inside/patch: states of another text carried into this one.
 
-A page has the whole grid; for htmx its rows follow as an event stream.
+A page has the whole grid; for htmx its rows follow as an event stream. Another text that cannot
+be compared is refused on the page itself, beside its field, with the tokens of both texts.
 """
 
 from collections.abc import Iterator
 
 from flask import Response
+from flask.typing import ResponseReturnValue
 
 from gpt2core.engine.events import Unavailable
+from gpt2core.errors import InputError
 from webapp.inside.instruments import patching
 from webapp.inside.instruments.options import with_options
 from webapp.inside.page import inside_blueprint, message, opened_view, show
@@ -20,9 +23,14 @@ EXAMPLES = ("The girl was sad because", "The boy was sad because")
 
 
 @blueprint.get("/inside/patch")
-def page() -> str:
+def page() -> ResponseReturnValue:
     """Both texts, the grid, and one cell run."""
-    view, other, pair, chosen = read()
+    try:
+        view, other, pair, chosen = read()
+    except InputError as error:
+        if error.field != "other" or response_kind() != "page":
+            raise  # htmx keeps the view and gets the message alone
+        return refused(str(error)), 422
     rows = None
     if pair and response_kind() != "htmx":
         rows = list(patching.grid_rows(pair, chosen))
@@ -35,20 +43,39 @@ def page() -> str:
         chosen=view.options.get("carry"),
         carried=patching.carried_state(pair, *chosen) if pair and chosen else None,
         pieces=patching.pieces_of(pair) if pair else None,
+        marks=patching.marks,
         example=EXAMPLES,
         chooses_layer=False,
         chooses_head=False,
     )
 
 
+def refused(problem: str) -> str:
+    """The page with the message beside the field of the other text."""
+    view, other = opened_view(), other_text()
+    return show(
+        "inside/instruments/patching.html",
+        with_options(view, {"other": other}),
+        other=other,
+        problem=problem,
+        labels=patching.other_labels(view, other),
+        marks=patching.marks,
+        example=EXAMPLES,
+        chooses_layer=False,
+        chooses_head=False,
+    )
+
+
+def other_text() -> str:
+    return unix_line_ends(query_fields().get("other", ""))
+
+
 def read() -> tuple[View, str, patching.Pair | None, tuple[int, int] | None]:
     """View, other text, both as a pair, and the chosen cell. Raises InputError, Unavailable."""
-    values, view = query_fields(), opened_view()
-    other = unix_line_ends(values.get("other", ""))
+    values, view, other = query_fields(), opened_view(), other_text()
     if not other:
         return view, other, None, None
     pair = patching.pair(view, other)
-    patching.check_seconds(view.model.hparams, pair)
     chosen = patching.parse_carry(values.get("carry"), pair)
     carry = f"{chosen[0]}.{chosen[1] + 1}" if chosen else None
     view = with_options(view, {"other": other, "carry": carry})

@@ -23,14 +23,15 @@ from webapp.forms import (
     Fields,
     FormErrors,
     GenerationRequest,
+    parse_flag,
     parse_pace,
     parse_prompt,
     parse_special_tokens,
 )
 from webapp.generating import HEARTBEAT_SECONDS, check, finished_generation, new_view, submit
-from webapp.page import prompt_view, render_page, special_tokens_of
+from webapp.page import prompt_messages, prompt_view, render_page, special_tokens_of
 from webapp.request import response_kind, submitted_fields
-from webapp.schemas import GenerateBody, TokenizeBody
+from webapp.schemas import GenerateBody, NextBody, TokenizeBody
 from webapp.services import get_model_server, get_settings
 from webapp.streaming import event_stream
 from webapp.views import GenerationView
@@ -60,13 +61,11 @@ def tokenize() -> ResponseReturnValue:
 
 def tokens_partial(values: Fields) -> str:
     """The tokens of the prompt for the page: of one that is too long, those of its beginning."""
-    message = ""
-    try:
-        parse_prompt(values, get_settings().max_chars)
-    except InputError as error:
-        message = str(error)
     view = prompt_view(str(values.get("prompt", "")), special_tokens_of(values))
-    return render_template("stream/tokens.html", view=view, message=message)
+    messages = prompt_messages(values, view)
+    # The scores of a short text follow its tokens, as long as they are switched on.
+    follow = bool(values.get("scores")) and 1 < view.n_tokens <= view.n_ctx
+    return render_template("stream/tokens.html", view=view, messages=messages, scores_follow=follow)
 
 
 @blueprint.post("/next")
@@ -75,8 +74,13 @@ def next_token() -> ResponseReturnValue:
 
     The page asks for them whenever typing pauses, so they never take a slot from a text
     that is being generated, and an invalid form or a busy model is a hint, not an error.
+    JSON waits in the queue as a generation does.
     """
-    values = submitted_fields(GenerateBody)
+    values = submitted_fields(NextBody)
+    if response_kind() == "json":
+        model_server = get_model_server()
+        view = only_next(values)
+        return jsonify(view.candidates_to_json(model_server.label, model_server.precision))
     if get_model_server().is_busy:
         hint = "Others are generating; candidates are shown when there is room."
         return render_template("parts/next.html", hint=hint)
@@ -84,8 +88,13 @@ def next_token() -> ResponseReturnValue:
         hint = "The model’s best guesses appear here once there is a text to continue."
         return render_template("parts/next.html", hint=hint)
     try:
-        view = finished_generation(replace(check(values), n_tokens=1, stop=()))
-    except (FormErrors, Unavailable) as error:
+        view = only_next(values)
+    except FormErrors as error:
+        # What is wrong with the prompt stands beside it.
+        messages = {name: said for name, said in error.by_field().items() if name != "prompt"}
+        hint = " ".join(messages.values()) or "There are no candidates for this text."
+        return render_template("parts/next.html", hint=hint, messages=messages)
+    except Unavailable as error:
         return render_template("parts/next.html", hint=str(error))
     rows = view.steps[-1].chip.candidates[:N_CANDIDATES]
     candidates = [replace(row, is_chosen=False) for row in rows]  # the drawn token is not shown
@@ -95,6 +104,11 @@ def next_token() -> ResponseReturnValue:
         candidates=candidates,
         candidates_json=[row.to_json() for row in candidates],
     )
+
+
+def only_next(values: Fields) -> GenerationView:
+    """One token after the prompt, with its candidates. Raises FormErrors and Unavailable."""
+    return finished_generation(replace(check(values), n_tokens=1, stop=()))
 
 
 @blueprint.post("/append")
@@ -128,8 +142,9 @@ def generate() -> ResponseReturnValue:
     if kind == "json":
         model_server = get_model_server()
         return jsonify(generation.to_json(model_server.label, model_server.precision))
-    # The field seed stays as it was sent: an empty one gives another text each time.
-    return render_page({**values, "kept": ""}, generation=generation)
+    # The field seed stays as it was sent, unless another seed was asked for.
+    seed = "" if parse_flag(values, "regenerate") else values.get("seed", "")
+    return render_page({**values, "kept": "", "seed": seed}, generation=generation)
 
 
 def stream_messages(

@@ -1,11 +1,13 @@
 """The scheduling policy: who gets a slot, who waits where, how much of a prompt is read."""
 
+from itertools import cycle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2core.engine.events import Generation
-from gpt2core.engine.policy import Policy, Running
+from gpt2core.engine.events import Generation, Scoring
+from gpt2core.engine.policy import DECODE_SHARE, Policy, Running
 from gpt2core.engine.sequence import Sequence
 from gpt2core.sampling import SamplingParams
 
@@ -43,7 +45,7 @@ def busy_policy(step_seconds: float, token_seconds: float) -> Policy:
     policy = Policy(4, 4, MAX_CHUNK)
     run(policy, generation())
     read(policy)
-    policy.record_prefill(3, 3 * token_seconds)
+    policy.record_chunk(policy.running[0], 3, 3 * token_seconds)
     policy.record_step(step_seconds)
     return policy
 
@@ -160,9 +162,9 @@ def test_prompts_are_read_one_at_a_time_in_order_of_arrival():
 
 def test_with_no_sequence_decoding_a_prompt_is_read_in_the_largest_chunks():
     policy = Policy(4, 4, MAX_CHUNK)
-    policy.record_prefill(10, 1.0)
+    (reading,) = run(policy, generation(500))
+    policy.record_chunk(reading, 10, 1.0)
     policy.record_step(0.001)
-    run(policy, generation(500))
     assert read(policy) == [128, 128, 128, 116]
 
 
@@ -174,10 +176,10 @@ def test_while_a_sequence_decodes_a_chunk_takes_as_long_as_one_step():
 
 def test_the_newest_measurements_count():
     policy = busy_policy(step_seconds=40 / 64, token_seconds=1 / 64)
-    run(policy, generation(500))
+    (reading,) = run(policy, generation(500))
     policy.record_step(80 / 64)
     assert len(policy.next_prefill()[1]) == 80
-    policy.record_prefill(80, 80 / 32)
+    policy.record_chunk(reading, 80, 80 / 32)
     assert len(policy.next_prefill()[1]) == 40
 
 
@@ -222,3 +224,91 @@ def test_every_prompt_is_read_whole_and_in_order(step_seconds, token_seconds, n_
         chunks.append(chunk)
     assert sum(chunks, []) == ids
     assert all(16 <= len(chunk) <= MAX_CHUNK for chunk in chunks[:-1])
+
+
+# Texts that are scored
+
+
+def score(policy: Policy, n_ids: int, n_context: int = 1) -> Running:
+    """Give a text that is scored its slot."""
+    policy.add(Scoring([1] * n_ids, n_context=n_context))
+    [request] = policy.admit()
+    policy.running.append(Running(request, len(policy.running), n_context=n_context - 1))
+    return policy.running[-1]
+
+
+def read_next(policy: Policy, token_seconds: float) -> tuple[Running, int] | None:
+    """Read what is next; each token takes so many seconds."""
+    chosen = policy.next_prefill()
+    if chosen is None:
+        return None
+    running, chunk = chosen
+    policy.record_chunk(running, len(chunk), len(chunk) * token_seconds)
+    running.n_prefilled += len(chunk)
+    return running, len(chunk)
+
+
+@given(
+    step_seconds=st.lists(st.floats(0.01, 1), min_size=1, max_size=20),
+    token_seconds=st.lists(st.floats(1e-5, 0.05), min_size=1, max_size=20),
+    n_context=st.integers(1, 200),
+)
+def test_while_a_text_is_scored_streams_get_their_share_of_the_time(
+    step_seconds, token_seconds, n_context
+):
+    policy = busy_policy(step_seconds[0], token_seconds[0])
+    text = score(policy, 300, n_context)
+    steps, tokens = cycle(step_seconds), cycle(token_seconds)
+    decoding = scoring = newest = 0.0
+    while not text.is_decoding:
+        seconds = next(tokens)
+        if found := read_next(policy, seconds):
+            newest = found[1] * seconds
+            scoring += newest
+        policy.record_step(step := next(steps))
+        decoding += step
+        # The steps after a chunk make up for it; one step may have done so before it.
+        share = DECODE_SHARE * (scoring + decoding)
+        assert decoding >= share - newest - max(step_seconds)
+
+
+def test_a_text_that_is_scored_gets_the_rest_of_the_time():
+    policy = busy_policy(step_seconds=40 / 64, token_seconds=1 / 64)
+    score(policy, 50_000)
+    n_chunks = 0
+    for _ in range(600):
+        n_chunks += read_next(policy, 1 / 64) is not None  # as long as a step
+        policy.record_step(40 / 64)
+    assert n_chunks == pytest.approx(600 * (1 - DECODE_SHARE) / DECODE_SHARE, abs=3)
+
+
+def test_a_text_is_scored_at_full_speed_while_nothing_streams():
+    policy = busy_policy(step_seconds=1, token_seconds=1)
+    score(policy, 1_000)
+    assert read_next(policy, 1)[1] == 16
+    assert read_next(policy, 1) is None  # the stream is owed steps
+    policy.running.pop(0)
+    assert read_next(policy, 1)[1] == MAX_CHUNK
+
+
+def test_prompts_are_read_before_texts_that_are_scored():
+    policy = Policy(4, 4, MAX_CHUNK)
+    text = score(policy, 300)
+    (prompt,) = run(policy, generation(200))
+    owners = [read_next(policy, 1)[0] for _ in range(2)]
+    assert owners == [prompt, prompt]
+    policy.running.remove(prompt)
+    assert read_next(policy, 1)[0] is text
+
+
+def test_what_is_only_read_and_what_is_scored_are_measured_apart():
+    policy = busy_policy(step_seconds=64, token_seconds=1)
+    text = score(policy, 300, n_context=101)
+    assert [read_next(policy, 1)[1] for _ in range(1)] == [64]
+    policy.record_step(1_000), policy.record_step(64)
+    assert read_next(policy, 1)[1] == 36  # no chunk is partly scored
+    policy.record_step(1_000), policy.record_step(64)
+    assert text.scores_next
+    assert read_next(policy, 2)[1] == 16  # nothing is measured yet
+    policy.record_step(1_000), policy.record_step(64)
+    assert read_next(policy, 2)[1] == 32

@@ -10,6 +10,7 @@ from gpt2core.engine import scheduler
 from gpt2core.engine.engine import Engine
 from gpt2core.engine.events import Failed, Prefilling, Queued, Unavailable
 from gpt2core.engine.gates import Gates
+from gpt2core.engine.policy import DECODE_SHARE
 from gpt2core.engine.scheduler import Scheduler
 from gpt2core.engine.sequence import GeneratedToken, GenerationOptions
 from gpt2core.errors import InputError
@@ -214,7 +215,10 @@ def test_an_invalid_prompt_is_refused_at_once(start, ids):
 
 
 class TimedEngine(Engine):
-    """On its own clock a step takes as long as 40 prompt tokens. It records its calls."""
+    """On its own clock a step takes as long as 40 prompt tokens or 20 that are scored.
+
+    It records its calls.
+    """
 
     clock = 0.0
 
@@ -226,6 +230,11 @@ class TimedEngine(Engine):
         self.clock += len(ids) / 128  # exact in binary
         self.calls.append(("prefill", len(ids)))
         return super().prefill(slot, ids, more_follow)
+
+    def score(self, slot, ids, *arguments):
+        self.clock += len(ids) / 64
+        self.calls.append(("score", len(ids)))
+        return super().score(slot, ids, *arguments)
 
     def step(self, slots, ids):
         self.clock += 40 / 128
@@ -410,15 +419,16 @@ def test_many_starts_make_one_thread(start):
 # Scores
 
 
-def test_a_text_is_scored_in_chunks_between_the_steps_of_those_that_generate(serve):
-    engine = Engine(LONG_CONTEXT.params(), LONG_CONTEXT.hparams, 2)
-    one, ids = serve(engine), LONG_CONTEXT.ids()
-    running = one.submit(ids[:3], 400, seeded(1))
-    *progress, scored = all_events(one.score(ids))
-    assert {type(event) for event in progress} == {Prefilling}
-    assert progress[-1].n_tokens == len(ids) - 1
-    n_generated = len(ids_of(events_so_far(running)))
-    assert n_generated >= len(progress)  # a step after each chunk
+def test_a_text_is_scored_in_chunks_between_the_steps_of_those_that_generate(serve, timed):
+    one, ids = serve(timed), LONG_CONTEXT.ids()
+    running = one.submit(ids[:3], 900, seeded(1))
+    wait_until(lambda: ("step", 1) in timed.calls, "a step")
+    [scored] = all_events(one.score(ids[:500]))
+    # Calls of one kind that follow each other: between two chunks there are steps.
+    runs = [list(run) for _, run in groupby(timed.calls, lambda call: call[0])]
+    chunks = [run for run in runs if run[0][0] == "score"]
+    assert len(chunks) > 10 and all(len(run) == 1 for run in chunks)
+    ids = ids[:500]
     expected = Engine(LONG_CONTEXT.params(), LONG_CONTEXT.hparams)
     slot = expected.open()
     whole = expected.score(slot, ids[:-1], ids[1:])
@@ -426,6 +436,23 @@ def test_a_text_is_scored_in_chunks_between_the_steps_of_those_that_generate(ser
     assert abs(scored.scores.logprob - whole.logprob).max() < 1e-4
     assert (scored.scores.rank == whole.rank).mean() > 0.99
     running.cancel()
+
+
+def test_most_of_the_time_is_for_those_that_generate_while_a_text_is_scored(serve, timed):
+    one = serve(timed)
+    decoding = one.submit([1], 900, seeded(1))
+    wait_until(lambda: ("step", 1) in timed.calls, "a step")
+    all_events(one.score([2] * 1000, n_context=101))
+    decoding.cancel()
+    calls = timed.calls[1:]  # without the first prompt
+    at = [i for i, (kind, _) in enumerate(calls) if kind in ("prefill", "score")]
+    beside = calls[at[0] : at[-1]]
+    steps = sum(n * 40 / 128 for kind, n in beside if kind == "step")
+    reading = sum(n / 128 for kind, n in beside if kind == "prefill")
+    scoring = sum(n / 64 for kind, n in beside if kind == "score")
+    assert reading == 100 / 128 and scoring > 850 / 64
+    share = steps / (steps + reading + scoring)
+    assert share == pytest.approx(DECODE_SHARE, abs=0.03) and share > 0.5
 
 
 def test_a_scored_text_frees_its_slot_and_may_be_cancelled_or_have_one_token(start, demo):

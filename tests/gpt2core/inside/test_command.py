@@ -1,7 +1,10 @@
 """``python -m gpt2core inside`` on the bundled model."""
 
 import json
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gpt2core import model
@@ -133,9 +136,31 @@ def test_the_example_in_the_documentation_runs(capsys, examples):
     assert "blocks[1].mha.attention.scores" in capsys.readouterr().out
 
 
-def test_the_example_of_interventions_runs(examples):
+def test_the_example_of_a_recorded_call_runs(examples):
     names: dict = {}
     exec(examples[1], names)
+    model_, ids, weights = names["model"], names["ids"], names["weights"]
+    h = model_.hparams
+    assert weights.shape == (h.n_head, len(ids), len(ids))
+    recording = record_pass(ids, model_.params, h.n_head)
+    assert np.array_equal(weights, recording.patterns[3])
+    assert np.array_equal(names["logits"][-1], recording.last_logits)
+    line = Path(model.__file__).read_text("utf-8").splitlines()[names["line"] - 1]
+    assert line.strip().startswith("weights = ")
+
+
+NAMES = ["record", "record_pass", "replay_block", "attribution", "lens"]
+NAMES += ["without", "go_on", "carried", "ablate"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_documentation_has_an_example_of(examples, name):
+    assert re.search(rf"\b{name}\(", "\n".join(examples))
+
+
+def test_the_example_of_interventions_runs(examples):
+    names: dict = {}
+    exec(examples[2], names)
     recording, edited, found = names["recording"], names["edited"], names["found"]
     ids, n_head = list(recording.ids), recording.n_head
     assert found.after == pytest.approx(model.gpt2(ids, **edited, n_head=n_head)[-1], abs=1e-4)

@@ -14,6 +14,8 @@ from gpt2core.inside.interventions import (
     go_on,
     mean_outputs,
     parse_components,
+    patch,
+    patched_logits,
     without,
 )
 from gpt2core.inside.lens import early_logits
@@ -226,6 +228,12 @@ def test_patching_is_transformer_lens_patching(recording, golden, small):
     x = carried(recording, other_pass(small), layer, [PATCHED_POSITION])
     state = go_on(x, recording.params, recording.n_head, layer)
     assert off(early_logits(state, recording.params)[LAST], golden["patched"]) <= TOLERANCE
+
+
+def test_some_patched_logits_are_those_of_patching(recording, small):
+    source, ids = other_pass(small), [3, 0, small.hparams.n_vocab - 1]
+    args = recording, source, recording.n_layer // 2, [PATCHED_POSITION], LAST
+    assert off(patched_logits(*args, ids), patch(*args).after[ids]) <= TOLERANCE
 
 
 def test_a_patched_state_changes_nothing_before_it_in_any_bit(recording, small):

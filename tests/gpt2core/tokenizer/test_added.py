@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2core.tokenizer.added import AddedToken, AddedTokens, Rules
-from gpt2core.tokenizer.bpe import Encoder, VocabularyError
+from gpt2core.tokenizer.bpe import Encoder
+from gpt2core.tokenizer.table import VocabularyError
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, default_encoder, read_merges
 from tests.helpers.texts import ANY_TEXT, TRICKY_TEXT
 

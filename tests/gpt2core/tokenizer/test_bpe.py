@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 import gpt2core.tokenizer.bpe
 from gpt2core.errors import InputError
 from gpt2core.tokenizer.alphabet import byte_alphabet
-from gpt2core.tokenizer.bpe import ENDOFTEXT, LONG_PRE_TOKEN, Encoder
+from gpt2core.tokenizer.bpe import LONG_PRE_TOKEN, Encoder
 from gpt2core.tokenizer.explain import explain_encoding
 from gpt2core.tokenizer.pattern import SPLIT_PATTERN
+from gpt2core.tokenizer.table import ENDOFTEXT
 from gpt2core.tokenizer.vocabulary import (
     VOCAB_PATH,
     default_encoder,

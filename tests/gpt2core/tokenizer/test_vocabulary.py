@@ -5,8 +5,8 @@ import json
 import pytest
 
 from gpt2core.errors import ModelFileError
-from gpt2core.tokenizer.bpe import ENDOFTEXT
 from gpt2core.tokenizer.folder import encoder_from_directory
+from gpt2core.tokenizer.table import ENDOFTEXT
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, default_encoder, read_merges
 from tests.helpers.texts import CAPES, CAPES_IDS
 from tests.helpers.tokenizer_folders import added

@@ -15,7 +15,18 @@ from gpt2core.inside.interventions import ablate, mean_outputs, parse_components
 from gpt2core.sampling import log_softmax
 from gpt2core.settings import Settings
 from gpt2core.store.weights import save_params
-from tests.helpers.inside import TEXT, address, body_rows, number_in, open_page, recorded
+from tests.helpers.inside import (
+    MAX_BYTES,
+    ODD_TEXTS,
+    SIZES,
+    TEXT,
+    address,
+    body_rows,
+    number_in,
+    open_page,
+    recorded,
+    text_of,
+)
 from tests.helpers.small_models import SmallModel
 from tests.helpers.web import HTMX, JSON, messages, parse, shown
 from webapp import create_app
@@ -52,7 +63,7 @@ def hparams_of(client) -> HParams:
     return client.application.extensions["model_server"].hparams
 
 
-def text_of(page, side: str) -> str:
+def written(page, side: str) -> str:
     return page.id(f"text-{side}").text
 
 
@@ -129,7 +140,7 @@ def test_where_nothing_changes_the_page_says_so(tmp_path):
     assert page.id("n-changed").words == "Nothing changed: 0 of 50,257 logits."
     said = page.id("inside-texts-said").words
     assert said == "Both texts are the same, token for token: all 30."  # as many as fit
-    assert text_of(page, "whole") == text_of(page, "without") != ""
+    assert written(page, "whole") == written(page, "without") != ""
     other = open_page(client, PATH, prompt="two words", parts="1.1", n_tokens=2)
     assert CHANGED.fullmatch(other.id("n-changed").words)
     full = open_page(client, PATH, kept=",".join(["7"] * 32), parts="1.1")
@@ -146,21 +157,29 @@ def test_the_text_without_is_that_of_edited_weights(client, demo):
         text = list(ids)
         for _ in range(GREEDY["n_tokens"]):
             text.append(int(logits(demo, text, params)[-1].argmax()))
-        assert text_of(page, side) == demo.encoder.decode(text[len(ids) :])
+        assert written(page, side) == demo.encoder.decode(text[len(ids) :])
 
 
 def test_the_whole_models_text_is_the_one_that_generate_writes(client):
     fields = {"prompt": TEXT, "seed": 5, "temperature": 1.1, "n_tokens": 12}
     made = client.post("/generate", json=fields, headers=JSON).json
     page = open_page(client, PATH, parts=PARTS, **fields)
-    assert TEXT + text_of(page, "whole") == TEXT + made["text"].removeprefix(TEXT)
-    assert text_of(page, "without") != text_of(page, "whole")
+    assert TEXT + written(page, "whole") == TEXT + made["text"].removeprefix(TEXT)
+    assert written(page, "without") != written(page, "whole")
+
+
+def test_texts_without_chance_are_not_said_to_share_their_luck(client):
+    for temperature, words in ((0, "Both always take the likeliest token"), (1, "The same seed")):
+        page = open_page(
+            client, PATH, prompt=TEXT, parts=PARTS, temperature=temperature, n_tokens=1
+        )
+        assert words in page.words
 
 
 def test_texts_go_on_from_the_chosen_token(client, demo):
     page = open_page(client, PATH, prompt=TEXT, parts=PARTS, at=3, **GREEDY)
     short = open_page(client, PATH, prompt="The cat sat", parts=PARTS, **GREEDY)
-    assert text_of(page, "whole") == text_of(short, "whole")
+    assert written(page, "whole") == written(short, "whole")
     assert [e.text for e in page.all("span", "inside-so-far")] == ["The cat sat"] * 2
 
 
@@ -169,7 +188,7 @@ def test_the_stream_writes_what_the_page_shows(client, demo):
     page = open_page(client, PATH, **fields)
     streamed = stream(client, f"{PATH}/texts", **fields)
     for side in ("whole", "without"):
-        assert streamed.text(f"text-{side}") == text_of(page, side)
+        assert streamed.text(f"text-{side}") == written(page, side)
     sentence = streamed.words("inside-texts-said")
     assert sentence == page.id("inside-texts-said").words
     said = re.match(r"The texts part at token \d+: “(.+)” by the whole model, “(.+)” w", sentence)
@@ -202,10 +221,22 @@ def test_what_the_engine_cannot_leave_out_has_no_texts_and_says_why(client, fiel
 def test_a_reader_who_leaves_ends_both_generations(slow_server):
     fields = {"prompt": "Slow: one two three", "parts": PARTS, "n_tokens": 200}
     with slow_server.request("GET", address(f"{PATH}/texts", **fields)) as response:
-        assert response.readline().startswith(b"data: <hx-partial")
+        lines = iter(response.readline, b"")  # heartbeats may come first
+        assert next(line for line in lines if line.startswith(b"data: <hx-partial"))
         slow_server.wait_for_load(2)
         response.close_connection()
     slow_server.wait_for_load(0)  # long before 200 tokens at 0.25 seconds each
+
+
+@pytest.mark.parametrize("text", [*SIZES, *ODD_TEXTS])
+def test_every_view_is_small_and_keeps_the_policy(client, demo, text):
+    text = text_of(demo, text) if isinstance(text, int) else text
+    answer = client.get(address(PATH, prompt=text, parts="0.mlp,3.1", n_tokens=2))
+    assert answer.status_code == 200 and len(answer.data) <= MAX_BYTES
+    assert "style=" not in answer.text and "data:" not in answer.text
+    page = parse(answer.text)
+    (link,) = page.all("a", rel="bookmark")
+    assert parse(client.get(link.attributes["href"]).text).words == page.words
 
 
 # The sweep

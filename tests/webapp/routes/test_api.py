@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from pydantic import ValidationError
 
+from tests.helpers.paths import ROOT
 from tests.helpers.web import JSON, ROBOT, STORY, environment, parse
 from webapp import answers
 from webapp.openapi import OPERATIONS, openapi_document
@@ -13,6 +14,7 @@ from webapp.openapi import OPERATIONS, openapi_document
 BODIES = {
     "/tokenize": {"prompt": f"{STORY} {ROBOT}"},
     "/generate": {"prompt": STORY, "n_tokens": 3, "seed": 1},
+    "/next": {"prompt": f"{STORY} {ROBOT}", "temperature": 2, "kept": [262]},
     "/score": {"prompt": f"{STORY} {ROBOT}"},
     "/v1/completions": {
         "model": "demo", "prompt": STORY, "max_tokens": 2, "echo": True, "logprobs": 2,
@@ -21,12 +23,13 @@ BODIES = {
 
 
 def request(client, operation, body):
+    path = operation.path.format(model="demo")
     if operation.method == "get":
-        return client.get(operation.path, headers=JSON)
-    return client.post(operation.path, json=body, headers=JSON)
+        return client.get(path, query_string=body if operation.query else None, headers=JSON)
+    return client.post(path, json=body, headers=JSON)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.path)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: f"{one.method} {one.path}")
 def test_answers_and_errors_fit_their_schemas(client, operation):
     answer = request(client, operation, BODIES.get(operation.path))
     assert answer.status_code == 200
@@ -39,18 +42,26 @@ def test_answers_and_errors_fit_their_schemas(client, operation):
         operation.error.model_validate_json(wrong.text)
 
 
-def test_each_part_of_a_stream_fits_the_schema(client):
-    body = {**BODIES["/v1/completions"], "stream": True, "stream_options": {"include_usage": True}}
+@pytest.mark.parametrize(
+    ("fields", "n_parts"),
+    [
+        ({"echo": True, "logprobs": 2}, 2),  # the first waits for the scores of the prompt
+        ({"logprobs": 2}, 5),  # one for each token
+    ],
+)
+def test_each_part_of_a_stream_fits_the_schema(client, fields, n_parts):
+    body = {"model": "demo", "prompt": STORY, "max_tokens": 8, "temperature": 0, "stream": True}
+    body |= {"stream_options": {"include_usage": True}, **fields}
     text = client.post("/v1/completions", json=body).text
     *parts, last = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
-    assert last == "[DONE]" and len(parts) >= 3
+    assert last == "[DONE]" and len(parts) >= n_parts
     for part in parts:
         answers.CompletionAnswer.model_validate_json(part)
 
 
 def test_the_document_has_the_fields_that_requests_are_checked_by(client):
     document = client.get("/openapi.json").json
-    assert document == json.loads(json.dumps(openapi_document()))
+    assert document == json.loads(json.dumps(openapi_document("demo")))
     schemas = document["components"]["schemas"]
     for operation in OPERATIONS:
         assert operation.method in document["paths"][operation.path]
@@ -58,13 +69,14 @@ def test_the_document_has_the_fields_that_requests_are_checked_by(client):
             schema = schemas[operation.body.__name__]
             assert set(schema["properties"]) == set(operation.body.model_fields)
             assert schema["additionalProperties"] is False
-    names = {"/tokenize", "/generate", "/score", "/v1/models", "/v1/completions"}
+    names = {"/tokenize", "/generate", "/next", "/score", "/v1/models"}
+    names |= {"/v1/models/{model}", "/v1/completions"}
     assert set(document["paths"]) == names
 
 
 def test_every_reference_of_the_document_has_a_target():
-    text = json.dumps(openapi_document())
-    schemas = openapi_document()["components"]["schemas"]
+    text = json.dumps(openapi_document("demo"))
+    schemas = openapi_document("demo")["components"]["schemas"]
     targets = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert targets and targets <= set(schemas)
 
@@ -81,3 +93,22 @@ def test_the_examples_of_the_page_run_as_they_are_copied(server):
         assert done.returncode == 0, done.stderr
         operation.answer.model_validate_json(done.stdout)
     assert page.id("base-url").text == f"{server.url}/v1"
+
+
+def test_the_curl_lines_of_the_readme_run_as_they_are_copied(server):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [line for line in readme.splitlines() if line.startswith("curl ")]
+    schemas = {
+        "/generate": answers.GenerateAnswer,
+        "/score": answers.ScoreAnswer,
+        "/v1/completions": answers.CompletionAnswer,
+    }
+    assert len(commands) == len(schemas)
+    for command, (path, schema) in zip(commands, schemas.items(), strict=True):
+        assert command.endswith(f" localhost:8000{path}")
+        here = command.replace("localhost:8000", server.url)  # the port is another one
+        done = subprocess.run(
+            ["sh", "-c", here], capture_output=True, env=environment(), timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        schema.model_validate_json(done.stdout)

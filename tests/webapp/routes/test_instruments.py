@@ -20,6 +20,7 @@ ADDRESSES = (
     address("/inside/ablate", prompt=TEXT, parts="2.mlp,3.1", n_tokens=6),
     address("/inside/patch", prompt=TEXT, other=OTHER, carry="3.2"),
     address("/inside/patch/rows", prompt=TEXT, other=OTHER),
+    address("/inside/reading", prompt=TEXT),
     address("/inside/ablate/texts", prompt=TEXT, parts="3.1", n_tokens=6),
     address("/inside/heads.csv", prompt=TEXT),
     address("/inside/lens.csv", prompt=TEXT),
@@ -28,6 +29,7 @@ ADDRESSES = (
     address("/inside/sampling.csv", prompt=TEXT),
 )
 NAMES = ["heads", "lens", "attribution", "sampling", "neurons", "neighbours", "ablate", "patch"]
+NAMES += ["reading"]
 each_address = pytest.mark.parametrize("path", ADDRESSES)
 
 

@@ -51,6 +51,8 @@ def test_a_first_visit_has_something_to_look_at(client):
     assert textarea_value(root.id("prompt")) == "Once upon a time, there was a little"
     assert len(root.id("prompt-strip").ids()) == 9
     assert chosen_pace(root) == "slow"
+    examples = [e.words for e in root.all("a", class_="example")]
+    assert "The cat sat on the mat because it" in examples
 
 
 def test_another_model_gets_another_first_example_and_pace(client, monkeypatch):

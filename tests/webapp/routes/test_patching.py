@@ -5,9 +5,18 @@ import re
 import numpy as np
 import pytest
 
-from gpt2core.inside.interventions import patch
+from gpt2core.inside.interventions import patch, patched_logits
 from gpt2core.sampling import log_softmax
-from tests.helpers.inside import TEXT, address, body_rows, number_in, open_page, recorded
+from tests.helpers.inside import (
+    MAX_BYTES,
+    ODD_TEXTS,
+    TEXT,
+    address,
+    body_rows,
+    number_in,
+    open_page,
+    recorded,
+)
 from tests.helpers.web import HTMX, messages, parse, shown
 from webapp.inside.instruments import patching
 
@@ -96,7 +105,12 @@ def test_the_stream_has_the_rows_of_the_page(client):
 
 def test_the_grid_stops_when_the_reader_leaves(client, monkeypatch):
     calls = []
-    monkeypatch.setattr(patching, "patch", lambda *a: calls.append(a) or patch(*a))
+
+    def computed(*args):
+        calls.append(args)
+        return patched_logits(*args)
+
+    monkeypatch.setattr(patching, "patched_logits", computed)
     answer = client.get(address(f"{PATH}/rows", **PAIR), buffered=False)
     assert b"patch-rows" in next(answer.iter_encoded())
     answer.close()
@@ -116,9 +130,6 @@ def test_an_address_is_its_view_and_without_another_text_there_is_an_example(cli
 @pytest.mark.parametrize(
     ("fields", "field", "parts"),
     [
-        ({"other": "too short"}, "other", ["8 tokens", "the other 2"]),
-        ({"other": TEXT}, "other", ["the same"]),
-        ({"other": OTHER, "at": 1}, "other", ["the same"]),
         ({"other": OTHER, "carry": "6.2"}, "carry", ["0 to 5"]),
         ({"other": OTHER, "carry": "3.1"}, "carry", ["2 to 8"]),
         ({"other": OTHER, "carry": "x"}, "carry", ["layer.token"]),
@@ -134,12 +145,91 @@ def test_a_bad_field_has_its_message_beside_it(client, fields, field, parts):
     assert all(part in message for part in parts)
 
 
-def test_a_grid_that_would_take_too_long_is_refused_with_both_numbers(client, monkeypatch):
+@pytest.mark.parametrize(
+    ("fields", "parts"),
+    [
+        ({"other": "too short"}, ["8 tokens", "the other 2", "6 more"]),
+        ({"other": f"{OTHER} was"}, ["8 tokens", "the other 9", "1 fewer"]),
+        ({"other": TEXT}, ["the same"]),
+        ({"other": OTHER, "at": 1}, ["the same"]),
+    ],
+)
+def test_another_text_that_does_not_fit_is_refused_beside_its_field(client, demo, fields, parts):
+    answer = client.get(address(PATH, prompt=TEXT, **fields))
+    assert answer.status_code == 422
+    page = parse(answer.text)
+    field = page.id("other")
+    assert field.attributes["value"] == fields["other"]
+    message = page.id(field.attributes["aria-describedby"])
+    assert all(part in message.words for part in parts)
+    assert message.attributes["role"] == "alert"
+    counts = [len(demo.encoder.encode(text)) for text in (TEXT, fields["other"])]
+    terms = [term.words for term in page.all("dl", "inside-both")[0].all("dt")]
+    assert terms == [f"This text, {counts[0]} tokens", f"The other text, {counts[1]} tokens"]
+    assert page.all("ol", "inside-strip") and not page.all("table", "inside-heads")
+    streamed = client.get(address(f"{PATH}/rows", prompt=TEXT, **fields))
+    assert streamed.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("other", "marked"),
+    [
+        (OTHER, [["Ġcat"], ["Ġdog"]]),
+        ("The old dog sat on the mat because it", [["Ġcat"], ["Ġold", "Ġdog"]]),
+        ("The cat sat on the mat because it was", [[], ["Ġwas"]]),
+        ("The The cat sat on the mat because it", [[], ["ĠThe"]]),
+        ("sad", [["The", "Ġcat", "Ġsat", "Ġon", "Ġthe", "Ġmat", "Ġbecause", "Ġit"], ["s", "ad"]]),
+    ],
+)
+def test_the_tokens_that_differ_are_marked_in_both_texts(client, other, marked):
+    page = parse(client.get(address(PATH, prompt=TEXT, other=other)).text)
+    texts = page.all("dl", "inside-both")[0].all("dd")
+    assert [[mark.text for mark in text.all("mark")] for text in texts] == marked
+
+
+def with_first_word(demo, word: str, text: int | str) -> str:
+    """``text``, or one of so many tokens, with this first word."""
+    if isinstance(text, str):
+        return f"{word}.{text}".replace("\r\n", "\n")  # as fields of a form are read
+    rest = demo.encoder.encode(" sat on the mat with a cat and a dog." * 8)[: text - 1]
+    return word + demo.encoder.decode(rest)
+
+
+@pytest.mark.parametrize("text", [1, 2, 12, 64, *ODD_TEXTS])
+def test_every_view_is_small_and_labels_every_token(client, demo, text):
+    here, there = (with_first_word(demo, word, text) for word in ("cat", "dog"))
+    ids, other_ids = demo.encoder.encode(here), demo.encoder.encode(there)
+    assert len(ids) == len(other_ids) and ids[1:] == other_ids[1:]
+    answer = client.get(address(PATH, prompt=here, other=there, at=min(16, len(ids))))
+    assert answer.status_code == 200 and len(answer.data) <= MAX_BYTES
+    assert "style=" not in answer.text and "data:" not in answer.text
+    page = parse(answer.text)
+    (strip,) = page.all("ol", "inside-strip")
+    (head,) = page.all("table", "inside-heads")[0].all("thead")
+    pieces = [piece.text for piece in head.all(class_="piece")]
+    shown = [piece.text for piece in strip.all(class_="piece")]
+    assert pieces[1:] == shown[1 : len(pieces)] and pieces[0] == "dog"
+
+
+def layers_of(page) -> list[int]:
+    return [int(row[0]) for row in grid(page)]
+
+
+def test_a_grid_that_would_take_too_long_has_fewer_layers_and_says_so(client, monkeypatch):
+    monkeypatch.setattr(patching, "MAX_SWEEP_SECONDS", 3)
+    monkeypatch.setattr(patching, "grid_seconds", lambda *args: len(args[-1]))
+    page = open_page(client, PATH, **PAIR, carry="2.2")
+    assert layers_of(page) == [0, 3, 5]
+    assert "Drawn are 3 of 6 layers" in page.words and "3 are left out" in page.words
+    assert "Before layer 2" in page.id("inside-carried").words
+
+
+def test_a_grid_whose_two_layers_take_too_long_is_refused_with_both_numbers(client, monkeypatch):
     monkeypatch.setattr(patching, "MAX_SWEEP_SECONDS", 0.01)
     monkeypatch.setattr(patching, "grid_seconds", lambda *_: 1234.0)
     answer = client.get(address(PATH, **PAIR))
     assert answer.status_code == 422
-    message = parse(answer.text).id("mend-error-other").words
+    message = parse(answer.text).id("error-other").words
     assert "1,234 seconds" in message and "at most 0.01" in message
 
 

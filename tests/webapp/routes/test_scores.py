@@ -1,5 +1,6 @@
 """POST /score: the numbers of the readable model, for texts of any length."""
 
+import json
 import math
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from gpt2core import gpt2
 from gpt2core.sampling import log_softmax
 from gpt2core.scoring import windows
+from gpt2core.serving import ModelServer
 from tests.helpers.small_models import TOLERANCE
-from tests.helpers.web import JSON, ROBOT, STORY, parse, textarea_value
+from tests.helpers.web import HTMX, JSON, ROBOT, STORY, STORY_PIECES, parse, textarea_value
 from webapp.formatting import ordinal, percent
 from webapp.surprise import figure
 
@@ -132,6 +134,16 @@ class TestPage:
         assert "overlap by" in page.id("overlap").words
         assert "more tokens" in page.words
 
+    def test_a_link_to_the_main_page_reads_the_same_tokens(self, client):
+        text = "One<|endoftext|>Two"
+        page = self.page(client, prompt=text, special_tokens="1")
+        (link,) = [a for a in page.all("a") if a.words.startswith("Let the model continue")]
+        main = parse(client.get(link.attributes["href"]).text)
+        assert len(main.id("prompt-strip").pieces()) == len(page.id("score-strip").all("li")) == 3
+        (link,) = [a for a in main.all("a") if a.words == "How surprising?"]
+        again = parse(client.get(link.attributes["href"]).text)
+        assert len(again.id("score-strip").all("li")) == 3
+
     def test_errors_stand_on_the_page(self, client):
         answer = client.post("/score", data={"prompt": "a" * 100_001})
         assert answer.status_code == 422
@@ -152,3 +164,65 @@ class TestPage:
             assert link.attributes["data-prompt"] == "a"
             again = parse(client.get(link.attributes["href"]).text)
             assert textarea_value(again.id("prompt")) == "a" and not again.all(id="trailing-space")
+
+
+class TestStrip:
+    """The prompt's strip on the main page, with scores while they are switched on."""
+
+    def strip(self, client, prompt, path="/score", **fields):
+        answer = client.post(path, data={"prompt": prompt, **fields}, headers=HTMX)
+        assert answer.status_code == 200
+        return parse(answer.text)
+
+    def test_each_chip_has_its_probability_rank_and_class(self, client):
+        text = f"{STORY} {ROBOT} xylophonist"
+        found, strip = score(client, text), self.strip(client, text)
+        chips = strip.id("prompt-strip").all("button", "chip")
+        assert len(chips) == found["n_tokens"]
+        assert not chips[0].all(class_="place") and not chips[0].all(class_="probability")
+        for chip, token in zip(chips[1:], found["tokens"][1:], strict=True):
+            rank = token["rank"]
+            share, place = percent(math.exp(token["logprob"])), ordinal(rank)
+            limit = next((n for n in (10, 100, 1000) if rank <= n), None)
+            words = f"among the first {limit:,}" if limit else "beyond the first 1,000"
+            assert chip.attributes["aria-label"].endswith(f", {share}, {place}, {words}")
+            assert chip.all(class_="probability")[0].text == share
+            sign = {10: "●", 100: "◐", 1000: "○", None: "▲"}[limit]
+            assert chip.all(class_="place")[0].text == f"{sign} {place}"
+            assert sign in strip.all("ul", "score-legend")[0].text
+        assert strip.id("perplexity").text == figure(found["perplexity"])
+        assert len(strip.id("most-surprising").all(class_="piece")) == 3
+
+    def test_a_link_switches_scores_on_and_off_and_each_state_has_an_address(self, client):
+        page = parse(client.get("/", query_string={"prompt": STORY}).text)
+        for switch, scored in ((page.id("scores"), False), (self.strip(client, STORY), True)):
+            switch = switch.id("scores") if scored else switch
+            address, target = (switch.attributes[name] for name in ("hx-post", "hx-target"))
+            assert target == "#tokens"
+            # A form sends the field that stands in the strip, unless the switch overrides it.
+            off = {"scores": ""} if scored else {}
+            assert json.loads(switch.attributes.get("hx-vals", "{}")) == off
+            swapped = self.strip(client, STORY, address, **off)
+            assert bool(swapped.all(class_="scored")) is not scored
+            assert bool(swapped.all("input", name="scores")) is not scored
+            assert client.get(switch.attributes["href"]).status_code == 200
+
+    def test_scores_follow_a_text_that_is_typed_while_they_are_switched_on(self, client, demo):
+        strip = self.strip(client, STORY, "/tokenize", scores="1")
+        assert "load" in strip.id("scores").attributes["hx-trigger"]
+        assert strip.all("input", name="scores") and not strip.all(class_="scored")
+        assert "hx-trigger" not in self.strip(client, STORY, "/tokenize").id("scores").attributes
+        # A long text, which takes long, is only scored on request.
+        long = " a" * (demo.hparams.n_ctx + 1)
+        strip = self.strip(client, long, "/tokenize", scores="1")
+        assert "hx-trigger" not in strip.id("scores").attributes
+
+    def test_a_busy_model_is_a_hint_and_the_tokens_stay(self, client, monkeypatch):
+        monkeypatch.setattr(ModelServer, "is_busy", True)
+        strip = self.strip(client, STORY)
+        assert strip.id("prompt-strip").pieces() == STORY_PIECES
+        assert not strip.all(class_="scored") and "Others are generating" in strip.words
+
+    def test_a_text_that_is_too_long_is_a_hint(self, client):
+        assert "100,001" in self.strip(client, "a" * 100_001).words
+        assert "nothing stands before it" in self.strip(client, "Once").id("score-sums").text

@@ -2,13 +2,16 @@
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt2core import gpt2
 from gpt2core.engine.events import Failed, Generation, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
-from gpt2core.sampling import SamplingParams
+from gpt2core.sampling import SamplingParams, log_softmax
+from tests.helpers.small_models import TOLERANCE
 from tests.helpers.web import (
     HEROES,
     HEROES_IDS,
@@ -62,7 +65,12 @@ class TestTokenize:
 
     def test_an_empty_text_is_no_error(self, client):
         assert client.post("/tokenize", data={"prompt": ""}, headers=JSON).json["n_tokens"] == 0
-        assert client.post("/tokenize", data={}, headers=HTMX).status_code == 200
+        empty = {"data": "", "content_type": "application/x-www-form-urlencoded"}
+        assert client.post("/tokenize", **empty, headers=HTMX).status_code == 200
+
+    @pytest.mark.parametrize("path", ["/tokenize", "/generate", "/next", "/score"])
+    def test_a_request_without_a_body_is_refused(self, client, path):
+        assert client.post(path, headers=JSON).status_code == 415
 
     def test_a_browser_without_scripts_gets_the_page_with_every_submitted_field(self, client):
         text = "two\r\nlines " + "é" * 9_000  # more than an address can hold
@@ -334,10 +342,10 @@ class TestRegenerate:
             (button,) = [b for b in state.id("after").all("button") if b.text == "Regenerate"]
             assert button.attributes["value"] == ",".join(map(str, kept))
 
-    def test_the_seed_is_another_one_and_the_field_stays_as_it_was(self, client):
+    def test_the_seed_is_another_one_and_the_field_is_empty(self, client):
         page = parse(client.post("/generate", data={"prompt": HEROES, "seed": "5"}).text)
         again = self.press(client, page)
-        assert again.id("seed").attributes["value"] == "5"
+        assert again.id("seed").attributes["value"] == ""
         assert not again.id("progress").words.endswith("seed 5")
 
     @pytest.mark.parametrize("flag", ["1", True])
@@ -403,7 +411,7 @@ class TestPace:
         return answer.text
 
     def test_a_step_is_one_token(self, client):
-        assert "Done: 1 token," in self.stream(client, pace="step")
+        assert "Done: 1 token written." in self.stream(client, pace="step")
         assert "Done: 4 tokens," in self.stream(client, pace="full")
 
     def test_steps_give_the_tokens_of_one_generation(self, client):
@@ -449,6 +457,45 @@ class TestAppend:
     def test_invalid_fields_are_refused(self, client):
         answer = client.post("/append", data={"prompt": "", "kept": "1"}, headers=HTMX)
         assert answer.status_code == 422
+
+
+class TestNextAsJson:
+    FIELDS = {"prompt": HEROES, "kept": [262], "temperature": 2.0, "top_k": 4}
+
+    @pytest.mark.parametrize("options", [{"headers": JSON}, {}])
+    def test_it_has_the_likeliest_tokens_of_the_readable_model(self, client, demo, options):
+        answer = client.post("/next", json=self.FIELDS, **options)
+        assert answer.status_code == 200
+        found = answer.json
+        assert (found["model"], found["weights"]) == ("demo", "float32")
+        assert found["prompt"] == HEROES and found["prompt_tokens"] == len(HEROES_IDS)
+        logits = gpt2([*HEROES_IDS, 262], **demo.params, n_head=demo.hparams.n_head)[-1]
+        logprobs = log_softmax(logits)  # [n_vocab]
+        order = np.argsort(-logits, kind="stable")[:10]
+        assert [one["id"] for one in found["candidates"]] == order.tolist()
+        hot = np.exp(logits[order[:4]] / 2)  # [top_k]
+        for i, one in enumerate(found["candidates"]):
+            assert one["piece"] == demo.encoder.decoder[one["id"]]
+            assert bytes.fromhex(one["bytes"]) == demo.encoder.token_bytes(one["id"])
+            assert abs(one["logprob"] - logprobs[one["id"]]) <= TOLERANCE
+            share = hot[i] / hot.sum() if i < 4 else 0
+            assert abs(one["sampling_probability"] - share) <= TOLERANCE
+
+    def test_a_form_gets_the_same_answer(self, client):
+        form = client.post("/next", data={**self.FIELDS, "kept": "262"}, headers=JSON)
+        assert form.json == client.post("/next", json=self.FIELDS).json
+
+    @pytest.mark.parametrize(
+        ("fields", "field"),
+        [
+            ({"prompt": ""}, "prompt"), ({}, "prompt"), ({"prompt": "a", "top_p": 0}, "top_p"),
+            ({"prompt": "a", "n_tokens": 2}, "n_tokens"), ({"prompt": "a", "seed": 1}, "seed"),
+        ],
+    )  # fmt: skip
+    def test_an_invalid_field_is_an_error_and_no_hint(self, client, fields, field):
+        answer = client.post("/next", json=fields)
+        assert answer.status_code == 422
+        assert answer.json["error"]["field"] == field
 
 
 class TestTokenizeOddInput:

@@ -201,18 +201,20 @@ def gates_without(parts: Sequence[Part], to: Replacement, hparams: HParams) -> G
 
 def sweep_seconds(hparams: HParams, n_tokens: int) -> float:
     """How long a sweep of a text takes, about: each head's pass from its layer on."""
-    return grid_seconds(hparams, n_tokens, hparams.n_head)
+    h = hparams
+    unembedding = 4 * h.n_vocab * h.n_embd / BYTES_PER_SECOND
+    passes = grid_seconds(h, n_tokens, h.n_head, range(h.n_layer))
+    return passes + 2 * h.n_layer * h.n_head * unembedding
 
 
-def grid_seconds(hparams: HParams, n_tokens: int, n_columns: int) -> float:
-    """How long a row for each layer takes, of so many passes from that layer on."""
+def grid_seconds(hparams: HParams, n_tokens: int, n_columns: int, layers: Sequence[int]) -> float:
+    """How long a row for each of ``layers`` takes: so many times the blocks from there on."""
     h, d = hparams, hparams.n_embd
     weights = 12 * d * d  # of a block
     products = 2 * n_tokens * weights + 4 * n_tokens**2 * d
     block = CALL_SECONDS + max(products / FLOPS_PER_SECOND, 4 * weights / BYTES_PER_SECOND)
-    unembedding = 4 * h.n_vocab * d / BYTES_PER_SECOND
-    n_blocks = h.n_layer * (h.n_layer + 1) / 2
-    return n_columns * (n_blocks * block + 2 * h.n_layer * unembedding)
+    n_blocks = sum(h.n_layer - layer for layer in layers)
+    return n_columns * n_blocks * block
 
 
 def check_sweep(hparams: HParams, n_tokens: int) -> None:

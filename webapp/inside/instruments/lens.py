@@ -18,9 +18,9 @@ from webapp.inside.labels import Label, Piece
 from webapp.inside.steps.common import agrees, largest_difference
 from webapp.inside.steps.step import Check
 from webapp.inside.view import View
+from webapp.inside.window import layer_step
 
 N_COLUMNS = 12  # tokens of the grid, the chosen one last
-MAX_LAYERS = 24  # drawn; of more every second, third … and the last
 STATES_AT_ONCE = 5  # rows of the grid computed together: 60 rows of logits, 12 MB
 MAX_LEADERS = 8  # whose ranks are drawn
 WIDTH, HEIGHT = 600, 300  # of the picture of ranks, in units of its view box
@@ -114,7 +114,7 @@ def page_of(view: View, half: bool) -> LensPage:
     return LensPage(
         columns=tuple(view.labels[p] for p in places),
         n_before=places.start,
-        step=step_of(view.recording.n_layer),
+        step=layer_step(view.recording.n_layer),
         ranks=ranks_of(view, logits),
         check=check(view),
     )
@@ -123,11 +123,6 @@ def page_of(view: View, half: bool) -> LensPage:
 def positions(view: View) -> range:
     """Positions of the grid's columns."""
     return range(max(view.position + 1 - N_COLUMNS, 0), view.position + 1)
-
-
-def step_of(n_layer: int) -> int:
-    """Every how many-th layer is drawn."""
-    return -(-n_layer // MAX_LAYERS)
 
 
 def states(n_layer: int, half: bool, step: int) -> tuple[State, ...]:
@@ -149,7 +144,7 @@ def grid_rows(
     a time are faster, because all of ``wte`` is read each time.
     """
     n_layer = view.recording.n_layer
-    pending = states(n_layer, half, 1 if every else step_of(n_layer))
+    pending = states(n_layer, half, 1 if every else layer_step(n_layer))
     while pending:
         yield from read(view, pending[:at_once])
         pending = pending[at_once:]

@@ -13,6 +13,7 @@ from gpt2core.inside.heads import HABITS, head_habits, head_lengths, head_shares
 from webapp.drawing import signed_class, weight_class
 from webapp.inside.numbers import fixed, fixed_signed
 from webapp.inside.view import View
+from webapp.inside.window import layer_step, layers_in_steps
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,15 @@ class HeadCell:
 
 @dataclass(frozen=True)
 class HeadTable:
-    """A row of cells for each layer; ``highest`` is the cell of the largest magnitude."""
+    """A row of cells for each layer that is drawn; of a deep model that is one in ``step``.
+
+    ``highest`` is the cell of the largest magnitude of all layers, ``total`` their sum.
+    """
 
     measure: Measure
     rows: tuple[tuple[HeadCell, ...], ...]
+    step: int
+    n_left_out: int
     highest: HeadCell | None
     total: float
 
@@ -117,21 +123,23 @@ BY_NAME = {measure.name: measure for measure in MEASURES}
 
 
 def head_table(view: View, measure: Measure) -> HeadTable:
-    """All heads by ``measure``."""
+    """All heads by ``measure``. The chosen layer is drawn too."""
     values = measure.values(view).astype(np.float64)  # [n_layer, n_head]
     known = ~np.isnan(values)
     scale = 1.0 if measure.is_weight else float(np.abs(values).max())
-    rows = tuple(
-        tuple(
-            head_cell(measure, layer, head, float(value), scale) for head, value in enumerate(row)
-        )
-        for layer, row in enumerate(values)
-    )
+
+    def cell(layer: int, head: int) -> HeadCell:
+        return head_cell(measure, layer, head, float(values[layer, head]), scale)
+
+    n_layer, n_head = values.shape
+    layers = layers_in_steps(n_layer, layer_step(n_layer), view.layer)
+    rows = tuple(tuple(cell(layer, head) for head in range(n_head)) for layer in layers)
     highest = None
     if known.any():
         layer, head = np.unravel_index(np.nanargmax(np.abs(values)), values.shape)
-        highest = rows[int(layer)][int(head)]
-    return HeadTable(measure, rows, highest, float(values[known].sum()))
+        highest = cell(int(layer), int(head))
+    total = float(values[known].sum())
+    return HeadTable(measure, rows, layer_step(n_layer), n_layer - len(layers), highest, total)
 
 
 def head_cell(measure: Measure, layer: int, head: int, value: float, scale: float) -> HeadCell:

@@ -4,18 +4,19 @@ A cell of the grid carries the state of one token before one layer. Its number i
 the difference between the two texts that comes over: 0 leaves this text's answer, 1 gives the
 other's. The difference is between two tokens' logits, by default the two answers'.
 
+Of a deep model the grid has only some layers, as many as can be computed in time.
+
 Invariants: both texts have as many tokens, so a place of one is a place of the other. States
 before the first token that differs are bit-identical and get no cell.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gpt2core.errors import InputError
-from gpt2core.hparams import HParams
-from gpt2core.inside.interventions import Intervention, patch
+from gpt2core.inside.interventions import Intervention, patch, patched_logits
 from gpt2core.inside.lens import early_logits
 from gpt2core.inside.recording import Recording
 from gpt2core.sampling import log_softmax
@@ -23,6 +24,7 @@ from webapp.drawing import signed_class
 from webapp.inside.instruments.ablation import MAX_SWEEP_SECONDS, Row, grid_seconds
 from webapp.inside.labels import Label, Piece, labels_of
 from webapp.inside.view import View
+from webapp.inside.window import layer_step, layers_in_steps
 
 N_LEADERS = 5  # likeliest tokens with and without the carried state, a row each
 MAX_COLUMNS = 16  # tokens of the grid, the chosen one last
@@ -33,8 +35,8 @@ class Pair:
     """This text, the other, and the two tokens whose logits are compared.
 
     ``theirs`` is the token that the other text makes likelier, ``ours`` this text's.
-    ``positions`` are the columns of the grid. ``here`` and ``there`` say by how much ``theirs``
-    is ahead in each text.
+    ``positions`` are the columns of the grid, ``layers`` its rows. ``here`` and ``there`` say by
+    how much ``theirs`` is ahead in each text.
     """
 
     view: View
@@ -43,13 +45,13 @@ class Pair:
     ours: int
     theirs: int
     positions: range
+    layers: tuple[int, ...]
     here: float
     there: float
 
-    def share(self, found: Intervention) -> float:
-        """How much of the difference came over."""
-        after = ahead(found.after, self.theirs, self.ours)
-        return (after - self.here) / (self.there - self.here)
+    def share(self, lead: float) -> float:
+        """How much of the difference came over if ``theirs`` is now so far ahead."""
+        return (lead - self.here) / (self.there - self.here)
 
 
 def ahead(logits: np.ndarray, theirs: int, ours: int) -> float:
@@ -88,36 +90,61 @@ class Carried:
 
 def pair(view: View, other: str) -> Pair:
     """Both texts. Raises InputError for the field ``other``, and Unavailable."""
-    encoder = view.model.encoder
-    ids = encoder.encode(other, view.query.special_tokens)
+    ids = view.model.encoder.encode(other, view.query.special_tokens)
     n_here, n_there = view.recording.n_tokens, len(ids)
     if n_here != n_there:
         raise InputError(
-            f"This text has {n_here:,} tokens, the other {n_there:,}; both need as many, so that "
-            "each place of one is a place of the other.",
+            f"This text has {n_here:,} tokens, the other {n_there:,}: give the other "
+            f"{abs(n_here - n_there):,} {'more' if n_there < n_here else 'fewer'}, so that each "
+            "place of one is a place of the other.",
             "other",
             n_tokens=n_there,
             expected=n_here,
         )
-    recording = view.recordings.get(view.model, ids)
     both = enumerate(zip(view.recording.ids, ids, strict=True))
     differing = [i for i, (here, there) in both if here != there]
     if not differing or differing[0] > view.position:
         raise InputError("Up to the chosen token both texts are the same.", "other")
     start = max(differing[0], view.position + 1 - MAX_COLUMNS)
-    labels, _ = labels_of(encoder, other, ids, len(ids))
+    positions = range(start, view.position + 1)
+    layers = grid_layers(view, len(positions))
+    recording = view.recordings.get(view.model, ids)
     here, there = (answer(one, view.position) for one in (view.recording, recording))
     ours, theirs = compared(view, here, there)
     return Pair(
         view,
         recording,
-        labels,
+        other_labels(view, other),
         ours,
         theirs,
-        range(start, view.position + 1),
+        positions,
+        layers,
         ahead(here, theirs, ours),
         ahead(there, theirs, ours),
     )
+
+
+def other_labels(view: View, other: str) -> tuple[Label, ...]:
+    """The tokens of the other text."""
+    encoder = view.model.encoder
+    ids = encoder.encode(other, view.query.special_tokens)
+    return labels_of(encoder, other, ids, len(ids))[0]
+
+
+def marks(ours: Sequence[Label], theirs: Sequence[Label]) -> list[bool]:
+    """Whether each of ``ours`` is another token in the other text.
+
+    Texts of as many tokens are compared place by place. Of others the tokens between the common
+    beginning and the common end are marked.
+    """
+    ids, others = ([label.id for label in labels] for labels in (ours, theirs))
+    if len(ids) == len(others):
+        return [a != b for a, b in zip(ids, others, strict=True)]
+    shorter = min(len(ids), len(others))
+    start = next((i for i in range(shorter) if ids[i] != others[i]), shorter)
+    room = shorter - start
+    end = next((i for i in range(room) if ids[-1 - i] != others[-1 - i]), room)
+    return [start <= i < len(ids) - end for i in range(len(ids))]
 
 
 def compared(view: View, here: np.ndarray, there: np.ndarray) -> tuple[int, int]:
@@ -150,18 +177,24 @@ def answer(recording: Recording, position: int) -> np.ndarray:
     return logits
 
 
-def check_seconds(hparams: HParams, pair: Pair) -> None:
-    """Raise InputError, with both numbers, for a grid that would take too long."""
-    n_tokens = pair.view.recording.n_tokens
-    seconds = round(grid_seconds(hparams, n_tokens, len(pair.positions)))
-    if seconds > MAX_SWEEP_SECONDS:
-        raise InputError(
-            f"Carrying every state over would take about {seconds:,} seconds for these texts; at "
-            f"most {MAX_SWEEP_SECONDS} are spent.",
-            "other",
-            seconds=seconds,
-            maximum=MAX_SWEEP_SECONDS,
-        )
+def grid_layers(view: View, n_columns: int) -> tuple[int, ...]:
+    """The layers of the grid: in steps so wide that it is computed in time.
+
+    Raises InputError, with both numbers, where the first and the last alone take too long.
+    """
+    hparams, n_tokens = view.model.hparams, view.recording.n_tokens
+    for step in range(layer_step(hparams.n_layer), hparams.n_layer + 1):
+        layers = layers_in_steps(hparams.n_layer, step)
+        seconds = grid_seconds(hparams, n_tokens, n_columns, layers)
+        if seconds <= MAX_SWEEP_SECONDS:
+            return layers
+    raise InputError(
+        f"Carrying states over would take about {round(seconds):,} seconds for these texts; at "
+        f"most {MAX_SWEEP_SECONDS} are spent.",
+        "other",
+        seconds=round(seconds),
+        maximum=MAX_SWEEP_SECONDS,
+    )
 
 
 def run(pair: Pair, layer: int, position: int) -> Intervention:
@@ -171,12 +204,24 @@ def run(pair: Pair, layer: int, position: int) -> Intervention:
     )
 
 
+def lead(pair: Pair, layer: int, position: int) -> float:
+    """By how much ``theirs`` is ahead with a state carried over."""
+    view = pair.view
+
+    def logits() -> np.ndarray:
+        ids = (pair.theirs, pair.ours)
+        return patched_logits(view.recording, pair.other, layer, [position], view.position, ids)
+
+    theirs, ours = view.recordings.in_turn(logits)
+    return float(theirs) - float(ours)
+
+
 def grid_rows(pair: Pair, chosen: tuple[int, int] | None) -> Iterator[GridRow]:
-    """A row for each layer. It is computed when it is asked for."""
-    for layer in range(pair.view.recording.n_layer):
+    """A row for each drawn layer. It is computed when it is asked for."""
+    for layer in pair.layers:
         cells = []
         for position in pair.positions:
-            share = pair.share(run(pair, layer, position))
+            share = pair.share(lead(pair, layer, position))
             in_cone = chosen is not None and layer >= chosen[0] and position >= chosen[1]
             name = f"{layer}.{position + 1}"
             cells.append(Cell(name, share, signed_class(share, 1.0), in_cone))
@@ -191,7 +236,7 @@ def carried_state(pair: Pair, layer: int, position: int) -> Carried:
         layer,
         view.labels[position],
         pair.labels[position],
-        pair.share(found),
+        pair.share(ahead(found.after, pair.theirs, pair.ours)),
         tuple(Row(view.piece(row.id), row) for row in found.comparison(ids)),
         found.n_changed,
         len(found.before),
