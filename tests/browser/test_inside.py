@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.browser.test_page import done, generate, ids_in
-from tests.helpers.web import ROBOT
+from tests.helpers.web import ROBOT, wait_until
 
 CAT = "The cat sat on the mat because it"
 MIXED = f"naïve {ROBOT} 日本語 <|endoftext|> " + "=" * 100 + " Once upon a time, there was"
@@ -116,11 +116,16 @@ class TestChoosing:
     def test_on_a_phone_the_chosen_step_and_column_are_in_sight(self, visit, server):
         page = visit(address(server, "/lens", CAT), viewport={"width": 390, "height": 844})
         for chosen in ('.inside-lens thead th[data-at="8"]', ".inside-instruments [aria-current]"):
-            box = page.locator(chosen).bounding_box()
-            assert 0 <= box["x"] and box["x"] + box["width"] <= 390, chosen
+            wait_until(lambda c=chosen: is_in_sight(page.locator(c)), chosen)
         page.locator(".inside-steps a").last.click()
-        box = page.locator(".inside-steps [aria-current]").bounding_box()
-        assert 0 <= box["x"] and box["x"] + box["width"] <= 390
+        current = page.locator(".inside-steps [aria-current]")
+        wait_until(lambda: is_in_sight(current), "the step in sight")
+
+
+def is_in_sight(element) -> bool:
+    """Whether all of its width is on the screen of a phone."""
+    box = element.bounding_box()
+    return 0 <= box["x"] and box["x"] + box["width"] <= 390
 
 
 class TestTheWayIn:
