@@ -61,7 +61,7 @@ WEB_ORDER = [
     {"inside.readings"},
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"}
     | {"notebook_style"},
-    {"inside.query", "inside.labels", "templating"},
+    {"inside.query", "inside.labels", "templating", "cut"},
     {"surprise"},
     {"views", "explanation", "openapi", "request", "snippets", "inside.view"},
     {"limits", "page", "generating", "completions", "inside.pattern"}
@@ -132,7 +132,7 @@ REQUEST_MODULES = {"request"}  # beside the routes
 # What templates show and what fields mean depends on no web framework.
 WITHOUT_FLASK = {"forms", "chips", "views", "explanation", "formatting", "snippets", "sse"}
 WITHOUT_FLASK |= {"surprise", "schemas", "openai_schemas", "batch", "completions"}
-WITHOUT_FLASK |= {"comparison", "gallery.entry"}
+WITHOUT_FLASK |= {"cut", "comparison", "gallery.entry"}
 
 
 # What a source imports

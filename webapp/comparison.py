@@ -8,49 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from gpt2core.continuation import text_tokens
 from gpt2core.errors import InputError
 from gpt2core.tokenizer.bpe import Encoder
-from webapp.chips import ChipGroup, TokenChip, group_chips, make_chip
-from webapp.formatting import ratio
+from webapp.chips import ChipGroup
+from webapp.cut import Cut
 
 MAX_TOKENS = 500  # of one text; the time to align two grows faster than their product
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the texts, and its cost."""
-
-    text: str
-    chips: list[TokenChip]
-
-    @property
-    def n_tokens(self) -> int:
-        return len(self.chips)
-
-    @property
-    def ids(self) -> list[int]:
-        return [chip.token.id for chip in self.chips]
-
-    @property
-    def n_chars(self) -> int:
-        return len(self.text)
-
-    @property
-    def n_bytes(self) -> int:
-        return len(self.text.encode())
-
-    @property
-    def per_character(self) -> str:
-        return ratio(self.n_tokens, self.n_chars)
-
-    @property
-    def per_byte(self) -> str:
-        return ratio(self.n_tokens, self.n_bytes)
-
-    def groups(self, start: int, stop: int) -> list[ChipGroup]:
-        """The chips from ``start`` to ``stop``, grouped where they share a character."""
-        return group_chips(self.chips[start:stop], self.text)
 
 
 @dataclass(frozen=True)
@@ -64,8 +27,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    a: Side
-    b: Side
+    a: Cut
+    b: Cut
     columns: list[Column]
 
     @property
@@ -76,21 +39,20 @@ class Comparison:
         )
 
 
-def side(encoder: Encoder, text: str, field: str) -> Side:
+def side(encoder: Encoder, text: str, field: str) -> Cut:
     """``text`` cut into tokens. Raises InputError for ``field`` if there are too many."""
-    ids = encoder.encode(text)
-    if len(ids) > MAX_TOKENS:
+    cut = Cut(encoder, text)
+    if cut.n > MAX_TOKENS:
         raise InputError(
-            f"The text is {len(ids):,} tokens long; at most {MAX_TOKENS:,} are compared.",
+            f"The text is {cut.n:,} tokens long; at most {MAX_TOKENS:,} are compared.",
             field,
-            n_tokens=len(ids),
+            n_tokens=cut.n,
             maximum=MAX_TOKENS,
         )
-    tokens = text_tokens(encoder, text, ids)
-    return Side(text, [make_chip(encoder, token) for token in tokens])
+    return cut
 
 
-def compare(a: Side, b: Side) -> Comparison:
+def compare(a: Cut, b: Cut) -> Comparison:
     """Align two texts by their ids."""
     # Without "autojunk", which would ignore ids that a longer text often has.
     matcher = SequenceMatcher(None, a.ids, b.ids, autojunk=False)

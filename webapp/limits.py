@@ -5,6 +5,7 @@ own limit. Invariant: a storage that cannot be reached refuses nobody; each proc
 itself, and the log has one line.
 """
 
+import math
 import time
 from typing import cast
 
@@ -70,7 +71,7 @@ def client_limit(error: RateLimitExceeded) -> ClientLimit:
     """The refusal of a client that asks too often, with the seconds until it may ask again."""
     limiter = cast(Limiter, current_app.extensions["rate_limiter"])
     reset_at = limiter.current_limit.reset_at if limiter.current_limit else time.time()
-    seconds = max(1, round(reset_at - time.time()))
+    seconds = max(1, math.ceil(reset_at - time.time()))  # reset_at is the next whole second
     return ClientLimit(
         f"This server takes {error.limit.limit} from one client; try again in {seconds} s.",
         retry_after=seconds,

@@ -17,8 +17,7 @@ from gpt2core.store.loader import Model
 from gpt2core.tokenizer.bpe import Encoder
 from webapp import drawing, templating
 from webapp.assets import asset
-from webapp.inside import numbers
-from webapp.inside.instruments.attribution import Part, part_ledger
+from webapp.inside.instruments.attribution import part_ledger
 from webapp.inside.instruments.lens import grid_rows, page_of
 from webapp.inside.pattern import pattern_matrix, pattern_of, pattern_row
 from webapp.inside.query import Query
@@ -26,8 +25,6 @@ from webapp.inside.recordings import Recordings
 from webapp.inside.view import View
 from webapp.notebook_style import SCOPE, style_for
 from webapp.views import ContinuationView, token_view
-
-NOTHING_OPEN = Part(-1, "attn")  # a notebook opens no part of an attribution
 
 
 def tokens(encoder: Encoder, text: str, special_tokens: bool | None = None) -> str:
@@ -65,7 +62,7 @@ def attribution(recording: Recording, encoder: Encoder, at: int | None, token: i
     """A logit as a sum of shares, part by part."""
     view = view_of(recording, encoder, at, token=token)
     found = attribute(recording, view.position, view.token)
-    return snippet("attribution", view=view, found=found, parts=part_ledger(found, NOTHING_OPEN))
+    return snippet("attribution", view=view, found=found, parts=part_ledger(found))
 
 
 def view_of(
@@ -106,7 +103,5 @@ def environment() -> Environment:
         loader=FileSystemLoader(asset("templates")), autoescape=True, undefined=StrictUndefined
     )
     templating.configure(found)
-    for function in (numbers.number, numbers.signed, numbers.fixed, numbers.fixed_signed):
-        found.filters[function.__name__] = function
     found.globals["borders"] = drawing.BORDERS
     return found

@@ -26,6 +26,7 @@ FRAME = f"""
   "Noto Sans", sans-serif;
   font-variant-numeric: tabular-nums; }}
 .{SCOPE} :is(p, ul, ol) {{ margin: 0; }}
+.{SCOPE} .chip {{ display: inline-block; }}
 .{SCOPE} :is(ul, ol) {{ padding-left: 0 !important; }}
 body:is([data-jp-theme-light="true"], .vscode-light) .{SCOPE} {{ color-scheme: light; }}
 body:is([data-jp-theme-light="false"], .vscode-dark) .{SCOPE} {{ color-scheme: dark; }}

@@ -7,7 +7,8 @@ from json import JSONEncoder
 
 from jinja2 import Environment
 
-from webapp import chips, formatting
+from webapp import chips, drawing, formatting
+from webapp.inside import numbers
 
 
 def configure(environment: Environment) -> None:
@@ -17,7 +18,11 @@ def configure(environment: Environment) -> None:
     to_json = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     environment.policies.update({"json.dumps_function": to_json, "json.dumps_kwargs": {}})
     environment.filters.update(
-        colour=chips.colour, plural=formatting.plural, thousands=formatting.thousands
+        colour=chips.colour,
+        plural=formatting.plural,
+        thousands=formatting.thousands,
+        weight_class=drawing.weight_class,
+        **{one.__name__: one for one in numbers.FILTERS},
     )
     # The macros of chips are globals, because a template would import them for every token.
     strip = environment.get_template("parts/strip.html").module

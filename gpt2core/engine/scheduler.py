@@ -250,8 +250,7 @@ class Scheduler:
         elif logits is not None:
             self._emit(running, self._sample(running, logits))
         else:
-            running.request.put(Scored(join_scores(running.scores)))
-            self._release(running)
+            self._finish(running, Scored(join_scores(running.scores)))
 
     def _score_chunk(self, running: Running, scoring: Scoring, chunk: list[int]) -> None:
         """Read a chunk of a text and, after the context, score the tokens that follow."""
@@ -291,28 +290,32 @@ class Scheduler:
         """Put a token on its request's queue; after the last one, free the slot."""
         if token is None:  # sampling it failed
             return
+        if token.finish_reason:
+            self._finish(running, token)
+            return
         running.last_token_id = token.id
         running.request.put(token)
-        if token.finish_reason:
-            self._release(running)
 
     def _fail(self, running: Running, error: Exception) -> None:
         """End one request with an error; the others go on."""
         log.error("a request failed", exc_info=error)
-        running.request.put(Failed(failure_message(error)))
-        self._release(running)
+        self._finish(running, Failed(failure_message(error)))
 
     def _end_running(self, message: str) -> None:
         """End all running requests, with a message for their users."""
         for running in list(self._policy.running):
-            running.request.put(Failed(message))
-            self._release(running)
+            self._finish(running, Failed(message))
 
     def _end_waiting(self, message: str) -> None:
         """End all waiting requests, with a message for their users."""
         with self._changed:
             while self._policy.waiting:
                 self._policy.waiting.popleft().put(Failed(message))
+
+    def _finish(self, running: Running, last: GeneratedToken | Scored | Failed) -> None:
+        """Free a request's slot, then report its last event: its client may submit at once."""
+        self._release(running)
+        running.request.put(last)
 
     def _release(self, running: Running) -> None:
         """Free a request's slot."""

@@ -1,4 +1,4 @@
-// Candidates as a table, and as a way to write: what comes next, what else might have come.
+// Candidates as a table, and as a way to write.
 import { byId, clone, form, generatedIds, prompt, resultChips } from "./dom.js";
 import { showWrong } from "./form.js";
 import { CHANGED, state } from "./state.js";

@@ -6,7 +6,6 @@ import { state } from "./state.js";
 
 const LABEL_MS = 2000;
 const MAX_LINK = 8000; // characters that servers take
-const MAX_CHIPS = 2000; // drawn of a prompt
 
 export function start() {
   document.addEventListener("click", ({ target }) => {
@@ -80,7 +79,7 @@ const takes = {
 async function idsOf(of) {
   const strip = byId(of === "text" ? "strip" : "prompt-strip");
   const ids = [...strip.querySelectorAll(".chip")].map((chip) => chip.dataset.id);
-  if (of === "text" || ids.length < MAX_CHIPS) return ids;
+  if (of === "text" || !byId("undrawn")) return ids;
   const response = await fetch(tokenizeUrl(), {
     method: "POST",
     headers: { "Content-Type": "application/json" },

@@ -1,5 +1,4 @@
-// Chips and text are two views of the same tokens: hovering, focusing or selecting one
-// highlights the other.
+// Hovering, focusing or selecting a chip or its text highlights both.
 import { byId, charactersOf, chipAt, make, prompt, unitsOf, TOKEN } from "./dom.js";
 
 export function start() {
@@ -9,7 +8,9 @@ export function start() {
   document.addEventListener("pointerover", ({ target }) => {
     const chip = chipAt(target);
     if (target.closest?.("#details")) return;
-    highlightSelection();
+    const focused = chipAt(document.activeElement);
+    if (focused) highlightChip(focused);
+    else highlightSelection();
     if (!chip || (!target.closest(".strip") && !getSelection().isCollapsed)) return;
     highlightChip(chip, !target.closest(".strip"));
   });

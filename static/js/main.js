@@ -1,4 +1,4 @@
-// Entry point of the page's scripts; each module is one subject. HTML and htmx do the rest.
+// Entry point of the page's scripts; each module is one subject.
 import * as candidates from "./candidates.js";
 import * as copy from "./copy.js";
 import * as details from "./details.js";

@@ -13,7 +13,15 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.helpers.web import PATIENCE
 
-CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+# The first is the same engine without a window, and opens a page in a third of the time.
+CANDIDATES = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+)
 HOW_TO_GET_ONE = (
     "No Chromium found. Install one to run the browser tests, for example with "
     "`apt install chromium` or `brew install --cask chromium`."

@@ -18,6 +18,12 @@ def check(page, state: str) -> None:
     assert results.violations_count == 0, f"{state}: {results.generate_report()}"
 
 
+def fits(page) -> bool:
+    """Whether the page, with its styles, is no wider than the window."""
+    page.wait_for_load_state()
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 @both_schemes
 def test_the_page_before_and_after_generating(visit, server, scheme):
     page = visit(f"{server.url}/?prompt=", color_scheme=scheme, reduced_motion="reduce")
@@ -92,14 +98,14 @@ def test_the_pages_about_scores_and_for_programs(visit, server, scheme):
     page.locator("#score-text").fill(f"One day, a xylophonist {ROBOT} wrote zqxj ")
     page.get_by_role("button", name="Score").click()
     expect(page.locator("#score-strip")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert fits(page)
     check(page, "scored")
     page.get_by_role("link", name="Let the model continue this text").click()
     page.locator("#scores").click()
     expect(page.locator("#prompt-strip.scored")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert fits(page)
     check(page, "scored on the strip")
     page.get_by_role("link", name="For programs").click()
     expect(page.locator("#base-url")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert fits(page)
     check(page, "for programs")

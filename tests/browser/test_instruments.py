@@ -37,6 +37,7 @@ CHOSEN = {
 }
 CHANGED = re.compile(r"50,2\d\d of 50,257 logits changed")  # a few may agree by chance
 TEXTS_SAID = re.compile("^(The texts part at token|Both texts are the same)")
+WIDTHS = "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 LONG = STORY[:600]  # more than 64 tokens, fewer than 256
 
 
@@ -56,37 +57,34 @@ def said(page):
 
 
 @each_instrument
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_the_way_of_anyone(visit, server, name, scheme):
-    options = {"color_scheme": scheme, "reduced_motion": "reduce"}
-    page = open_at(visit, server, name, **options)
+def test_axe_finds_nothing_in_the_way_of_anyone(visit, server, name):
+    page = open_at(visit, server, name, reduced_motion="reduce")
     for text in (LONG, ODD_TEXTS[0]):
         for fields in VARIANTS[name]:
             go_to(page, server, name, text, fields)
-            results = Axe().run(page)
-            assert results.violations_count == 0, f"{fields}: {results.generate_report()}"
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                results = Axe().run(page)
+                assert results.violations_count == 0, f"{fields}: {results.generate_report()}"
 
 
 @each_instrument
-@pytest.mark.parametrize("width", [320, 390, 768, 1440, 3840])
-def test_nothing_scrolls_sideways(visit, server, name, width):
-    page = open_at(visit, server, name, viewport={"width": width, "height": 900})
+def test_nothing_scrolls_sideways(visit, server, name):
+    page = open_at(visit, server, name)
     for text in (LONG, ODD_TEXTS[0], "=" * 64):
         for fields in VARIANTS[name]:
             go_to(page, server, name, text, fields)
-            inside, outside = page.evaluate(
-                "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-            )
-            assert inside <= outside, (text, fields)
+            for width in (320, 390, 768, 1440, 3840):
+                page.set_viewport_size({"width": width, "height": 900})
+                inside, outside = page.evaluate(WIDTHS)
+                assert inside <= outside, (width, text, fields)
 
 
 def test_the_guided_reading_is_read_by_anyone_and_leads_to_a_view_and_back(visit, server):
     page = visit(f"{server.url}/inside/reading", java_script_enabled=False, reduced_motion="reduce")
     for width in (320, 1440):
         page.set_viewport_size({"width": width, "height": 900})
-        inside, outside = page.evaluate(
-            "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-        )
+        inside, outside = page.evaluate(WIDTHS)
         assert inside <= outside
     for way in range(page.locator(".inside-ways a").count()):
         page.locator(".inside-ways a").nth(way).click()

@@ -104,3 +104,4 @@ def test_without_javascript_a_failed_download_can_be_retried(visit, own_server, 
         storage.always["encoder.json"] = Answer(status=500)
         page.get_by_role("button", name="Try again").click()
         expect(page.locator("#model")).to_contain_text(re.compile("downloaded|loaded"))
+        page.wait_for_load_state()  # before the server ends

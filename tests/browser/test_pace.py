@@ -15,6 +15,18 @@ from webapp.forms import PACES
 N_PROMPT = len(STORY_IDS)
 
 
+# When the first generated token and each later one were there, in milliseconds.
+TIME_ARRIVALS = """() => {
+  window.arrived = [];
+  let n = 0;
+  new MutationObserver(() => {
+    const now = document.querySelectorAll("#strip .generated").length;
+    if (now > n) arrived.push(performance.now());
+    n = now;
+  }).observe(document.getElementById("strip"), {childList: true, subtree: true});
+}"""
+
+
 class TestSlow:
     def test_it_is_the_first_choice_with_the_bundled_model(self, visit, server):
         page = visit(server.url, pace=None)
@@ -32,15 +44,17 @@ class TestSlow:
         assert len(answer["tokens"]) == 12
         page = visit(server.url, pace="slow")
         page.evaluate(WATCH, "strip")
+        page.evaluate(TIME_ARRIVALS)
         begun = time.monotonic()
         generate(page, **fields)
         done(page)
         assert time.monotonic() - begun >= 11 * PACES["slow"]  # the server waits at least that long
         assert ids_in(page, "#strip")[N_PROMPT:] == [token["id"] for token in answer["tokens"]]
         assert len({n for _, n in seen(page)}) > 10  # one by one
-        speed = page.locator("#progress .speed").inner_text()
-        # What arrives, not what the model could do.
-        assert 1 <= int(speed.split()[0]) <= 1.1 / PACES["slow"]
+        speed = int(page.locator("#progress .speed").inner_text().split()[0])
+        # What arrives, not what the model could do; on a busy machine tokens arrive in lumps.
+        first, last = page.evaluate("() => [arrived[0], arrived.at(-1)]")
+        assert speed == pytest.approx(11_000 / (last - first), rel=0.1, abs=1)
 
     def test_stop_is_exact(self, visit, server):
         page = visit(server.url, pace="slow")

@@ -365,6 +365,19 @@ class TestBadInput:
             described = page.locator(f"#{field}").get_attribute("aria-describedby").split()
             assert f"error-{field}" in described
 
+    def test_tokens_that_come_late_leave_the_message_of_an_empty_text(self, visit, server):
+        page = visit(server.url)
+        held = []
+        page.route("**/tokenize", lambda route: held.append(route))
+        with page.expect_request("**/tokenize"):
+            page.locator("#prompt").fill("")
+        page.locator("#generate").click()
+        expect(page.locator("#error-prompt")).to_contain_text("empty")
+        held[0].continue_()
+        expect(page.locator("#tokens")).to_contain_text("0 tokens")
+        settle(page)
+        expect(page.locator("#error-prompt")).to_contain_text("empty")
+
     def test_a_corrected_field_loses_its_message(self, visit, server):
         page = visit(server.url)
         generate(page, prompt="Once", n_tokens="many", temperature="hot")

@@ -47,7 +47,7 @@ def test_emoji_that_begin_alike_share_their_first_tokens():
 
 def test_costs_are_tokens_for_each_character_and_byte():
     found = comparison("naïve", "the cat").a
-    assert (found.n_tokens, found.n_chars, found.n_bytes) == (2, 5, 6)
+    assert (found.n, found.n_chars, found.n_bytes) == (2, 5, 6)
     assert (found.per_character, found.per_byte) == ("0.40", "0.33")
 
 

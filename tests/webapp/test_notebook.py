@@ -166,6 +166,6 @@ def test_only_rules_for_classes_that_occur_are_kept(selector, is_kept):
 
 
 def test_forced_colours_are_kept_and_print_is_not():
-    style = style_for('<span class="chip">')
+    style = style_for('<span class="chip c0">')
     assert "@media (forced-colors: active)" in style
-    assert "print" not in style and "--c0: light-dark(" in style
+    assert "print" not in style and "--tint: light-dark(" in style

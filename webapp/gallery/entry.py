@@ -11,76 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from gpt2core.continuation import text_tokens
 from gpt2core.tokenizer.bpe import Encoder
-from webapp.chips import ChipGroup, group_chips, make_chip
-from webapp.formatting import plural, ratio
+from webapp.chips import ChipGroup
+from webapp.cut import Cut
 
 CODE_MARK = "`"  # encloses what a sentence quotes
-
-
-class Cut:
-    """One text cut into tokens; its properties are what sentences print and conditions read."""
-
-    def __init__(self, encoder: Encoder, text: str, special_tokens: bool = False):
-        self._encoder, self.text = encoder, text
-        self.ids = encoder.encode(text, special_tokens)
-
-    @property
-    def id(self) -> str:
-        """The ids: ``1110, 318``."""
-        return ", ".join(map(str, self.ids))
-
-    @property
-    def pieces(self) -> list[str]:
-        return [self._encoder.decoder[token_id] for token_id in self.ids]
-
-    @property
-    def cuts(self) -> str:
-        """The pieces with dots between: ``Ġcap · es``."""
-        return " · ".join(self.pieces)
-
-    @property
-    def n(self) -> int:
-        return len(self.ids)
-
-    @property
-    def n_chars(self) -> int:
-        return len(self.text)
-
-    @property
-    def n_bytes(self) -> int:
-        return len(self.text.encode())
-
-    @property
-    def tokens(self) -> str:
-        return counted(self.n, "token")
-
-    @property
-    def characters(self) -> str:
-        return counted(self.n_chars, "character")
-
-    @property
-    def bytes(self) -> str:
-        return counted(self.n_bytes, "byte")
-
-    @property
-    def cost(self) -> float:
-        """Tokens for each character."""
-        return self.n / self.n_chars
-
-    @property
-    def per_character(self) -> str:
-        return ratio(self.n, self.n_chars)
-
-    @property
-    def groups(self) -> list[ChipGroup]:
-        tokens = text_tokens(self._encoder, self.text, self.ids)
-        return group_chips([make_chip(self._encoder, token) for token in tokens], self.text)
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {plural(noun, number)}"
 
 
 class Cuts:
@@ -90,7 +25,7 @@ class Cuts:
         self._encoder = encoder
 
     def __getitem__(self, text: str | int) -> Cut:
-        return Cut(self._encoder, str(text))  # a format reads digits in brackets as a number
+        return Cut(self._encoder, str(text), False)  # a format reads digits in brackets as a number
 
     @property
     def specials(self) -> list[str]:
@@ -148,7 +83,7 @@ class EntryView:
 
     @cached_property
     def groups(self) -> list[ChipGroup]:
-        return self.cut.groups
+        return self.cut.groups()
 
     @cached_property
     def sentences(self) -> list[list[tuple[str, bool]]]:

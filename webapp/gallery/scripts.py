@@ -131,7 +131,7 @@ EMOJI = Group(
                 Sentence(
                     "No token of the robot is a character by itself; the bracket shows which "
                     "belong together.",
-                    lambda this, cut: [len(g.chips) for g in this.groups] == [2, 3],
+                    lambda this, cut: [len(g.chips) for g in this.groups()] == [2, 3],
                 ),
             ),
             against="😀🤗",

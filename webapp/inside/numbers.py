@@ -50,3 +50,7 @@ def fixed_signed(value: float, places: int = 3) -> str:
 def shape(dimensions: Sequence[int]) -> str:
     """``[12, 64, 64]``."""
     return f"[{', '.join(map(str, dimensions))}]"
+
+
+# What templates print numbers with, each by its own name.
+FILTERS = (number, signed, fixed, fixed_signed)

@@ -17,7 +17,6 @@ from gpt2core.inside.recording import MAX_TOKENS
 from gpt2core.store.loader import Model
 from webapp import drawing, error_handlers, forms, sse
 from webapp.forms import FormErrors
-from webapp.inside import numbers
 from webapp.inside.query import LABELS, Query, parse_query, parse_sampling, sampling_fields
 from webapp.inside.source import line_of
 from webapp.inside.steps.registry import STEPS
@@ -66,9 +65,6 @@ INSTRUMENTS: tuple[tuple[str, str, str], ...] = (
 def inside_blueprint(name: str) -> Blueprint:
     """A blueprint whose pages answer 404 where GPT2_INSIDE is off, and refuse with a form."""
     blueprint = Blueprint(name, __name__)
-    for function in (numbers.number, numbers.signed, numbers.fixed, numbers.fixed_signed):
-        blueprint.add_app_template_filter(function, function.__name__)
-    blueprint.add_app_template_filter(drawing.weight_class, "weight_class")
     blueprint.add_app_template_global(line_of, "line_of")
     blueprint.add_app_template_global(inside_link, "inside_link")
     blueprint.add_app_template_global(inside_is_on, "inside_is_on")

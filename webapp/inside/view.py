@@ -105,11 +105,15 @@ class View:
         return self.selection.token
 
     @cached_property
+    def head_shares(self) -> np.ndarray:
+        """Each head's share of the explained logit, or difference: ``[n_layer, n_head]``."""
+        direction = logit_direction(self.recording, self.position, self.token, self.query.against)
+        return head_shares(self.recording, self.position, direction)
+
+    @cached_property
     def strongest_head(self) -> tuple[int, int]:
         """Layer and head that add most, by magnitude, to the explained logit directly."""
-        direction = logit_direction(self.recording, self.position, self.token)
-        shares = head_shares(self.recording, self.position, direction)  # [n_layer, n_head]
-        layer, head = divmod(int(np.abs(shares).argmax()), self.recording.n_head)
+        layer, head = divmod(int(np.abs(self.head_shares).argmax()), self.recording.n_head)
         return layer, head
 
     @property

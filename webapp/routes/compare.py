@@ -7,7 +7,8 @@ from flask.typing import ResponseReturnValue
 
 from gpt2core.errors import InputError
 from gpt2core.tokenizer.decoding import replace_surrogates
-from webapp.comparison import Side, compare, side
+from webapp.comparison import compare, side
+from webapp.cut import Cut
 from webapp.links import short_link
 from webapp.request import response_kind, unix_line_ends
 from webapp.services import get_model_server
@@ -42,7 +43,7 @@ def texts_of(fields: Mapping[str, str]) -> dict[str, str]:
 def comparison_page(texts: dict[str, str]) -> ResponseReturnValue:
     """The page; 422 if a text is too long. Nothing is compared unless there are two texts."""
     encoder = get_model_server().encoder
-    sides: dict[str, Side] = {}
+    sides: dict[str, Cut] = {}
     messages: dict[str, str] = {}
     for name, text in texts.items():
         try:

@@ -1,8 +1,8 @@
 """GET /inside and /inside/1 … 18: a recorded pass of the model over a text, step by step.
 
-Every view is a GET address; POST /inside only turns a typed text into one. The pass is
-recorded in the request's thread, see ``webapp.inside.recordings``. GET /source/model.py is
-the file that ran, each line with its address.
+Every view is a GET address; POST /inside only turns a typed text into one. Passes are recorded
+by ``webapp.inside.recordings``. GET /source/model.py is the file that ran, each line with its
+address.
 """
 
 from flask import abort, redirect, render_template

@@ -8,7 +8,7 @@ import pytest
 
 from gpt2core.engine import scheduler
 from gpt2core.engine.engine import Engine
-from gpt2core.engine.events import Failed, Prefilling, Queued, Unavailable
+from gpt2core.engine.events import Failed, Prefilling, Queued, Unavailable, is_last
 from gpt2core.engine.gates import Gates
 from gpt2core.engine.policy import DECODE_SHARE
 from gpt2core.engine.scheduler import Scheduler
@@ -132,6 +132,23 @@ def test_generations_that_run_together_get_the_tokens_they_get_alone(start):
     alone = [generated(one.submit(ids, 12, seeded(n))) for n, ids in enumerate(prompts)]
     together = [one.submit(ids, 12, seeded(n)) for n, ids in enumerate(prompts)]
     assert [generated(generation) for generation in together] == alone
+
+
+@pytest.mark.parametrize("kind", ["submit", "score"])
+def test_at_its_last_event_a_request_has_left_its_slot(demo, kind):
+    one = Scheduler(demo.engine(1), (), max_queue=0)
+    first = one.submit([464], 2, GREEDY) if kind == "submit" else one.score([464, 3797])
+    following = []
+
+    def submit_after_the_last():
+        if is_last(first.events_so_far()[-1]):
+            following.append(one.submit([464], 3, GREEDY))
+
+    first.on_event = submit_after_the_last
+    one.start()
+    wait_until(lambda: following, "a second text beside none that wait")
+    assert len(generated(following[0])) == 3
+    one.stop()
 
 
 def test_a_client_that_does_not_read_delays_no_other(start):

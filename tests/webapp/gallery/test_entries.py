@@ -8,7 +8,8 @@ import pytest
 from gpt2core.tokenizer.added import Rules
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.vocabulary import VOCAB_PATH, default_encoder, read_merges
-from webapp.gallery.entry import CODE_MARK, Cut, Cuts, EntryView, ends_shown, in_one_line
+from webapp.cut import Cut
+from webapp.gallery.entry import CODE_MARK, Cuts, EntryView, ends_shown, in_one_line
 from webapp.gallery.groups import GROUPS
 
 ENTRIES = [entry for group in GROUPS for entry in group.entries]

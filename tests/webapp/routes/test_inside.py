@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+import re
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 import pytest
@@ -178,6 +179,38 @@ class TestTheChosenHead:
         there = parse(client.get(link.attributes["href"]).text)
         assert f"in layer {layer}, head {head}" in there.all("h2")[1].words
         assert "Of all heads, this one adds most" in there.words
+
+
+class TestWhatIsSaidBesideNumbers:
+    def test_the_draw_says_its_settings_and_the_cuts_end_before_it(self, look):
+        settings = {"temperature": 1.5, "top_k": 7, "top_p": 0.9, "seed": 12}
+        said = look("/inside/18", prompt=EXAMPLE, **settings).words
+        assert "Drawn with temperature 1.5, top-k 7, top-p 0.9 and seed 12" in said
+        cuts = look("/inside/17", prompt=EXAMPLE, **settings).all("table")[0]
+        after = [row.all("th")[0].words for row in cuts.all("tr")[1:]]
+        assert after == ["the model alone", "temperature 1.5", "top-k 7", "top-p 0.9"]
+
+    def test_a_token_counts_from_1_and_its_row_from_0(self, look):
+        (said,) = look("/inside/9", prompt=EXAMPLE, at=3).all("div", class_="inside-controls")
+        assert re.match(r"Token 3 of 8, Ġsat ?: row \[2\] of the arrays", said.words)
+
+    def test_the_mean_is_subtracted_with_its_sign(self, look, demo):
+        ids = demo.encoder.encode(EXAMPLE)
+        for path, state in (("/inside/5", 0), ("/inside/15", -1)):
+            mean = float(
+                record_pass(ids, demo.params, demo.hparams.n_head).residual[state][-1].mean()
+            )
+            equation = look(path, prompt=EXAMPLE).all("p", class_="inside-equation")[0].words
+            assert equation.startswith("(x − " if mean >= 0 else "(x + ")
+
+    def test_the_mask_leads_to_a_token_that_it_hides_others_from(self, client, look):
+        (link,) = [
+            a
+            for a in look("/inside/8", prompt=EXAMPLE).all("a")
+            if a.words == "Choose an earlier one"
+        ]
+        there = parse(client.get(link.attributes["href"]).text)
+        assert there.all("tr", class_="inside-forbidden")
 
 
 class TestRefusals:

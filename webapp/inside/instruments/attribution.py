@@ -204,15 +204,17 @@ def part_label(name: str) -> str:
     return f"layer {layer}, {NAMES[kind]}" if layer else NAMES[kind]
 
 
-def part_ledger(found: Attribution, opened: Part) -> Ledger:
-    """The logit by part of the model."""
+def part_ledger(found: Attribution, opened: Part | None = None) -> Ledger:
+    """The logit by part of the model; ``opened`` is shown in detail beside it."""
+    name_of_open = opened and Part(opened.layer, opened.kind).name
     scale = max(abs(part.value) for part in found.parts)
     lines = []
     for part in found.parts:
-        is_open = part.name == Part(opened.layer, opened.kind).name
         bar = signed_bar(part.value, scale)
         name = part.name if "." in part.name else ""  # the embeddings cannot be opened
-        lines.append(Line(part_label(part.name), part.name, part.value, bar, name, is_open))
+        lines.append(
+            Line(part_label(part.name), part.name, part.value, bar, name, part.name == name_of_open)
+        )
     line_above = "the logit" if found.against is None else "the difference of the logits"
     return ledger(lines, found.logit, f"These {len(lines)} parts", line_above)
 

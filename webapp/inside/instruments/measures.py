@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpt2core.inside.attribution import logit_direction
-from gpt2core.inside.heads import HABITS, head_habits, head_lengths, head_shares
+from gpt2core.inside.heads import HABITS, head_habits, head_lengths
 from webapp.drawing import signed_class, weight_class
 from webapp.inside.numbers import fixed, fixed_signed
 from webapp.inside.view import View
@@ -63,12 +62,6 @@ class HeadTable:
     total: float
 
 
-def shares(view: View) -> np.ndarray:
-    """Each head's share of the logit of the explained token: ``[n_layer, n_head]``."""
-    direction = logit_direction(view.recording, view.position, view.token, view.query.against)
-    return head_shares(view.recording, view.position, direction)
-
-
 def habit(name: str) -> Callable[[View], np.ndarray]:
     """The chosen token's weight on the habit ``name`` of ``HABITS``, by layer and head."""
     index = HABITS.index(name)
@@ -80,7 +73,7 @@ MEASURES = (
         "attribution",
         "share of the answer",
         "How much each head adds, directly, to the logit of the explained token.",
-        shares,
+        lambda view: view.head_shares,
         is_signed=True,
     ),
     Measure(

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import url_for
 
-from gpt2core.inside.findings import Habit, Reading
+from gpt2core.inside.findings import CopyingHead, PreviousHead, Reading, Removal, Settling
 from gpt2core.inside.reading import TEXTS
 from gpt2core.store.loader import Model
 from webapp.drawing import weight_class
@@ -41,25 +41,11 @@ class Way:
 class HeadStory:
     """A head and what it looks at. ``query`` looks at ``key``, with its weight in ``cells``."""
 
-    found: bool
-    layer: int
-    head: int
-    habit: Habit
+    finding: PreviousHead | CopyingHead
     cells: tuple[Cell, ...]
     query: Label
     key: Cell
     ways: tuple[Way, ...]
-
-
-@dataclass(frozen=True)
-class CopyingStory(HeadStory):
-    """``first`` and ``second`` are probabilities of the repeated phrase's next token."""
-
-    copies: bool
-    looks: bool
-    first: float
-    second: float
-    followed: Piece
 
 
 @dataclass(frozen=True)
@@ -82,13 +68,8 @@ class Run:
 class SettlingStory:
     """An answer and the states from which it is read."""
 
-    found: bool
-    n_layers: int
+    finding: Settling
     n_layer: int
-    n_tried: int
-    first_rank: int
-    there: float
-    end: float
     text: str
     token: Piece
     runs: tuple[Run, ...]
@@ -99,15 +80,10 @@ class SettlingStory:
 class RemovalStory:
     """The next token with a head and without it. ``is_copying``: it is the head of story 2."""
 
-    found: bool
-    layer: int
-    head: int
-    n_tried: int
+    finding: Removal
     text: str
     token: Piece
     instead: Piece
-    before: float
-    after: float
     is_copying: bool
     ways: tuple[Way, ...]
 
@@ -118,19 +94,22 @@ class Stories:
 
     n_texts: int
     previous: HeadStory
-    copying: CopyingStory
+    copying: HeadStory
+    followed: Piece
     settling: SettlingStory
     removal: RemovalStory
 
 
 def stories(model: Model, reading: Reading) -> Stories:
     """All four."""
+    previous, copying = reading.previous, reading.copying
     return Stories(
-        len(TEXTS),
-        previous_story(model, reading),
-        copying_story(model, reading),
-        settling_story(model, reading),
-        removal_story(model, reading),
+        n_texts=len(TEXTS),
+        previous=head_story(model, previous, previous.position - 1, "previous"),
+        copying=head_story(model, copying, copying.followed, "copies"),
+        followed=piece_of(model.encoder, copying.token),
+        settling=settling_story(model, reading.settling),
+        removal=removal_story(model, reading),
     )
 
 
@@ -144,66 +123,33 @@ def row_cells(model: Model, text: int, row: Sequence[float]) -> tuple[Cell, ...]
     return tuple(Cell(*pair) for pair in zip(labels(model, text), row, strict=False))
 
 
-def heads_way(text: int, position: int, layer: int, head: int, measure: str) -> Way:
-    cell = f"{layer}.{head}"
+def head_story(
+    model: Model, finding: PreviousHead | CopyingHead, key: int, measure: str
+) -> HeadStory:
+    """The head's attention row; ``measure`` is that of the heads page which tells of its habit."""
+    cells = row_cells(model, finding.text, finding.row)
     href = url_for(
-        "instruments.heads_page", prompt=TEXTS[text], at=position + 1, cell=cell, measure=measure
+        "instruments.heads_page",
+        prompt=TEXTS[finding.text],
+        at=finding.position + 1,
+        cell=f"{finding.layer}.{finding.head}",
+        measure=measure,
     )
-    return Way(href, "See all that this head looks at")
+    ways = (Way(href, "See all that this head looks at"),)
+    return HeadStory(finding, cells, cells[finding.position].label, cells[key], ways)
 
 
-def previous_story(model: Model, reading: Reading) -> HeadStory:
-    found = reading.previous
-    cells = row_cells(model, found.text, found.row)
-    return HeadStory(
-        found.found,
-        found.layer,
-        found.head,
-        found.habit,
-        cells,
-        cells[found.position].label,
-        cells[found.position - 1],
-        (heads_way(found.text, found.position, found.layer, found.head, "previous"),),
-    )
-
-
-def copying_story(model: Model, reading: Reading) -> CopyingStory:
-    found = reading.copying
-    cells = row_cells(model, found.text, found.row)
-    return CopyingStory(
-        found.found,
-        found.layer,
-        found.head,
-        found.habit,
-        cells,
-        cells[found.position].label,
-        cells[found.followed],
-        (heads_way(found.text, found.position, found.layer, found.head, "copies"),),
-        found.copies,
-        found.habit.is_usual,
-        found.first,
-        found.second,
-        piece_of(model.encoder, found.token),
-    )
-
-
-def settling_story(model: Model, reading: Reading) -> SettlingStory:
-    found = reading.settling
-    piece = pieces(model)
-    text = labels(model, found.text)
-    lens = url_for("instruments.lens_page", prompt=TEXTS[found.text], at=found.position + 1)
+def settling_story(model: Model, finding: Settling) -> SettlingStory:
+    piece, text = pieces(model), TEXTS[finding.text]
+    end = labels(model, finding.text)[finding.position].end
+    lens = url_for("instruments.lens_page", prompt=text, at=finding.position + 1)
     return SettlingStory(
-        found.found,
-        found.n_layers,
-        model.hparams.n_layer,
-        found.n_tried,
-        found.first_rank,
-        found.there,
-        found.end,
-        TEXTS[found.text][: text[found.position].end],
-        piece(found.token),
-        runs(found.path, piece),
-        (Way(lens, "See every layer’s guess"),),
+        finding,
+        n_layer=model.hparams.n_layer,
+        text=text[:end],
+        token=piece(finding.token),
+        runs=runs(finding.path, piece),
+        ways=(Way(lens, "See every layer’s guess"),),
     )
 
 
@@ -217,26 +163,20 @@ def runs(path: Sequence[int], piece: Callable[[int], Piece]) -> tuple[Run, ...]:
 
 
 def removal_story(model: Model, reading: Reading) -> RemovalStory:
-    found = reading.removal
-    piece = pieces(model)
-    text = TEXTS[found.text]
-    part = f"{found.layer}.{found.head}"
+    finding, copying, piece = reading.removal, reading.copying, pieces(model)
+    text = TEXTS[finding.text]
+    part = f"{finding.layer}.{finding.head}"
     # Greedy, so that both texts begin with the tokens of the story.
     off = url_for("ablation.page", prompt=text, parts=part, temperature="0")
-    fields: dict[str, Any] = {"part": f"{found.layer}.attn", "for": found.token}
+    fields: dict[str, Any] = {"part": f"{finding.layer}.attn", "for": finding.token}
     share = url_for("instruments.attribution_page", prompt=text, **fields)
     return RemovalStory(
-        found.found,
-        found.layer,
-        found.head,
-        found.n_tried,
-        text,
-        piece(found.token),
-        piece(found.instead),
-        found.before,
-        found.after,
-        (found.layer, found.head) == (reading.copying.layer, reading.copying.head),
-        (Way(off, "Turn it off, and read both texts"), Way(share, "See what it adds")),
+        finding,
+        text=text,
+        token=piece(finding.token),
+        instead=piece(finding.instead),
+        is_copying=(finding.layer, finding.head) == (copying.layer, copying.head),
+        ways=(Way(off, "Turn it off, and read both texts"), Way(share, "See what it adds")),
     )
 
 

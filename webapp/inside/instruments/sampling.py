@@ -40,6 +40,8 @@ class Bar:
 class SamplingPage:
     """What the page shows.
 
+    ``share_left`` is the probability of all tokens that are left, ``share_drawn`` that of the drawn
+    one, both after temperature.
     ``lead`` is the drawn token's sum less the next largest, None where one token is left.
     The ``n_others`` tokens that are not in ``kept`` have the probability ``others``.
     """
@@ -53,6 +55,8 @@ class SamplingPage:
     drawn: Contender
     lead: float | None
     total: float
+    share_left: float
+    share_drawn: float
 
 
 def page_of(view: View) -> SamplingPage:
@@ -72,6 +76,8 @@ def page_of(view: View) -> SamplingPage:
         drawn=shown[0],
         lead=shown[0].sum - shown[1].sum if len(shown) > 1 else None,
         total=total,
+        share_left=found.steps[-2].share,
+        share_drawn=found.steps[-1].share,
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import numpy as np
 import pytest
@@ -173,6 +174,25 @@ def test_the_sentence_has_the_drawn_tokens_numbers(client):
         log_probability, noise, total, lead = shown
         assert [log_probability, noise, total] == list(first[3:])
         assert lead == pytest.approx(first[5] - second[5], abs=2e-4)
+
+
+def test_the_drawn_tokens_probability_is_its_share_of_what_is_left(client, demo):
+    page = open_page(client, "/inside/sampling", prompt=TEXT, **CUTS)
+    (division,) = page.all("span", "inside-division")
+    drawn_share, left, probability = map(float, re.split(" ÷ | = ", division.text))
+    # The temperature's distribution over the whole vocabulary, written anew.
+    logits = recorded(demo, TEXT).last_logits.astype(np.float64) / CUTS["temperature"]
+    warm = np.exp(logits - logits.max())
+    warm /= warm.sum()
+    kept = np.argsort(-warm)[: int(number_in(page_left(page)))]
+    assert drawn_share == pytest.approx(warm[drawn(page)], abs=6e-5)
+    assert left == pytest.approx(warm[kept].sum(), abs=6e-5)
+    assert probability == pytest.approx(warm[drawn(page)] / warm[kept].sum(), abs=6e-5)
+
+
+def page_left(page) -> str:
+    """The number of tokens after all cuts: the funnel's last row but one."""
+    return page.all("table", "inside-funnel")[0].all("tr")[-2].all("td")[0].text
 
 
 @pytest.mark.parametrize("way", range(len(WAYS)))
