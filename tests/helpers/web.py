@@ -6,6 +6,7 @@ Tests look at texts, classes and attributes under stable ids, never at the marku
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -273,10 +274,15 @@ def wait_until(condition, what: str, timeout: float = PATIENCE) -> None:
 
 
 def free_port() -> int:
-    """A port that no process listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that no process listens on, and that no outgoing connection is given meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)  # systems give higher ones
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def environment(**settings) -> dict[str, str]:
