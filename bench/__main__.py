@@ -4,7 +4,7 @@
 it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes,
 ``inside`` what the inside views compute, ``views`` the same through HTTP, ``pages`` each
 of their pages, ``pair`` both texts of an ablation, ``scoring`` what a long text that is
-scored costs a stream.
+scored costs a stream, ``soak`` an hour of mixed traffic.
 ``--shape`` draws seeded random weights; nothing is downloaded. Peers that are not
 installed are left out (``requirements-bench.txt`` has them); one that writes other texts
 is not timed.
@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import inside, memory, pages, pair, scoring, server, shapes, tokenizers, views
+from bench import inside, memory, pages, pair, scoring, server, shapes, soak, tokenizers, views
 from bench.arena import Arena, Result, installed
 from bench.child import ProcessEnded
 from bench.peers import PEERS
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="memory: how many processes")
     parser.add_argument("--text", type=Path, help="tokenizer: a file instead of Python's manual")
     parser.add_argument("--n_chars", type=int, default=200_000, help="scoring: of the text")
+    parser.add_argument("--minutes", type=float, default=60, help="soak: how long")
     parser.add_argument("--models", type=Path, help="where to keep the weights between runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--weights", choices=("float32", "int8"), help="of gpt2core")
@@ -248,6 +249,16 @@ def score_over_http(args) -> list[dict]:
         return scoring.measure(port, args.n_chars, args.n_tokens, args.rounds)
 
 
+def soak_server(args) -> list[dict]:
+    """Mixed traffic at full load. Ends with status 1 if something grew or is unexplained."""
+    shapes.write_model(args.directory, shapes.SHAPES[args.shape])
+    rows, passed = soak.measure(args.directory, args.threads, args.minutes)
+    if not passed:
+        print_table(rows)
+        sys.exit("bench: the server has not passed the soak.")
+    return rows
+
+
 def print_table(rows: list[dict]) -> None:
     """Rows as a Markdown table."""
     print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
@@ -279,6 +290,7 @@ COMMANDS = {
     "pages": look_at_pages,
     "pair": read_both_texts,
     "scoring": score_over_http,
+    "soak": soak_server,
 }
 
 if __name__ == "__main__":

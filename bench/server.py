@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlencode
 
 from tests.helpers.web import free_port, messages, parse
@@ -27,21 +28,30 @@ Lines = list[tuple[float, str]]  # the lines of a stream, each with the second w
 @contextmanager
 def running(directory: Path, threads: int, max_batch: int, **settings: int) -> Iterator[int]:
     """The port of a server that has loaded the model in ``directory``."""
+    with started(directory, threads, GPT2_MAX_BATCH=max_batch, **settings) as (port, _):
+        wait_until_ready(port)
+        yield port
+
+
+@contextmanager
+def started(
+    directory: Path, threads: int, log: IO[str] | None = None, **settings: int
+) -> Iterator[tuple[int, int]]:
+    """The port and the process of a server. It writes its log to ``log``."""
     port = free_port()
     environment = {
         **os.environ,
         "GPT2_MODEL": str(directory.resolve()),
-        "GPT2_MAX_BATCH": str(max_batch),
         "GPT2_THREADS": str(threads),
         **{name: str(value) for name, value in settings.items()},
     }
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
     process = subprocess.Popen(
-        [*command, "--log-level", "warning", "webapp:create_app()"], cwd=ROOT, env=environment
-    )
+        [*command, "--log-level", "warning", "webapp:create_app()"],
+        cwd=ROOT, env=environment, stderr=log,
+    )  # fmt: skip
     try:
-        wait_until_ready(port)
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait()

@@ -48,9 +48,11 @@ class ModelServer:
         max_batch: int,
         max_queue: int,
         precision: Precision = "float32",
+        max_per_client: int | None = None,
     ):
         self.model_name, self.models_dir, self.precision = model_name, models_dir, precision
         self.max_batch, self.max_queue = max_batch, max_queue
+        self.max_per_client = max_per_client
         self.model: Model | None = None
         self.failure: str | None = None
         self.inspection: Inspection | None = None
@@ -172,17 +174,20 @@ class ModelServer:
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
+        client: str = "",
     ) -> Generation:
         """Queue a prompt to be continued by up to ``n_tokens`` tokens; see
         :meth:`Scheduler.submit`.
 
         Raises InputError for an invalid prompt or gates, Unavailable if it cannot be taken now.
         """
-        return self._ready_scheduler().submit(ids, n_tokens, sampling, options)
+        return self._ready_scheduler().submit(ids, n_tokens, sampling, options, client)
 
-    def score(self, ids: list[int], n_top: int = 0, n_context: int = 1) -> Scoring:
+    def score(
+        self, ids: list[int], n_top: int = 0, n_context: int = 1, client: str = ""
+    ) -> Scoring:
         """Queue a text whose own tokens are scored; see :meth:`Scheduler.score`."""
-        return self._ready_scheduler().score(ids, n_top, n_context)
+        return self._ready_scheduler().score(ids, n_top, n_context, client)
 
     def _ready_scheduler(self) -> Scheduler:
         """The scheduler, once the model is loaded. Raises Unavailable if it takes long."""
@@ -236,7 +241,9 @@ class ModelServer:
         model, engine = prepare_engine(
             self.model_name, self.models_dir, self.max_batch, progress, self.precision
         )
-        scheduler = Scheduler(engine, model.encoder.rules.end_ids, self.max_queue)
+        scheduler = Scheduler(
+            engine, model.encoder.rules.end_ids, self.max_queue, self.max_per_client
+        )
         scheduler.start()
         with self._changed:
             self._scheduler, self.model = scheduler, model

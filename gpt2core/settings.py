@@ -7,6 +7,7 @@ Invariant: a :class:`Settings` that exists is usable. An invalid variable raises
 that names it; it is never ignored.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -35,9 +36,19 @@ class Settings:
     kernel_cache: str = ""  # folder of compiled kernels; empty: gpt2core in the user's cache
     max_batch: int = 8  # sequences decoded together: more share the CPU, each gets slower
     max_queue: int = 32  # prompts that may wait for a slot; beyond it the answer is a 503
+    # texts that one client may have running or waiting; None: three quarters of all places
+    max_per_client: int | None = None
+    rate_limit: str = ""  # how often a client may start work, as "60 per minute"; empty: no limit
+    rate_storage: str = "memory://"  # where that is counted: each process, or a Redis for all
     max_chars: int = 100_000  # longest text accepted; bounds the work of one request
+    trusted_proxies: int = 0  # proxies in front whose X-Forwarded-* headers are believed
     api_key: str = ""  # what clients of /v1 must send; empty: nothing
     inside: bool = True  # whether /inside answers; recording a text takes CPU time
+
+    @property
+    def places_of_a_client(self) -> int:
+        """Texts that one client may have running or waiting."""
+        return self.max_per_client or math.ceil(0.75 * (self.max_batch + self.max_queue))
 
     @classmethod
     def from_environment(
@@ -53,7 +64,8 @@ class Settings:
         for name in names or types:
             text = environment.get(variable_name(name), "")
             if text:
-                values[name] = parse(types[name], variable_name(name), text)
+                smallest = 0 if getattr(cls, name) == 0 else 1
+                values[name] = parse(types[name], variable_name(name), text, smallest)
         return cls(**values)
 
 
@@ -62,13 +74,18 @@ def variable_name(field: str) -> str:
     return f"GPT2_{field.upper()}"
 
 
-def parse(kind: Any, variable: str, text: str) -> str | bool | int:
-    """``text`` as a value of a field of type ``kind``. Raises SettingError."""
+def parse(kind: Any, variable: str, text: str, smallest: int = 1) -> str | bool | int:
+    """``text`` as a value of a field of type ``kind``. Raises SettingError.
+
+    A number is at least ``smallest``.
+    """
     if kind is str:
         return text
     if get_origin(kind) is Literal:
         return parse_choice(variable, text, get_args(kind))
-    return parse_switch(variable, text) if kind is bool else parse_positive_int(variable, text)
+    if kind is bool:
+        return parse_switch(variable, text)
+    return parse_int(variable, text, smallest)
 
 
 def parse_choice(variable: str, text: str, choices: tuple[str, ...]) -> str:
@@ -85,8 +102,10 @@ def parse_switch(variable: str, text: str) -> bool:
     return text == "on"
 
 
-def parse_positive_int(variable: str, text: str) -> int:
-    """``text`` as a whole number of at least 1. Raises SettingError naming the variable."""
-    if not text.isdecimal() or int(text) < 1:
-        raise SettingError(f"{variable} is {text!r}; it must be a whole number of at least 1.")
+def parse_int(variable: str, text: str, smallest: int = 1) -> int:
+    """``text`` as a whole number, ``smallest`` or more. Raises SettingError naming the variable."""
+    if not text.isdecimal() or int(text) < smallest:
+        raise SettingError(
+            f"{variable} is {text!r}; it must be a whole number of at least {smallest}."
+        )
     return int(text)

@@ -55,7 +55,8 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes", "gallery", "inside", "inside.steps", "inside.instruments"},
-    {"assets", "compression", "sse", "formatting", "links", "drawing"} | {"inside.numbers"},
+    {"assets", "static_files", "sse", "formatting", "links", "drawing", "proxies", "connection"}
+    | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source", "streaming"},
     {"inside.readings"},
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"}
@@ -63,7 +64,8 @@ WEB_ORDER = [
     {"inside.query", "inside.labels", "templating", "cut"},
     {"surprise"},
     {"views", "explanation", "openapi", "request", "snippets", "inside.view"},
-    {"page", "generating", "completions", "inside.pattern", "gallery.entry", "comparison"}
+    {"limits", "page", "generating", "completions", "inside.pattern"}
+    | {"gallery.entry", "comparison"}
     | {"inside.steps.step", "inside.steps.common"},
     {"scoring", "inside.instruments.options", "inside.instruments.measures"}
     | {"gallery.words", "gallery.signs", "gallery.scripts"},
@@ -88,7 +90,7 @@ WEB_ORDER = [
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
     | {"routes.scores", "routes.openai", "routes.api", "routes.gallery", "routes.compare"},
     {"__init__"},
-    {"command"},
+    {"command", "worker"},
 ]
 
 

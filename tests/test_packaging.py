@@ -89,7 +89,7 @@ def test_an_installed_glyph_serves_the_page_with_its_own_files(installed, tmp_pa
             server.terminate()
         output = server.communicate(timeout=60)[0]
     assert "Your text" in page and ".chip" in style
-    assert "gthread" in output, "the packaged gunicorn.conf.py was not used"
+    assert "BufferingWorker" in output, "the packaged gunicorn.conf.py was not used"
 
 
 def test_a_notebook_anywhere_shows_chips_with_the_installed_package(installed, tmp_path):

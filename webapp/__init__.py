@@ -7,14 +7,17 @@ the app's only mutable state.
 
 from flask import Flask, Response
 from flask.json.provider import DefaultJSONProvider
+from flask_compress import Compress
 from htmx_flask import Htmx
+from werkzeug.exceptions import Forbidden
 
 from gpt2core.serving import ModelServer
 from gpt2core.settings import Settings
 from webapp import error_handlers, forms, links, services, snippets, templating
 from webapp.assets import asset
-from webapp.compression import compress
-from webapp.request import wants_compressed_file
+from webapp.limits import limit_rate
+from webapp.proxies import trust_proxies
+from webapp.request import is_from_another_site
 from webapp.routes import (
     ablation,
     api,
@@ -34,6 +37,7 @@ from webapp.routes import (
     scores,
     stream,
 )
+from webapp.static_files import serve_static_files
 
 # Scripts and styles are files of this server; browsers run nothing inline.
 SECURITY_HEADERS = {
@@ -41,6 +45,17 @@ SECURITY_HEADERS = {
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
+}
+# Text is compressed, streams are not: a message must not wait in a compressor.
+COMPRESSION = {
+    "COMPRESS_ALGORITHM": ["br", "gzip"],
+    "COMPRESS_STREAMS": False,
+    "COMPRESS_LEVEL": 9,
+    "COMPRESS_BR_LEVEL": 5,
+    "COMPRESS_MIMETYPES": [
+        *("text/html", "text/css", "text/csv", "text/plain", "text/javascript"),
+        *("application/json", "image/svg+xml"),
+    ],
 }
 ROUTES = (
     *(pages, stream, bpe, scores, inside_pages, inside_files, instruments, export, ops),
@@ -56,24 +71,30 @@ def create_app(config: Settings | None = None) -> Flask:
     Raises SettingError for an invalid variable.
     """
     settings = config or Settings.from_environment()
-    app = Flask(__name__, template_folder=asset("templates"), static_folder=asset("static"))
+    app = Flask(__name__, template_folder=asset("templates"), static_folder=None)
     max_bytes = settings.max_chars * MAX_BYTES_PER_CHAR + OTHER_FIELDS_BYTES
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = max_bytes
     json = DefaultJSONProvider(app)
     json.sort_keys, json.ensure_ascii = False, False  # JSON shows Ġ, not \u0120
     app.json = json
     Htmx(app)
+    app.config.update(COMPRESSION)
+    Compress(app)
     model_server = ModelServer(
         settings.model,
         settings.models_dir,
         settings.max_batch,
         settings.max_queue,
         settings.weights,
+        settings.places_of_a_client,
     )
     services.attach(app, model_server, settings)
     for module in ROUTES:
         app.register_blueprint(module.blueprint)
+    serve_static_files(app, asset("static"))
     error_handlers.register(app)
+    limit_rate(app, settings)
+    trust_proxies(app, settings.trusted_proxies)
     add_template_names(app, model_server)
 
     @app.after_request
@@ -81,8 +102,12 @@ def create_app(config: Settings | None = None) -> Flask:
         response.headers.update(SECURITY_HEADERS)
         # One address answers in several forms; caches must keep them apart.
         response.vary.update(["Accept", "Accept-Encoding", "HX-Request"])
-        wanted = response.status_code == 200 and wants_compressed_file()
-        return compress(response) if wanted else response
+        return response
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        if is_from_another_site():
+            raise Forbidden("A page of another site made this request; only links may lead here.")
 
     return app
 

@@ -230,9 +230,9 @@ def finite(logprob: float) -> float:
 class Run:
     """A completion that is computed: its choices, and the batch of its jobs."""
 
-    def __init__(self, completion: Completion, server: ModelServer, limit: int):
+    def __init__(self, completion: Completion, server: ModelServer, limit: int, client: str):
         """Starts the first jobs, at most ``limit`` at a time. Raises Unavailable."""
-        self.completion, self._server = completion, server
+        self.completion, self._server, self._client = completion, server, client
         self.choices = [
             Choice(completion, index, server.encoder)
             for index in range(len(completion.prompts) * completion.n)
@@ -243,7 +243,9 @@ class Run:
         if completion.scores_prompts:
             self._jobs += range(len(completion.prompts))
             n_top = completion.body.logprobs or 0
-            starts += [partial(server.score, ids, n_top) for ids in completion.prompts]
+            starts += [
+                partial(server.score, ids, n_top, client=client) for ids in completion.prompts
+            ]
         if completion.max_tokens:
             self._jobs += self.choices
             starts += [partial(self._submit, choice) for choice in self.choices]
@@ -262,7 +264,7 @@ class Run:
         options = GenerationOptions(completion.penalties, max(1, completion.body.logprobs or 0))
         sampling = completion.sampling(choice.index % completion.n)
         ids = completion.prompts[choice.prompt]
-        return self._server.submit(ids, completion.max_tokens, sampling, options)
+        return self._server.submit(ids, completion.max_tokens, sampling, options, self._client)
 
     def changes(self, heartbeat_seconds: float) -> Iterator[Choice | None]:
         """Compute to the end. Each choice that may have grown, or None without news.

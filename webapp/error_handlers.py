@@ -9,13 +9,15 @@ import logging
 
 from flask import Flask, Response, jsonify, render_template
 from flask.typing import ResponseReturnValue
+from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException
 
-from gpt2core.engine.events import Unavailable
+from gpt2core.engine.events import ClientLimit, Unavailable
 from gpt2core.errors import InputError, ModelFileError
+from webapp import limits
 from webapp.forms import VISIBLE_FIELDS, FormErrors
 from webapp.page import render_page
-from webapp.request import remembered_fields, response_kind
+from webapp.request import has_impossible_host, remembered_fields, response_kind, submitted_fields
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(FormErrors, invalid_form)
     app.register_error_handler(InputError, invalid_field)
     app.register_error_handler(Unavailable, unavailable)
+    app.register_error_handler(RateLimitExceeded, rate_limit_exceeded)
     app.register_error_handler(ModelFileError, model_file_error)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, unexpected_error)
@@ -56,11 +59,21 @@ def invalid_form(error: FormErrors) -> ResponseReturnValue:
 
 
 def unavailable(error: Unavailable) -> ResponseReturnValue:
-    """503 with ``Retry-After``; a page repeats the submitted fields, for the next try."""
+    """503, or 429 for one client's limit; a page repeats the submitted fields, for the next try."""
+    status = 429 if isinstance(error, ClientLimit) else 503
     headers = {"Retry-After": str(error.retry_after)}
     if response_kind() == "page" and remembered_fields():
-        return render_page(remembered_fields(), problem=str(error)), 503, headers
-    return *plain_error(503, str(error)), headers
+        return render_page(remembered_fields(), problem=str(error)), status, headers
+    return *plain_error(status, str(error)), headers
+
+
+def rate_limit_exceeded(error: RateLimitExceeded) -> ResponseReturnValue:
+    """429 for one client's rate, noticed before any field is read."""
+    try:
+        submitted_fields()
+    except (InputError, HTTPException):
+        pass  # nothing that a page could repeat
+    return unavailable(limits.client_limit(error))
 
 
 def model_file_error(error: ModelFileError) -> ResponseReturnValue:
@@ -85,6 +98,9 @@ def unexpected_error(error: Exception) -> ResponseReturnValue:
 
 def plain_error(status: int, message: str) -> tuple[Response | str, int]:
     """An error that belongs to no field."""
+    if has_impossible_host():  # no page can be made, because no address can
+        message = "The request names an impossible host.\n"
+        return Response(message, mimetype="text/plain"), 400
     kind = response_kind()
     if kind == "json":
         return json_error(status, message)

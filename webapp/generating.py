@@ -12,7 +12,7 @@ from werkzeug.exceptions import ClientDisconnected
 from gpt2core.engine.events import Failed, Generation, Request, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
 from webapp.forms import Fields, GenerationRequest, parse_request
-from webapp.request import client_left
+from webapp.request import client_left, client_name
 from webapp.services import get_model_server, get_settings
 from webapp.views import GenerationView
 
@@ -29,7 +29,7 @@ def check(values: Fields) -> GenerationRequest:
 def submit(request: GenerationRequest) -> Generation:
     """Hand a request to the model server. Raises Unavailable."""
     ids = request.ids + request.kept
-    return get_model_server().submit(ids, request.n_tokens, request.sampling)
+    return get_model_server().submit(ids, request.n_tokens, request.sampling, client=client_name())
 
 
 def new_view(request: GenerationRequest) -> GenerationView:

@@ -83,8 +83,8 @@ OPERATIONS = (
 )  # fmt: skip
 
 
-def openapi_document(model: str) -> dict[str, Any]:
-    """The whole document of a server whose model has the name ``model``."""
+def openapi_document(model: str, root: str = "/") -> dict[str, Any]:
+    """The document of a server whose model has the name ``model``, below the path ``root``."""
     requests = [one.body for one in OPERATIONS if one.body is not None]
     responses = [one.answer for one in OPERATIONS] + [one.error for one in OPERATIONS]
     _, schemas = models_json_schema(
@@ -103,6 +103,7 @@ def openapi_document(model: str) -> dict[str, Any]:
             "description": "GPT-2's tokens, texts and probabilities. JSON in, JSON out, unless "
             "Accept prefers a page.",
         },
+        "servers": [{"url": root}],
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],

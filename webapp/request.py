@@ -5,6 +5,7 @@ routes and this module read Flask's request. Invariant: text of a browser's form
 the line ends that its text area shows.
 """
 
+import ipaddress
 import re
 import socket
 from typing import Any, Literal, TypeAlias
@@ -12,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from flask import g
 from htmx_flask import request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import BadHost, UnsupportedMediaType
 
 from gpt2core.tokenizer.decoding import replace_surrogates
 from webapp.schemas import Body, check_names, check_types
@@ -25,6 +26,8 @@ KIND_OF_TYPE: dict[str, Kind] = {
 }
 LINE_END = re.compile(r"\r\n?")
 URL_ENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+# How the paths begin where the model computes.
+WORK = ("/generate", "/score", "/v1/completions", "/inside")
 # RFC 9110, 15.2: a client ignores it, whether it expects one or not.
 INTERIM_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -117,10 +120,45 @@ def unix_line_ends(text: str) -> str:
     return LINE_END.sub("\n", text)
 
 
-def wants_compressed_file() -> bool:
-    """Whether this request is for a script or style, whole, and accepts gzip."""
-    is_file = request.endpoint in ("static", "pages.htmx_file") and not request.range
-    return is_file and request.accept_encodings["gzip"] > 0
+def has_impossible_host() -> bool:
+    """Whether the header Host is no name of a host, so that no address can be made."""
+    return isinstance(request.routing_exception, BadHost)
+
+
+def is_from_another_site() -> bool:
+    """Whether a page of another site makes this request, other than by a link that is followed.
+
+    Browsers say so in headers that no page can change; other clients do not send them.
+    """
+    headers = request.headers
+    if headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none"):
+        return False
+    is_document = headers.get("Sec-Fetch-Dest", "document") == "document"
+    is_link = headers.get("Sec-Fetch-Mode") == "navigate" and is_document
+    return not (is_link and request.method in ("GET", "HEAD"))
+
+
+def starts_work() -> bool:
+    """Whether this request has the model compute a text, scores or a recording.
+
+    Candidates for the next token do not count: the page asks for them while a user types.
+    """
+    if request.path == "/":  # a link that generates without scripts
+        return "generate" in request.args
+    return str(request.path).startswith(WORK)
+
+
+def client_name() -> str:
+    """The client's address, as far as it is known; of IPv6 its network.
+
+    One IPv6 subscriber has at least all the 2**64 addresses of a network.
+    """
+    address = request.remote_addr or ""
+    try:
+        is_network = ipaddress.ip_address(address).version == 6
+    except ValueError:  # a socket file has no address, and proxies send what they like
+        return address
+    return str(ipaddress.ip_network((address, 64), strict=False)) if is_network else address
 
 
 def client_left() -> bool:

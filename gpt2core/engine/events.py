@@ -26,6 +26,10 @@ class Unavailable(GPT2Error):
         self.retry_after = retry_after
 
 
+class ClientLimit(Unavailable):
+    """One client asks for more than its share; others are served."""
+
+
 @dataclass(frozen=True)
 class Queued:
     """The generation waits for a slot; ``position`` 1 is next."""
@@ -62,11 +66,13 @@ Result = TypeVar("Result", GeneratedToken, Scored)
 class Request(Generic[Result]):
     """The handle of one submitted text: its ids, and the events so far.
 
-    ``on_event`` is called after each event, by the serving thread.
+    ``client`` names who asks: its requests share its turns. ``position`` is the last one that was
+    reported. ``on_event`` is called after each event, by the serving thread.
     """
 
-    def __init__(self, ids: list[int]):
-        self.ids = ids
+    def __init__(self, ids: list[int], client: str = ""):
+        self.ids, self.client = ids, client
+        self.position = 0
         self.cancelled = False
         self.on_event: Callable[[], None] = _nothing
         # Unbounded, so put() never blocks. It stays small: one event a token, chunk or position.
@@ -116,8 +122,9 @@ class Generation(Request[GeneratedToken]):
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
+        client: str = "",
     ):
-        super().__init__(ids)
+        super().__init__(ids, client)
         self.n_tokens, self.sampling, self.options = n_tokens, sampling, options
 
 
@@ -127,8 +134,8 @@ class Scoring(Request[Scored]):
     ``n_top`` likeliest tokens are reported for each place.
     """
 
-    def __init__(self, ids: list[int], n_top: int = 0, n_context: int = 1):
-        super().__init__(ids)
+    def __init__(self, ids: list[int], n_top: int = 0, n_context: int = 1, client: str = ""):
+        super().__init__(ids, client)
         self.n_top, self.n_context = n_top, n_context
 
 

@@ -3,15 +3,15 @@
 It has no thread, lock, clock or engine. The serving thread (``scheduler.py``) asks it what to
 do next, does it, and records how long it took.
 
-Invariants: at most ``n_slots`` sequences run and ``max_waiting`` requests wait. Slots are
-given in order of arrival; a request that is cancelled while it waits gets none. Prompts
-are read one at a time, also in order of arrival, before texts that are scored. While other
-sequences decode, a chunk takes about as long as a decode step, so a long prompt never delays
-their next token by much more than one step; and scoring, which can go on for minutes, gets at most
-``1 - DECODE_SHARE`` of the time.
+Invariants: at most ``n_slots`` sequences run and ``max_waiting`` requests wait. Clients
+get slots in turn, each in the order in which its requests arrived; a request that is cancelled
+while it waits gets none. Prompts are read one at a time, in order of arrival, before texts that are
+scored. While other sequences decode, a chunk takes about as long as a decode step, so a long prompt
+never delays their next token by much more than one step; and scoring, which can go on for minutes,
+gets at most ``1 - DECODE_SHARE`` of the time.
 """
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +75,14 @@ class Running:
 class Policy:
     """The waiting and running requests, and the durations that set the chunks and their turns."""
 
-    def __init__(self, n_slots: int, max_waiting: int, max_chunk: int):
-        """``max_chunk`` is the number of prompt tokens that the engine reads best at once."""
+    def __init__(
+        self, n_slots: int, max_waiting: int, max_chunk: int, max_per_client: int | None = None
+    ):
+        """``max_chunk`` is the number of prompt tokens that the engine reads best at once.
+
+        One client may have ``max_per_client`` requests that run or wait; None: any number.
+        """
+        self.max_per_client = max_per_client
         self.n_slots, self.max_waiting, self.max_chunk = n_slots, max_waiting, max_chunk
         self.waiting: deque[Request[Any]] = deque()
         self.running: list[Running] = []
@@ -95,16 +101,44 @@ class Policy:
         """Whether the queue has no room for the next request."""
         return len(self.running) + len(self.waiting) >= self.n_slots + self.max_waiting
 
-    def add(self, request: Request[Any]) -> int:
-        """Append to the queue. Returns the position: 0 if a slot is free, 1 for the next."""
+    def is_at_limit(self, client: str) -> bool:
+        """Whether ``client`` has as many requests as it may; cancelled ones do not count."""
+        present = [*self.waiting, *(running.request for running in self.running)]
+        n = sum(one.client == client and not one.cancelled for one in present)
+        return self.max_per_client is not None and n >= self.max_per_client
+
+    def add(self, request: Request[Any]) -> None:
+        """Append to the queue."""
         self.waiting.append(request)
-        return max(0, len(self.running) + len(self.waiting) - self.n_slots)
+
+    def in_turn(self) -> list[Request[Any]]:
+        """The waiting requests in the order in which they get slots.
+
+        Of each client, the request that would be its first to run comes before what would be the
+        second of any other, and so on; among equals the earlier arrival comes first.
+        """
+        n_before = Counter(running.request.client for running in self.running)
+        turns = []
+        for request in self.waiting:
+            turns.append(n_before[request.client])
+            n_before[request.client] += 1
+        order = sorted(zip(turns, self.waiting, strict=True), key=lambda turn: turn[0])
+        return [request for _, request in order]
+
+    def positions(self) -> list[tuple[Request[Any], int]]:
+        """Each waiting request with its position: 0 if a slot is free for it, 1 for the next."""
+        n_free = self.n_slots - len(self.running)
+        return [
+            (request, max(0, place - n_free))
+            for place, request in enumerate(self.in_turn(), start=1)
+        ]
 
     def admit(self) -> list[Request[Any]]:
         """Remove and return the requests that get a slot now. Also removes cancelled ones."""
         self.waiting = deque(one for one in self.waiting if not one.cancelled)
-        n_free = self.n_slots - len(self.running)
-        return [self.waiting.popleft() for _ in range(min(n_free, len(self.waiting)))]
+        admitted = self.in_turn()[: self.n_slots - len(self.running)]
+        self.waiting = deque(one for one in self.waiting if one not in admitted)
+        return admitted
 
     def next_prefill(self) -> tuple[Running, list[int]] | None:
         """The request whose text is read next, and the chunk; None if there is none now."""

@@ -22,6 +22,7 @@ from typing import Any
 
 from gpt2core.engine.engine import PREFILL_CHUNK, Engine
 from gpt2core.engine.events import (
+    ClientLimit,
     Failed,
     Generation,
     Prefilling,
@@ -48,13 +49,19 @@ RESTARTING = "The server is being restarted; try again in a moment."
 class Scheduler:
     """Serves one engine, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, engine: Engine, end_ids: Collection[int], max_queue: int):
+    def __init__(
+        self,
+        engine: Engine,
+        end_ids: Collection[int],
+        max_queue: int,
+        max_per_client: int | None = None,
+    ):
         """As many sequences run as the engine has slots; ``max_queue`` more may wait.
 
-        Each of ``end_ids`` ends a sequence early.
+        Each of ``end_ids`` ends a sequence early. ``max_per_client`` is as in :class:`Policy`.
         """
         self._engine, self._end_ids = engine, end_ids
-        self._policy = Policy(engine.n_slots, max_queue, PREFILL_CHUNK)
+        self._policy = Policy(engine.n_slots, max_queue, PREFILL_CHUNK, max_per_client)
         self._changed = threading.Condition()  # its lock guards the policy
         self._thread: threading.Thread | None = None  # created by start(), after any fork
         self._stopped = False
@@ -102,8 +109,9 @@ class Scheduler:
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
+        client: str = "",
     ) -> Generation:
-        """Queue a prompt to be continued by up to ``n_tokens`` tokens.
+        """Queue a prompt to be continued by up to ``n_tokens`` tokens, for ``client``.
 
         Raises InputError for an invalid prompt or gates, Unavailable if it cannot be taken now.
         """
@@ -111,12 +119,14 @@ class Scheduler:
         check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
         if options.gates is not None:
             options.gates.check(engine.hparams)
-        generation = Generation(ids, n_tokens, sampling, options)
+        generation = Generation(ids, n_tokens, sampling, options, client)
         self._queue(generation)
         return generation
 
-    def score(self, ids: list[int], n_top: int = 0, n_context: int = 1) -> Scoring:
-        """Queue a text to be scored: its own tokens, each given what stands before it.
+    def score(
+        self, ids: list[int], n_top: int = 0, n_context: int = 1, client: str = ""
+    ) -> Scoring:
+        """Queue a text of ``client`` to be scored: its own tokens, given what stands before each.
 
         The text is read in chunks between the steps of those that generate, as a prompt is.
         The last event is :class:`Scored`, with the ``n_top`` likeliest tokens at each place. The
@@ -125,7 +135,7 @@ class Scheduler:
         """
         engine = self._engine
         check_text(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
-        scoring = Scoring(ids, n_top, n_context)
+        scoring = Scoring(ids, n_top, n_context, client)
         if len(ids) == 1:  # nothing stands before it
             scoring.put(Scored(no_scores(0, n_top)))
         else:
@@ -137,15 +147,20 @@ class Scheduler:
         with self._changed:
             if self._stopped or self._deadline is not None:
                 raise Unavailable(RESTARTING, retry_after=5)
+            if self._policy.is_at_limit(request.client):
+                raise ClientLimit(
+                    "You have as many texts here as one client may have at once "
+                    f"({self._policy.max_per_client}); try again when one of them has ended.",
+                    retry_after=5,
+                )
             if self._policy.is_full:
                 raise Unavailable(
                     f"{self._policy.n_slots} texts are being written and "
                     f"{self._policy.max_waiting} more wait; try again in a moment.",
                     retry_after=5,
                 )
-            position = self._policy.add(request)
-            if position:
-                request.put(Queued(position))
+            self._policy.add(request)
+            self._report_positions()
             self._changed.notify_all()
 
     def _serve(self) -> None:
@@ -174,12 +189,16 @@ class Scheduler:
     def _admit(self) -> None:
         """Give free slots to waiting requests; report new positions to the others."""
         with self._changed:
-            n_waiting = len(self._policy.waiting)
             for request in self._policy.admit():
                 self._policy.running.append(self._run(request))
-            if len(self._policy.waiting) < n_waiting:
-                for position, waiting in enumerate(self._policy.waiting, start=1):
-                    waiting.put(Queued(position))
+            self._report_positions()
+
+    def _report_positions(self) -> None:
+        """Report its position to each waiting request whose position has changed."""
+        for request, position in self._policy.positions():
+            if position and position != request.position:
+                request.position = position
+                request.put(Queued(position))
 
     def _run(self, request: Request[Any]) -> Running:
         """Give a request a slot; its gates hold until the slot is closed."""

@@ -46,9 +46,9 @@ function copyLink(button, link) {
   byId("status").textContent = "The text is too long for a link: take its tokens as a file.";
 }
 
-/** The address of a text that was stopped, cut back or written by hand: its tokens are kept. */
+/** A link to a text that was stopped, cut back or edited: its tokens are kept. */
 function shownLink() {
-  const link = new URL("/", location);
+  const link = new URL(byId("start").href);
   for (const [name, value] of new FormData(form)) {
     if (!["pace", "kept", "seed", "scores"].includes(name)) link.searchParams.set(name, value);
   }
@@ -64,7 +64,7 @@ function promptText() {
   return limit ? Array.from(value).slice(0, limit).join("") : value;
 }
 
-/** The body of POST /tokenize for the prompt. */
+const tokenizeUrl = () => new URL(byId("prompt").getAttribute("hx-post"), location);
 const tokenizeBody = () => ({ prompt: promptText(), special_tokens: specialTokens() });
 
 /** What can be taken of the prompt, or of the text that is shown ("text"). */
@@ -80,15 +80,15 @@ async function idsOf(of) {
   const strip = byId(of === "text" ? "strip" : "prompt-strip");
   const ids = [...strip.querySelectorAll(".chip")].map((chip) => chip.dataset.id);
   if (of === "text" || !byId("undrawn")) return ids;
-  const response = await fetch("/tokenize", {
+  const response = await fetch(tokenizeUrl(), {
     method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    headers: { "Content-Type": "application/json" },
     body: JSON.stringify(tokenizeBody()),
   });
   return (await response.json()).tokens.map(({ id }) => id);
 }
 
-/** Post to the server, because a long text does not fit into an address. */
+/** By POST, because a long text does not fit into an address. */
 function download(kind, of) {
   const fields = byId("export");
   const ofText = of === "text";
@@ -97,7 +97,7 @@ function download(kind, of) {
   fields.elements.special_tokens.value = { true: "1", false: "0" }[specialTokens()] ?? "";
   fields.elements.kept.value = generated.map((chip) => chip.dataset.id);
   fields.elements.logprobs.value = generated.map((chip) => chip.dataset.logprob ?? "");
-  fields.action = `/tokens.${kind}`;
+  fields.action = fields.action.replace(/\w+$/, kind);
   fields.submit();
 }
 
@@ -109,6 +109,5 @@ function curl(body) {
     }).join("");
   });
   const quoted = `'${visible.replaceAll("'", "'\\''")}'`;
-  const url = new URL("/tokenize", location).href;
-  return `curl -sS ${url} -H 'Content-Type: application/json' -d ${quoted}`;
+  return `curl -sS ${tokenizeUrl()} -H 'Content-Type: application/json' -d ${quoted}`;
 }

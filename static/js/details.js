@@ -117,7 +117,7 @@ function describe(chip) {
   }
   const text = textOf(chip);
   const [link, why] = panel.querySelectorAll(".more a");
-  link.href = `/bpe?${withSpecialTokens({ text })}`;
+  link.href += `?${withSpecialTokens({ text })}`;
   link.hidden = !text;
   if (why) linkWhy(why, chip);
   return panel;
@@ -128,7 +128,7 @@ function linkWhy(link, chip) {
   const { id, index } = chip.dataset;
   const kept = generatedIds(index).join(",");
   const fields = { prompt: state.source?.prompt ?? prompt.defaultValue, kept, for: id };
-  link.href = `/inside/attribution?${withSpecialTokens(fields)}`;
+  link.href += `?${withSpecialTokens(fields)}`;
   link.hidden = !chip.matches(".generated");
 }
 

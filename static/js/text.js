@@ -96,16 +96,17 @@ function submitKept(ids, { action, parent = byId("after") } = {}) {
 export function writeByHand(id) {
   const ofText = isOfPrompt();
   const ids = [...(ofText ? generatedIds() : linkedIds()), id];
-  submitKept(ids, { action: "/append", parent: byId(ofText ? "after" : "form") });
+  submitKept(ids, { action: appendUrl(), parent: byId(ofText ? "after" : "form") });
 }
 
+const appendUrl = () => form.dataset.append;
 const ofLink = () => form.querySelector('input[name="kept"]')?.value;
 const linkedIds = () => ofLink()?.split(",") ?? [];
 
 /** Put the token `id` in the place of `chip`, and go on from there. */
 export function branch(chip, id) {
   const ids = [...generatedIds(chip.dataset.index), id];
-  submitKept(ids, { action: pace() === "step" ? "/append" : undefined });
+  submitKept(ids, { action: pace() === "step" ? appendUrl() : undefined });
   focusText();
 }
 

@@ -304,7 +304,10 @@ class TestGenerating:
 
     def test_a_waiting_client_sees_its_position_in_the_queue(self, visit, own_server):
         with own_server(
-            app="tests.helpers.paced:create_app()", GPT2_MAX_BATCH=1, GPT2_MAX_QUEUE=1
+            app="tests.helpers.paced:create_app()",
+            GPT2_MAX_BATCH=1,
+            GPT2_MAX_QUEUE=1,
+            GPT2_MAX_PER_CLIENT=9,
         ) as server:
             first, second, third = (visit(server.url) for _ in range(3))
             for page in (first, second, third):  # requests for candidates would take a slot

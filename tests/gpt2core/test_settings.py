@@ -19,7 +19,7 @@ NUMBERS = [
     if field.type not in (str, bool) and field.name not in CHOICES
 ]
 # Their defaults are put in words in the README.
-IN_WORDS = {"base_url", "threads", "kernel_cache", "api_key"}
+IN_WORDS = {"base_url", "threads", "kernel_cache", "api_key", "max_per_client", "rate_limit"}
 
 each_setting = pytest.mark.parametrize("name", NAMES)
 
@@ -104,10 +104,21 @@ def test_only_the_fields_asked_for_are_read():
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "1e3", "²", " "])
+@pytest.mark.parametrize("value", ["-1", "many", "1.5", "1e3", "²", " "])
 def test_an_invalid_number_is_a_sentence_that_names_the_variable(name, value):
     with pytest.raises(SettingError) as caught:
         Settings.from_environment(environment={f"GPT2_{name.upper()}": value})
     sentence = str(caught.value)
     assert f"GPT2_{name.upper()}" in sentence and repr(value) in sentence
-    assert "at least 1" in sentence
+    smallest = 0 if getattr(Settings(), name) == 0 else 1
+    assert f"at least {smallest}" in sentence
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_only_what_can_be_absent_may_be_zero(name):
+    environment = {variable_name(name): "0"}
+    if getattr(Settings(), name) == 0:
+        assert getattr(Settings.from_environment(environment=environment), name) == 0
+    else:
+        with pytest.raises(SettingError, match="at least 1"):
+            Settings.from_environment(environment=environment)

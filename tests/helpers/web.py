@@ -6,6 +6,7 @@ Tests look at texts, classes and attributes under stable ids, never at the marku
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -195,12 +196,12 @@ def write_small_model(directory: Path, hparams: HParams) -> None:
 class Server:
     """gunicorn in its own process, on a free port."""
 
-    def __init__(self, process: subprocess.Popen, port: int, log: Path):
-        self.process, self.port, self._log = process, port, log
+    def __init__(self, process: subprocess.Popen, port: int, log: Path, prefix: str = ""):
+        self.process, self.port, self._log, self.prefix = process, port, log, prefix
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     @property
     def log(self) -> str:
@@ -217,7 +218,7 @@ class Server:
             body = urlencode(body)
             headers = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         try:
-            connection.request(method, path, body, headers or {})
+            connection.request(method, self.prefix + path, body, headers or {})
             response = connection.getresponse()
             response.close_connection = connection.close  # response.close() leaves the socket open
             try:
@@ -273,10 +274,15 @@ def wait_until(condition, what: str, timeout: float = PATIENCE) -> None:
 
 
 def free_port() -> int:
-    """A port that no process listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that no process listens on, and that no outgoing connection is given meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)  # systems give higher ones
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def environment(**settings) -> dict[str, str]:
@@ -285,7 +291,7 @@ def environment(**settings) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("GPT2_", "GUNICORN_", "TEST_PACE"))
-        and name not in ("PORT", "WEB_CONCURRENCY")
+        and name not in ("PORT", "WEB_CONCURRENCY", "SCRIPT_NAME", "FORWARDED_ALLOW_IPS")
     }
     path = os.pathsep.join([str(Path(sys.executable).parent), ours.get("PATH", os.defpath)])
     return {**ours, "PATH": path, **{name: str(value) for name, value in settings.items()}}
@@ -309,7 +315,7 @@ def serving(log: Path, app: str = "webapp:create_app()", command=None, ready=("o
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(process, int(settings["PORT"]), log)
+    server = Server(process, int(settings["PORT"]), log, settings.get("SCRIPT_NAME", ""))
     try:
         wait_until(lambda: is_ready(server, ready), "a server that is ready")
         yield server

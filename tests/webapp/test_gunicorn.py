@@ -190,7 +190,12 @@ class TestClients:
         assert time.monotonic() - begun < 250 * SLOW_PACE
 
     def test_a_full_queue_is_answered_with_retry_after(self, own_server):
-        settings = {"GPT2_MAX_BATCH": 1, "GPT2_MAX_QUEUE": 1, "TEST_PACE": 0.03}
+        settings = {
+            "GPT2_MAX_BATCH": 1,
+            "GPT2_MAX_QUEUE": 1,
+            "GPT2_MAX_PER_CLIENT": 9,
+            "TEST_PACE": 0.03,
+        }
         with own_server(**PACED, **settings) as server:
             with server.generate(HTMX, prompt="Slow: one", n_tokens=240) as first:
                 server.wait_for_load(1)
@@ -208,7 +213,12 @@ class TestClients:
             server.wait_for_load(0)
 
     def test_a_waiting_client_that_disconnects_leaves_the_queue(self, own_server):
-        settings = {"GPT2_MAX_BATCH": 1, "GPT2_MAX_QUEUE": 2, "TEST_PACE": 0.03}
+        settings = {
+            "GPT2_MAX_BATCH": 1,
+            "GPT2_MAX_QUEUE": 2,
+            "GPT2_MAX_PER_CLIENT": 9,
+            "TEST_PACE": 0.03,
+        }
         with own_server(**PACED, **settings) as server:
             with server.generate(HTMX, prompt="Slow: one", n_tokens=250):
                 server.wait_for_load(1)
@@ -248,7 +258,7 @@ class TestProcess:
                 lambda: all(server.healthz()["status"] == "ok" for _ in range(8)), "both ready"
             )
             assert f":{server.port}" in server.log
-            assert re.search("gthread", server.log)
+            assert re.search("BufferingWorker", server.log)
             texts = {server.generate_json(prompt=HEROES, seed=1)["text"] for _ in range(4)}
             assert len(texts) == 1  # the same from every worker
 

@@ -53,7 +53,7 @@ def resources(pid: int) -> tuple[int, int, int]:
 
 @small_and_full(10, 32)
 def test_many_clients_at_once_get_the_texts_they_get_alone(own_server, n):
-    with own_server(GPT2_MAX_BATCH=8) as server:
+    with own_server(GPT2_MAX_BATCH=8, GPT2_MAX_PER_CLIENT=40) as server:
         alone = [server.generate_json(**fields_of(client))["text"] for client in range(n)]
         with ThreadPoolExecutor(n) as clients:
             together = list(

@@ -291,7 +291,12 @@ def test_a_failure_in_a_stream_is_an_error_and_not_an_end(slow_server):
 
 
 def test_a_full_queue_is_an_error_that_says_when_to_try_again(own_server):
-    settings = {"app": "tests.helpers.paced:create_app()", "GPT2_MAX_BATCH": 1, "GPT2_MAX_QUEUE": 1}
+    settings = {
+        "app": "tests.helpers.paced:create_app()",
+        "GPT2_MAX_BATCH": 1,
+        "GPT2_MAX_QUEUE": 1,
+        "GPT2_MAX_PER_CLIENT": 9,
+    }
     with own_server(**settings) as server, client_of(server) as client:
         streams = [
             client.completions.create(model="demo", prompt="Slow: a", max_tokens=200, stream=True)

@@ -1,4 +1,4 @@
-"""The style sheet's colours have the contrast that WCAG asks for."""
+"""The style sheet's colours have the contrast that WCAG asks for; scripts hold no address."""
 
 import re
 
@@ -59,3 +59,14 @@ def test_buttons_and_problems_can_be_read(scheme):
     assert contrast(named["accent-ink"], named["accent"]) >= 4.5
     assert contrast(named["bad"], named["bad-ground"]) >= 4.5
     assert contrast(named["ink"], named["glow"]) >= 4.5  # a token that is lit
+
+
+ADDRESS = re.compile(r"""["'`]/""")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "static" / "js").glob("*.js")), ids=lambda p: p.name
+)
+def test_no_script_holds_an_address(path):
+    """Scripts take addresses from the document, so that the page also works below a prefix."""
+    assert not ADDRESS.findall(path.read_text(encoding="utf-8"))

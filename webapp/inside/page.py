@@ -186,7 +186,8 @@ def mended_page() -> tuple[str, dict[str, Any]]:
 def link_to_ending(error: FormErrors) -> str | None:
     """The address of the last tokens of a text that is too long, as a text of its own."""
     numbers = error.errors[0].numbers
-    if not {"n_prompt_tokens", "maximum"} <= numbers.keys():
+    is_known = isinstance(error.values.get("prompt"), str)  # not if a form was posted here
+    if not is_known or not {"n_prompt_tokens", "maximum"} <= numbers.keys():
         return None
     values = {name: error.values.get(name) for name in TEXT_FIELDS}
     ids = parsed(get_model_server().loaded_model(), values).ids[-int(numbers["maximum"]) :]

@@ -26,7 +26,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 @blueprint.get("/openapi.json")
 def openapi() -> ResponseReturnValue:
     """The OpenAPI document."""
-    return jsonify(openapi_document(get_model_server().label))
+    root = url_for("pages.index").rstrip("/") or "/"
+    return jsonify(openapi_document(get_model_server().label, root))
 
 
 @blueprint.get("/api")

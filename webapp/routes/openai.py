@@ -13,15 +13,16 @@ from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
+from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
-from gpt2core.engine.events import Unavailable
+from gpt2core.engine.events import ClientLimit, Unavailable
 from gpt2core.errors import InputError, ModelFileError
-from webapp import error_handlers, sse
+from webapp import error_handlers, limits, sse
 from webapp.completions import Run, check_completion
 from webapp.generating import HEARTBEAT_SECONDS
 from webapp.openai_schemas import ApiError, parse_body
-from webapp.request import client_left
+from webapp.request import client_left, client_name
 from webapp.services import get_model_server, get_settings
 from webapp.streaming import event_stream
 
@@ -74,7 +75,7 @@ def completions() -> ResponseReturnValue:
     body = parse_body(json_body())
     server, settings = get_model_server(), get_settings()
     completion = check_completion(body, server, settings.max_chars)
-    run = Run(completion, server, settings.max_batch)
+    run = Run(completion, server, settings.max_batch, client_name())
     if body.stream:
         return event_stream(stream_chunks(run))
     for _ in run.changes(HEARTBEAT_SECONDS):
@@ -86,9 +87,14 @@ def completions() -> ResponseReturnValue:
 
 
 def json_body() -> dict[str, Any]:
-    """The JSON object of the request, whatever its content type. Raises ApiError."""
+    """The JSON object of the request. Raises ApiError.
+
+    A form of another site cannot have a content type of JSON.
+    """
+    if not request.is_json:
+        raise ApiError(415, "Send the request as JSON, with 'Content-Type: application/json'.")
     try:
-        values = request.get_json(force=True, silent=True)
+        values = request.get_json(silent=True)
     except RecursionError:
         values = None
     if not isinstance(values, dict):
@@ -147,8 +153,21 @@ def invalid_input(error: InputError) -> ResponseReturnValue:
 @blueprint.errorhandler(Unavailable)
 def unavailable(error: Unavailable) -> ResponseReturnValue:
     """503: the queue is full, or the model is not ready."""
+    if isinstance(error, ClientLimit):
+        return too_many(str(error), error.retry_after)
     answer = jsonify(error=error_object(503, str(error)))
     return answer, 503, {"Retry-After": str(error.retry_after)}
+
+
+@blueprint.errorhandler(RateLimitExceeded)
+def rate_limit_exceeded(error: RateLimitExceeded) -> ResponseReturnValue:
+    return unavailable(limits.client_limit(error))
+
+
+def too_many(message: str, retry_after: int) -> ResponseReturnValue:
+    """429, as OpenAI's clients know it: they wait and try again."""
+    error = {"message": message, "type": "requests", "param": None, "code": "rate_limit_exceeded"}
+    return jsonify(error=error), 429, {"Retry-After": str(retry_after)}
 
 
 @blueprint.errorhandler(ModelFileError)

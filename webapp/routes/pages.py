@@ -9,12 +9,13 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, abort, g, request, send_from_directory, url_for
+from flask import Blueprint, abort, g, request, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.generating import check, finished_generation
 from webapp.page import examples, render_page
 from webapp.services import get_model_server
+from webapp.static_files import YEAR, send_file
 
 blueprint = Blueprint("pages", __name__)
 
@@ -57,12 +58,20 @@ def module_preloads() -> str:
     return ", ".join(f"<{file}>; rel=modulepreload" for file in files)
 
 
+@blueprint.get("/robots.txt")
+def robots() -> ResponseReturnValue:
+    """Search engines need the pages only: an address with a text has the model compute."""
+    root = url_for("pages.index")
+    lines = ["User-agent: *", f"Disallow: {root}*?", f"Disallow: {root}inside"]
+    return "\n".join(lines) + "\n", {"Content-Type": "text/plain; charset=utf-8"}
+
+
 @blueprint.get("/htmx/<name>")
 def htmx_file(name: str) -> ResponseReturnValue:
     """htmx and its server-sent-events extension."""
     if name not in HTMX_FILES:
         abort(404)
-    return send_from_directory(htmx_directory(), HTMX_FILES[name], max_age=86_400)
+    return send_file(htmx_directory(), HTMX_FILES[name], YEAR)
 
 
 @lru_cache(maxsize=1)

@@ -118,7 +118,10 @@ def append() -> ResponseReturnValue:
     Nothing is generated, so this also works while others generate.
     """
     values = submitted_fields(GenerateBody)
-    view = new_view(check(values))
+    request = check(values)
+    if not request.kept:
+        raise InputError("No token was chosen: send its id in the field “kept”.", "kept")
+    view = new_view(request)
     if response_kind() == "htmx":
         return render_template("stream/append.html", generation=view)
     return render_page(values)

@@ -14,8 +14,8 @@ from gpt2core.sampling import SamplingParams
 MAX_CHUNK = 128
 
 
-def generation(n_prompt=3) -> Generation:
-    return Generation([1] * n_prompt, 5, SamplingParams())
+def generation(n_prompt=3, client="") -> Generation:
+    return Generation([1] * n_prompt, 5, SamplingParams(), client=client)
 
 
 def run(policy: Policy, *generations: Generation) -> list[Running]:
@@ -66,7 +66,51 @@ def test_slots_are_given_in_order_of_arrival():
 
 def test_the_position_is_0_with_a_free_slot_and_then_counts_up():
     policy = Policy(2, 3, MAX_CHUNK)
-    assert [policy.add(generation()) for _ in range(5)] == [0, 0, 1, 2, 3]
+    for _ in range(5):
+        policy.add(generation())
+    assert [position for _, position in policy.positions()] == [0, 0, 1, 2, 3]
+
+
+def test_clients_get_slots_in_turn_each_in_order_of_arrival():
+    policy = Policy(1, 9, MAX_CHUNK)
+    (running,) = run(policy, generation(client="many"))
+    many = [generation(client="many") for _ in range(3)]
+    few, late = generation(client="few"), generation(client="late")
+    for one in (*many, few, late):
+        policy.add(one)
+    # What runs is the first of "many".
+    assert policy.in_turn() == [few, late, *many]
+    assert policy.positions() == [(few, 1), (late, 2), (many[0], 3), (many[1], 4), (many[2], 5)]
+    policy.running.remove(running)
+    assert policy.admit() == [many[0]]  # it arrived before the first of the others
+    assert list(policy.waiting) == [many[1], many[2], few, late]
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(1, 4))
+def test_every_request_gets_a_slot_and_no_client_waits_for_two_of_another(clients, n_slots):
+    policy = Policy(n_slots, 12, MAX_CHUNK)
+    for client in clients:
+        policy.add(generation(client=client))
+    waiting = set(policy.waiting)
+    while waiting:
+        admitted = policy.admit()
+        assert 0 < len(admitted) <= n_slots
+        waiting -= set(admitted)
+        left = {one.client for one in waiting}
+        counts = [sum(one.client == client for one in admitted) for client in left]
+        n_most = max((sum(one.client == c for one in admitted) for c in "abc"), default=0)
+        assert all(n_most - n <= 1 for n in counts)
+
+
+def test_a_client_has_a_limit_that_what_it_cancelled_does_not_count_for():
+    policy = Policy(1, 9, MAX_CHUNK, max_per_client=2)
+    run(policy, generation(client="a"))
+    assert not policy.is_at_limit("a")
+    waiting = generation(client="a")
+    policy.add(waiting)
+    assert policy.is_at_limit("a") and not policy.is_at_limit("b")
+    waiting.cancel()
+    assert not policy.is_at_limit("a")
 
 
 @pytest.mark.parametrize(

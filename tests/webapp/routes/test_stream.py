@@ -226,7 +226,7 @@ class TestUnavailable:
 
     @pytest.fixture
     def busy(self, app, monkeypatch):
-        def submit(*args):
+        def submit(*args, **options):
             raise Unavailable("8 texts are being <written>.", retry_after=5)
 
         monkeypatch.setattr(app.extensions["model_server"], "submit", submit)

@@ -18,6 +18,7 @@ from gpt2core.engine.sequence import GeneratedToken, GenerationOptions
 from webapp.forms import GenerationRequest
 from webapp.generating import HEARTBEAT_SECONDS
 from webapp.inside.view import View
+from webapp.request import client_name
 from webapp.services import get_model_server
 from webapp.views import GenerationView, StepView
 
@@ -138,7 +139,8 @@ def start(view: View, gates: Gates, n_tokens: int) -> Texts:
     sides: list[Side] = []
     try:
         for one in (None, gates):
-            handle = server.submit(ids, n_tokens, view.query.sampling, GenerationOptions(gates=one))
+            options = GenerationOptions(gates=one)
+            handle = server.submit(ids, n_tokens, view.query.sampling, options, client_name())
             shown = GenerationView(request, view.model.encoder, view.model.hparams.n_ctx)
             sides.append(Side(handle, shown))
     except Exception:
