@@ -17,7 +17,9 @@ from webapp.inside.recordings import Recordings
 def attach(app: Flask, model_server: ModelServer, settings: Settings) -> None:
     """Make them available to everything that runs in ``app``'s context."""
     app.extensions["model_server"], app.config["SETTINGS"] = model_server, settings
-    app.extensions["recordings"] = recordings = Recordings()
+    app.extensions["recordings"] = recordings = Recordings(
+        is_generating=lambda: model_server.load["running"] > 0
+    )
     app.extensions["readings"] = Readings(recordings)
 
 

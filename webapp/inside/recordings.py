@@ -2,9 +2,11 @@
 
 A recording takes the CPU from the sequences that the engine decodes, so at most one runs in
 a process, in a thread of low priority (on Linux, where a thread has a priority of its own): it
-uses what the engine leaves idle. A request that waits longer than ``PATIENCE`` is answered with
-503. The cache only saves time: a recording depends on the model and the ids alone, so every
-process gives the same answer, with a warm cache or a cold one.
+uses what the engine leaves idle. While texts are generated, BLAS gets one thread: its others
+would have the engine's priority, and would wait actively for each other. A request that waits
+longer than ``PATIENCE`` is answered with 503. The cache only saves time: a recording depends on
+the model and the ids alone, so every process gives the same answer, with a warm cache or a cold
+one. (The logits of a text of one token may differ in the last bit with the number of threads.)
 """
 
 import os
@@ -13,7 +15,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 from gpt2core.engine.events import Unavailable
 from gpt2core.inside.recorder import Trace
@@ -35,10 +40,18 @@ T = TypeVar("T")
 
 
 class Recordings:
-    """Records texts, one at a time, and keeps the newest within ``max_bytes``."""
+    """Records texts, one at a time, and keeps the newest within ``max_bytes``.
 
-    def __init__(self, max_bytes: int = MAX_BYTES, patience: float = PATIENCE):
-        self.max_bytes, self.patience = max_bytes, patience
+    ``is_generating`` says whether the engine has work, which goes first.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int = MAX_BYTES,
+        patience: float = PATIENCE,
+        is_generating: Callable[[], bool] = lambda: False,
+    ):
+        self.max_bytes, self.patience, self._is_generating = max_bytes, patience, is_generating
         self._running = threading.Lock()
         # Its thread starts with the first recording, which is after any fork.
         self._thread = ThreadPoolExecutor(1, "recording", initializer=lower_priority)
@@ -78,9 +91,16 @@ class Recordings:
                 "Another text is being looked into; try again in a moment.", retry_after=5
             )
         try:
-            return self._thread.submit(compute).result()
+            return self._thread.submit(self._compute, compute).result()
         finally:
             self._running.release()
+
+    def _compute(self, compute: Callable[[], T]) -> T:
+        """The result of ``compute``, with one thread of BLAS while texts are generated."""
+        if not self._is_generating():
+            return compute()
+        with blas().limit(limits=1, user_api="blas"):
+            return compute()
 
     def _record(self, model: Model, key: Key) -> Recording:
         recording = record_pass(key[1], model.params, model.hparams.n_head)
@@ -105,6 +125,12 @@ class Recordings:
             while total > self.max_bytes and len(self._kept) > 1:
                 _, dropped = self._kept.popitem(last=False)
                 total -= dropped.nbytes
+
+
+@cache
+def blas() -> ThreadpoolController:
+    """The control of the number of BLAS's threads, which is one for the whole process."""
+    return ThreadpoolController()
 
 
 def lower_priority() -> None:

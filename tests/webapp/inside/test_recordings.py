@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from gpt2core.engine.events import Unavailable
 from gpt2core.errors import InputError
@@ -109,6 +110,22 @@ def test_many_requests_for_one_text_make_one_recording(demo, ids):
 def test_the_cache_holds_a_few_recordings_of_124m():
     # 64 tokens of 124M take 10 MB, see bench/.
     assert MAX_BYTES >= 6 * 10 * 10**6
+
+
+def test_beside_texts_that_are_generated_blas_has_one_thread(app, monkeypatch):
+    def threads() -> set[int]:
+        # Packages that only tests use may have loaded a BLAS of their own.
+        found = [one for one in threadpool_info() if "numpy" in one["filepath"]]
+        return {one["num_threads"] for one in found}
+
+    recordings, model_server = app.extensions["recordings"], app.extensions["model_server"]
+    # Only the thread that has set a limit can change it.
+    two = recordings.in_turn(lambda: threadpool_limits(limits=2, user_api="blas"))
+    assert recordings.in_turn(threads) == {2}
+    monkeypatch.setattr(type(model_server), "load", {"running": 1, "waiting": 0})
+    assert recordings.in_turn(threads) == {1}
+    assert threads() == {2}
+    recordings.in_turn(two.restore_original_limits)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
