@@ -14,6 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from gpt2core.engine import processors
 from gpt2core.settings import SettingError, Settings, parse_int
 from webapp.limits import check_rate_settings
+from webapp.memory import return_large_arrays
 
 # A platform that sets PORT connects from outside; without it, only this machine can.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
@@ -54,6 +55,7 @@ def on_starting(server):
 
 def post_worker_init(worker):
     """Load the model before the first request; end streams before gunicorn cuts them."""
+    return_large_arrays()
     serve_below(worker, os.environ.pop("SCRIPT_NAME", "").rstrip("/"))
     model_server = worker.app.callable.extensions["model_server"]
     model_server.start()

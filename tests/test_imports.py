@@ -55,7 +55,17 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes", "gallery", "inside", "inside.steps", "inside.instruments"},
-    {"assets", "static_files", "sse", "formatting", "links", "drawing", "proxies", "connection"}
+    {
+        "assets",
+        "static_files",
+        "sse",
+        "formatting",
+        "links",
+        "drawing",
+        "proxies",
+        "connection",
+        "memory",
+    }
     | {"inside.numbers"},
     {"inside.recordings", "inside.window", "inside.source", "streaming"},
     {"inside.readings"},
