@@ -83,7 +83,7 @@ def next_token() -> ResponseReturnValue:
         return jsonify(view.candidates_to_json(model_server.label, model_server.precision))
     if get_model_server().is_busy:
         hint = "Others are generating; candidates are shown when there is room."
-        return render_template("parts/next.html", hint=hint)
+        return render_template("parts/next.html", hint=hint, ask_again=True)
     if not values.get("prompt"):
         hint = "The model’s best guesses appear here once there is a text to continue."
         return render_template("parts/next.html", hint=hint)
@@ -95,7 +95,7 @@ def next_token() -> ResponseReturnValue:
         hint = " ".join(messages.values()) or "There are no candidates for this text."
         return render_template("parts/next.html", hint=hint, messages=messages)
     except Unavailable as error:
-        return render_template("parts/next.html", hint=str(error))
+        return render_template("parts/next.html", hint=str(error), ask_again=True)
     rows = view.steps[-1].chip.candidates[:N_CANDIDATES]
     candidates = [replace(row, is_chosen=False) for row in rows]  # the drawn token is not shown
     return render_template(
