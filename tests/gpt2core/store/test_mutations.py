@@ -19,9 +19,9 @@ N_MUTATIONS = 150
 TEXTS = texts()[::8]
 # Settings that say which ids a text has. Another value of these is another right tokenizer.
 SETTINGS_OF_IDS = (
-    "vocab", "encoder.json", "merges", "ignore_merges", "add_prefix_space", "add_bos_token", "bos_token",
-    "post_processor", "added_tokens", "special_tokens", "token\":", "_token", "<|user|>", "<|bot|>", "für",
-    "added_tokens_decoder", "merges.txt", "split_special_tokens",
+    "vocab", "encoder.json", "merges", "ignore_merges", "add_prefix_space", "add_bos_token",
+    "bos_token", "post_processor", "added_tokens", "special_tokens", 'token":', "_token",
+    "<|user|>", "<|bot|>", "für", "added_tokens_decoder", "merges.txt", "split_special_tokens",
 )  # fmt: skip
 
 
