@@ -157,7 +157,12 @@ def test_processes_count_together_and_a_dead_one_runs_nothing(tmp_path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     settings = {"app": "tests.helpers.paced:create_app()", "WEB_CONCURRENCY": 2}
-    settings |= {"GPT2_REQUEST_LOG": "off", "GPT2_METRICS": "on", "TMPDIR": temporary, "TEST_PACE": 0.03}
+    settings |= {
+        "GPT2_REQUEST_LOG": "off",
+        "GPT2_METRICS": "on",
+        "TMPDIR": temporary,
+        "TEST_PACE": 0.03,
+    }
     with serving(tmp_path / "log", **settings) as server:
 
         def found() -> Counts:
