@@ -95,7 +95,7 @@ def use(server, stop: threading.Event) -> None:
 
 
 def test_every_query_of_the_dashboard_returns_data(tmp_path):
-    settings = {"app": "tests.helpers.paced:create_app()", "WEB_CONCURRENCY": 2}
+    settings = {"app": "tests.helpers.paced:create_app()", "WEB_CONCURRENCY": 2, "TMPDIR": tmp_path}
     settings |= {"GPT2_METRICS": "on", "GPT2_MAX_BATCH": 2, "GPT2_MAX_QUEUE": 1, "TEST_PACE": 0.03}
     with serving(tmp_path / "log", **settings) as server, prometheus(tmp_path, server.port) as one:
         wait_until(one.is_scraping, "a scrape")
