@@ -13,6 +13,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from gpt2core.engine import processors
 from gpt2core.settings import SettingError, Settings, parse_int
+from webapp import metric_files, request_log
 from webapp.limits import check_rate_settings
 from webapp.memory import return_large_arrays
 
@@ -45,7 +46,14 @@ control_socket_disable = True
 
 
 def on_starting(server):
-    """Divide the processors among the workers, however their number was set."""
+    """Divide the processors among the workers, however their number was set.
+
+    Make the folder in which they count.
+    """
+    if settings.metrics:
+        if server.cfg.preload_app:  # it would be loaded before there is a folder
+            raise SystemExit("GPT2_METRICS is on, so the app cannot be preloaded.")
+        metric_files.make_folder()
     # Every connection is an open file, and the usual limit is 1,024.
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files < 4096 <= most:
@@ -57,6 +65,9 @@ def post_worker_init(worker):
     """Load the model before the first request; end streams before gunicorn cuts them."""
     return_large_arrays()
     serve_below(worker, os.environ.pop("SCRIPT_NAME", "").rstrip("/"))
+    request_log.hide_requests_of_gunicorn()
+    if settings.request_log:
+        request_log.switch_on()
     model_server = worker.app.callable.extensions["model_server"]
     model_server.start()
     stop = signal.getsignal(signal.SIGTERM)
@@ -67,6 +78,18 @@ def post_worker_init(worker):
         stop(number, frame)
 
     signal.signal(signal.SIGTERM, stop_gracefully)
+
+
+def child_exit(server, worker):
+    """A worker has ended: it runs and waits for nothing any more."""
+    if settings.metrics:
+        metric_files.forget(worker.pid)
+
+
+def on_exit(server):
+    """The server ends."""
+    if settings.metrics:
+        metric_files.remove_folder()
 
 
 def serve_below(worker, prefix):

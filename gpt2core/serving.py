@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gpt2core.engine.events import Generation, Scoring, Unavailable
+from gpt2core.engine.observer import IGNORE, Observer
 from gpt2core.engine.packed import Precision
 from gpt2core.engine.scheduler import RESTARTING, Scheduler
 from gpt2core.engine.sequence import DEFAULT_OPTIONS, GenerationOptions
@@ -34,6 +35,12 @@ log = logging.getLogger(__name__)
 RETRY_POLL_SECONDS = 5.0  # after a failure, between two looks at the folder
 
 
+def label_of(model_name: str) -> str:
+    """The name of a model as users see it: only the last part of a path."""
+    path = Path(model_name)
+    return path.name if path.name not in ("", "..") else path.resolve().name or "model"
+
+
 class ModelServer:
     """See the module. :meth:`start` may be called by every request; the first call counts.
 
@@ -49,10 +56,11 @@ class ModelServer:
         max_queue: int,
         precision: Precision = "float32",
         max_per_client: int | None = None,
+        observer: Observer = IGNORE,
     ):
         self.model_name, self.models_dir, self.precision = model_name, models_dir, precision
         self.max_batch, self.max_queue = max_batch, max_queue
-        self.max_per_client = max_per_client
+        self.max_per_client, self._observer = max_per_client, observer
         self.model: Model | None = None
         self.failure: str | None = None
         self.inspection: Inspection | None = None
@@ -104,8 +112,7 @@ class ModelServer:
     @property
     def label(self) -> str:
         """The model's name as users see it: only the last part of a path."""
-        path = Path(self.model_name)
-        return path.name if path.name not in ("", "..") else path.resolve().name or "model"
+        return label_of(self.model_name)
 
     @property
     def is_known_elsewhere(self) -> bool:
@@ -137,7 +144,7 @@ class ModelServer:
             if self.model is None:
                 _ = self._folder_encoder
         except ModelFileError as error:
-            raise Unavailable(f"The model is not ready: {error}", retry_after=60) from error
+            raise Unavailable(f"The model is not ready: {error}", 60, "not_ready") from error
 
     @cached_property
     def _folder_encoder(self) -> Encoder:
@@ -175,26 +182,33 @@ class ModelServer:
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
         client: str = "",
+        request_id: str = "",
     ) -> Generation:
         """Queue a prompt to be continued by up to ``n_tokens`` tokens; see
         :meth:`Scheduler.submit`.
 
         Raises InputError for an invalid prompt or gates, Unavailable if it cannot be taken now.
         """
-        return self._ready_scheduler().submit(ids, n_tokens, sampling, options, client)
+        scheduler = self._ready_scheduler()
+        return scheduler.submit(ids, n_tokens, sampling, options, client, request_id)
 
     def score(
-        self, ids: list[int], n_top: int = 0, n_context: int = 1, client: str = ""
+        self,
+        ids: list[int],
+        n_top: int = 0,
+        n_context: int = 1,
+        client: str = "",
+        request_id: str = "",
     ) -> Scoring:
         """Queue a text whose own tokens are scored; see :meth:`Scheduler.score`."""
-        return self._ready_scheduler().score(ids, n_top, n_context, client)
+        return self._ready_scheduler().score(ids, n_top, n_context, client, request_id)
 
     def _ready_scheduler(self) -> Scheduler:
         """The scheduler, once the model is loaded. Raises Unavailable if it takes long."""
         self.start()
         self.wait_until_loaded(timeout=2)  # the bundled model loads in less
         if self._draining:
-            raise Unavailable(RESTARTING, retry_after=5)
+            raise Unavailable(RESTARTING, 5, "restarting")
         if self._scheduler is None:
             raise self._not_ready()
         return self._scheduler
@@ -210,14 +224,15 @@ class ModelServer:
     def _not_ready(self) -> Unavailable:
         """Why there is no model yet, and when to ask again."""
         if self.failure:
-            return Unavailable(f"The model is not ready: {self.failure}", retry_after=60)
+            return Unavailable(f"The model is not ready: {self.failure}", 60, "not_ready")
         seconds = self.load_progress.seconds_left or 5
-        return Unavailable(self.load_progress.message, retry_after=min(seconds, 60))
+        return Unavailable(self.load_progress.message, min(seconds, 60), "not_ready")
 
     def _prepare(self) -> None:
         """The thread's function: prepare the model, again after each failure; then serve it."""
         while not self._stopped and self.model is None:
             fingerprint = folder_fingerprint(self.model_name, self.models_dir)
+            self._observer.model("loading")
             try:
                 self._prepare_once()
             except Exception as error:  # shown on the page, which goes on without a model
@@ -242,17 +257,23 @@ class ModelServer:
             self.model_name, self.models_dir, self.max_batch, progress, self.precision
         )
         scheduler = Scheduler(
-            engine, model.encoder.rules.end_ids, self.max_queue, self.max_per_client
+            engine,
+            model.encoder.rules.end_ids,
+            self.max_queue,
+            self.max_per_client,
+            self._observer,
         )
         scheduler.start()
         with self._changed:
             self._scheduler, self.model = scheduler, model
+            self._observer.model("ready")
             self._changed.notify_all()
 
     def _wait_to_retry(self, failure: str, fingerprint: Fingerprint | None) -> None:
         """Publish a failure; return on :meth:`retry` or when the folder has changed."""
         with self._changed:
             self.failure = failure
+            self._observer.model("failed")
             self._changed.notify_all()
             while self.failure and not self._stopped:
                 self._changed.wait(RETRY_POLL_SECONDS)

@@ -43,6 +43,8 @@ class Settings:
     max_chars: int = 100_000  # longest text accepted; bounds the work of one request
     trusted_proxies: int = 0  # proxies in front whose X-Forwarded-* headers are believed
     api_key: str = ""  # what clients of /v1 must send; empty: nothing
+    metrics: bool = False  # whether GET /metrics answers, for Prometheus
+    request_log: bool = True  # whether the log has a line for each request
     inside: bool = True  # whether /inside answers; recording a text takes CPU time
 
     @property

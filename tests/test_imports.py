@@ -41,7 +41,7 @@ CORE_ORDER = [
     {"engine.kernels", "engine.plain", "store.packed_files"},
     {"store.verify", "store.checkpoint", "terminal", "engine.scores"},
     {"engine.engine", "engine.events"},
-    {"engine.policy"},
+    {"engine.policy", "engine.observer"},
     {"stopping", "store.download"},
     {"continuation"},
     {"generate", "store.loader", "engine.scheduler"},
@@ -55,25 +55,16 @@ CORE_ORDER = [
 # The same for webapp. Modules in routes answer requests and never import each other.
 WEB_ORDER = [
     {"routes", "gallery", "inside", "inside.steps", "inside.instruments"},
-    {
-        "assets",
-        "static_files",
-        "sse",
-        "formatting",
-        "links",
-        "drawing",
-        "proxies",
-        "connection",
-        "memory",
-    }
-    | {"inside.numbers"},
-    {"inside.recordings", "inside.window", "inside.source", "streaming"},
+    {"assets", "sse", "formatting", "links", "drawing", "proxies", "connection"}
+    | {"inside.numbers", "memory", "metric_files", "request_log"},
+    {"inside.recordings", "inside.window", "inside.source", "static_files", "version"},
     {"inside.readings"},
     {"forms", "chips", "services", "schemas", "openai_schemas", "batch", "answers"}
     | {"notebook_style"},
     {"inside.query", "inside.labels", "templating", "cut"},
     {"surprise"},
     {"views", "explanation", "openapi", "request", "snippets", "inside.view"},
+    {"work", "streaming", "metrics"},
     {"limits", "page", "generating", "completions", "inside.pattern"}
     | {"gallery.entry", "comparison"}
     | {"inside.steps.step", "inside.steps.common"},
@@ -98,7 +89,8 @@ WEB_ORDER = [
     {"routes.inside_pages", "routes.inside_files", "routes.instruments"}
     | {"routes.neurons", "routes.ablation", "routes.patching", "routes.reading"},
     {"routes.ops", "routes.pages", "routes.stream", "routes.bpe", "routes.export"}
-    | {"routes.scores", "routes.openai", "routes.api", "routes.gallery", "routes.compare"},
+    | {"routes.scores", "routes.openai", "routes.api", "routes.gallery", "routes.compare"}
+    | {"routes.metrics"},
     {"__init__"},
     {"command", "worker"},
 ]
@@ -126,6 +118,7 @@ ONLY_IN = {
 # The one module that imports the page, when a notebook wants HTML and not before.
 ONLY_FOR_NOTEBOOKS = {"display": {"webapp"}}
 FOREIGN_TO_CORE = {"webapp", "flask", "werkzeug", "jinja2", "htmx_flask", "django", "gunicorn"}
+FOREIGN_TO_CORE |= {"prometheus_client"}
 # What may be loaded by importing a module alone, beside the standard library.
 LOADED_BY = {
     "errors": set(),
@@ -142,7 +135,7 @@ REQUEST_MODULES = {"request"}  # beside the routes
 # What templates show and what fields mean depends on no web framework.
 WITHOUT_FLASK = {"forms", "chips", "views", "explanation", "formatting", "snippets", "sse"}
 WITHOUT_FLASK |= {"surprise", "schemas", "openai_schemas", "batch", "completions"}
-WITHOUT_FLASK |= {"cut", "comparison", "gallery.entry"}
+WITHOUT_FLASK |= {"cut", "comparison", "gallery.entry", "request_log", "metrics", "metric_files"}
 
 
 # What a source imports
@@ -476,7 +469,8 @@ def test_generating_with_the_bundled_model_loads_no_more_than_importing_did():
     assert tops(loaded) == {"gpt2core", "numpy", "regex"}
 
 
-def test_importing_the_page_loads_no_django_tensorflow_or_requests():
+def test_the_page_loads_nothing_that_it_does_not_use():
     loaded = tops(modules_loaded_by("import webapp\nwebapp.create_app()"))
     assert {"webapp", "gpt2core", "flask"} <= loaded
-    assert loaded & {"django", "django_htmx", "tensorflow", "requests", "safetensors"} == set()
+    unused = {"django", "django_htmx", "tensorflow", "requests", "safetensors"}
+    assert loaded & (unused | {"prometheus_client"}) == set()  # metrics are off

@@ -11,13 +11,15 @@ from flask_compress import Compress
 from htmx_flask import Htmx
 from werkzeug.exceptions import Forbidden
 
-from gpt2core.serving import ModelServer
+from gpt2core.engine.observer import IGNORE, Observer
+from gpt2core.serving import ModelServer, label_of
 from gpt2core.settings import Settings
 from webapp import error_handlers, forms, links, services, snippets, templating
 from webapp.assets import asset
 from webapp.limits import limit_rate
 from webapp.proxies import trust_proxies
-from webapp.request import is_from_another_site
+from webapp.request import is_from_another_site, name_route, request_id
+from webapp.request_log import Ended, RequestLog, write_line
 from webapp.routes import (
     ablation,
     api,
@@ -80,14 +82,9 @@ def create_app(config: Settings | None = None) -> Flask:
     Htmx(app)
     app.config.update(COMPRESSION)
     Compress(app)
-    model_server = ModelServer(
-        settings.model,
-        settings.models_dir,
-        settings.max_batch,
-        settings.max_queue,
-        settings.weights,
-        settings.places_of_a_client,
-    )
+    app.before_request(name_route)
+    ended: list[Ended] = [write_line]
+    model_server = make_model_server(settings, measure(app, settings, ended))
     services.attach(app, model_server, settings)
     for module in ROUTES:
         app.register_blueprint(module.blueprint)
@@ -95,6 +92,8 @@ def create_app(config: Settings | None = None) -> Flask:
     error_handlers.register(app)
     limit_rate(app, settings)
     trust_proxies(app, settings.trusted_proxies)
+    trusts_ids = settings.trusted_proxies > 0
+    app.wsgi_app = RequestLog(app.wsgi_app, trusts_ids, ended)  # type: ignore[method-assign]
     add_template_names(app, model_server)
 
     @app.after_request
@@ -112,11 +111,41 @@ def create_app(config: Settings | None = None) -> Flask:
     return app
 
 
+def make_model_server(settings: Settings, observer: Observer) -> ModelServer:
+    """The model server that the settings describe, not started."""
+    return ModelServer(
+        settings.model,
+        settings.models_dir,
+        settings.max_batch,
+        settings.max_queue,
+        settings.weights,
+        settings.places_of_a_client,
+        observer,
+    )
+
+
+def measure(app: Flask, settings: Settings, ended: list[Ended]) -> Observer:
+    """Add GET /metrics and what counts requests, if metrics are on. Returns what counts texts."""
+    if not settings.metrics:
+        return IGNORE
+    # Imported here, because it decides on import where it counts; see webapp.metrics.
+    from webapp.metrics import Metrics
+    from webapp.routes import metrics
+
+    app.extensions["metrics"] = counts = Metrics(
+        label_of(settings.model), settings.weights, settings.max_batch
+    )
+    ended.append(counts.answered)
+    app.register_blueprint(metrics.blueprint)
+    return counts
+
+
 def add_template_names(app: Flask, model_server: ModelServer) -> None:
     """What the page's templates can use besides what ``templating`` gives to all."""
     templating.configure(app.jinja_env)
     app.jinja_env.globals.update(
         model_server=model_server,
+        request_id=request_id,
         htmx_version=pages.HTMX_VERSION,
         labels=forms.LABELS,
         visible_fields=forms.VISIBLE_FIELDS,

@@ -9,7 +9,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 
-from gpt2core.engine.events import Failed, Prefilling, Queued, Request, Scored, Unavailable, is_last
+from gpt2core.engine.events import (
+    EndReason,
+    Failed,
+    Prefilling,
+    Queued,
+    Request,
+    Scored,
+    Unavailable,
+    is_last,
+)
 from gpt2core.engine.sequence import GeneratedToken
 
 AnyRequest = Request[GeneratedToken] | Request[Scored]
@@ -60,14 +69,14 @@ class Batch:
         finally:
             self.cancel()
 
-    def end(self, index: int) -> None:
+    def end(self, index: int, reason: EndReason) -> None:
         """No more tokens of this request are needed."""
         request = self._running.pop(index, None)
         if request is not None:
-            request.cancel()
+            request.cancel(reason)
 
-    def cancel(self) -> None:
+    def cancel(self, reason: EndReason = "client_left") -> None:
         """End all of them."""
         self._waiting.clear()
         for index in list(self._running):
-            self.end(index)
+            self.end(index, reason)

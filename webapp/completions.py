@@ -29,6 +29,7 @@ from gpt2core.tokenizer.decoding import is_utf8, replace_surrogates
 from webapp.batch import AnyRequest, Batch
 from webapp.forms import parse_prompt
 from webapp.openai_schemas import ApiError, CompletionBody
+from webapp.work import Work
 
 MAX_CHOICES = 2048  # of one request, over all prompts
 SMALLEST_TOP_P = 1e-6  # what 0 means: only the likeliest token
@@ -230,9 +231,9 @@ def finite(logprob: float) -> float:
 class Run:
     """A completion that is computed: its choices, and the batch of its jobs."""
 
-    def __init__(self, completion: Completion, server: ModelServer, limit: int, client: str):
+    def __init__(self, completion: Completion, server: ModelServer, work: Work, limit: int):
         """Starts the first jobs, at most ``limit`` at a time. Raises Unavailable."""
-        self.completion, self._server, self._client = completion, server, client
+        self.completion, self._work = completion, work
         self.choices = [
             Choice(completion, index, server.encoder)
             for index in range(len(completion.prompts) * completion.n)
@@ -243,9 +244,7 @@ class Run:
         if completion.scores_prompts:
             self._jobs += range(len(completion.prompts))
             n_top = completion.body.logprobs or 0
-            starts += [
-                partial(server.score, ids, n_top, client=client) for ids in completion.prompts
-            ]
+            starts += [partial(work.score, ids, n_top) for ids in completion.prompts]
         if completion.max_tokens:
             self._jobs += self.choices
             starts += [partial(self._submit, choice) for choice in self.choices]
@@ -264,7 +263,7 @@ class Run:
         options = GenerationOptions(completion.penalties, max(1, completion.body.logprobs or 0))
         sampling = completion.sampling(choice.index % completion.n)
         ids = completion.prompts[choice.prompt]
-        return self._server.submit(ids, completion.max_tokens, sampling, options, self._client)
+        return self._work.submit(ids, completion.max_tokens, sampling, options)
 
     def changes(self, heartbeat_seconds: float) -> Iterator[Choice | None]:
         """Compute to the end. Each choice that may have grown, or None without news.
@@ -282,6 +281,7 @@ class Run:
                 index, event = found
                 job = self._jobs[index]
                 if isinstance(event, Failed):
+                    self._batch.cancel("failed")
                     raise Unavailable(event.message, retry_after=1)
                 if isinstance(event, Scored) and isinstance(job, int):
                     yield from self._scored(job, event.scores)
@@ -289,7 +289,7 @@ class Run:
                     if job.continuation.finish_reason is None:
                         job.continuation.add(event)
                     if job.continuation.finish_reason == "stop":
-                        self._batch.end(index)
+                        self._batch.end(index, "stop")
                     yield job
                 else:
                     yield None

@@ -5,8 +5,6 @@ Invariants: the status is never 200; a response has a message that we wrote, and
 traceback; the message of an invalid field stands beside that field.
 """
 
-import logging
-
 from flask import Flask, Response, jsonify, render_template
 from flask.typing import ResponseReturnValue
 from flask_limiter import RateLimitExceeded
@@ -17,9 +15,15 @@ from gpt2core.errors import InputError, ModelFileError
 from webapp import limits
 from webapp.forms import VISIBLE_FIELDS, FormErrors
 from webapp.page import render_page
-from webapp.request import has_impossible_host, remembered_fields, response_kind, submitted_fields
-
-log = logging.getLogger(__name__)
+from webapp.request import (
+    current_record,
+    has_impossible_host,
+    remembered_fields,
+    request_id,
+    response_kind,
+    submitted_fields,
+)
+from webapp.request_log import log_failure
 
 SENTENCES = {
     404: "There is no such page here.",
@@ -62,6 +66,7 @@ def unavailable(error: Unavailable) -> ResponseReturnValue:
     """503, or 429 for one client's limit; a page repeats the submitted fields, for the next try."""
     status = 429 if isinstance(error, ClientLimit) else 503
     headers = {"Retry-After": str(error.retry_after)}
+    current_record().refusal = error.reason
     if response_kind() == "page" and remembered_fields():
         return render_page(remembered_fields(), problem=str(error)), status, headers
     return *plain_error(status, str(error)), headers
@@ -92,7 +97,7 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
 
 def unexpected_error(error: Exception) -> ResponseReturnValue:
     """500: a defect of ours. The traceback goes to the log, not to the client."""
-    log.exception("a request failed")
+    log_failure(current_record(), error)
     return plain_error(500, "Something broke on our side. The server's log has the details.")
 
 
@@ -104,9 +109,12 @@ def plain_error(status: int, message: str) -> tuple[Response | str, int]:
     kind = response_kind()
     if kind == "json":
         return json_error(status, message)
+    # What an operator can find in the log; not what the user can mend.
+    reference = request_id() if status >= 500 or status == 429 else None
     if kind == "htmx":
-        return render_template("parts/problem.html", message=message), status
-    return render_template("error.html", status=status, message=message), status
+        return render_template("parts/problem.html", message=message, reference=reference), status
+    page = render_template("error.html", status=status, message=message, reference=reference)
+    return page, status
 
 
 def json_error(status: int, message: str, **details: object) -> tuple[Response, int]:

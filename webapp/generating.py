@@ -12,9 +12,10 @@ from werkzeug.exceptions import ClientDisconnected
 from gpt2core.engine.events import Failed, Generation, Request, Unavailable
 from gpt2core.engine.sequence import GeneratedToken
 from webapp.forms import Fields, GenerationRequest, parse_request
-from webapp.request import client_left, client_name
+from webapp.request import client_left
 from webapp.services import get_model_server, get_settings
 from webapp.views import GenerationView
+from webapp.work import current_work
 
 HEARTBEAT_SECONDS = 1.0  # silence before a heartbeat; also how soon a closed tab is noticed
 
@@ -28,8 +29,7 @@ def check(values: Fields) -> GenerationRequest:
 
 def submit(request: GenerationRequest) -> Generation:
     """Hand a request to the model server. Raises Unavailable."""
-    ids = request.ids + request.kept
-    return get_model_server().submit(ids, request.n_tokens, request.sampling, client=client_name())
+    return current_work().submit(request.ids + request.kept, request.n_tokens, request.sampling)
 
 
 def new_view(request: GenerationRequest) -> GenerationView:
@@ -40,12 +40,13 @@ def new_view(request: GenerationRequest) -> GenerationView:
 
 def finished_generation(request: GenerationRequest) -> GenerationView:
     """Generate to the end. Raises Unavailable on failure, ClientDisconnected if the client left."""
-    view = new_view(request)
-    with closing(awaited(submit(request))) as events:
+    view, handle = new_view(request), submit(request)
+    with closing(awaited(handle)) as events:
         for event in events:
             if isinstance(event, GeneratedToken):
                 view.add(event)
             if view.finish_reason:  # perhaps a stop string, before the last token
+                handle.cancel(view.finish_reason)
                 break
     return view
 

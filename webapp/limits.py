@@ -74,5 +74,6 @@ def client_limit(error: RateLimitExceeded) -> ClientLimit:
     seconds = max(1, math.ceil(reset_at - time.time()))  # reset_at is the next whole second
     return ClientLimit(
         f"This server takes {error.limit.limit} from one client; try again in {seconds} s.",
-        retry_after=seconds,
+        seconds,
+        "rate_limit",
     )

@@ -16,6 +16,7 @@ from htmx_flask import request
 from werkzeug.exceptions import BadHost, UnsupportedMediaType
 
 from gpt2core.tokenizer.decoding import replace_surrogates
+from webapp.request_log import RECORD, Record
 from webapp.schemas import Body, check_names, check_types
 
 Kind: TypeAlias = Literal["page", "json", "htmx"]
@@ -28,6 +29,8 @@ LINE_END = re.compile(r"\r\n?")
 URL_ENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 # How the paths begin where the model computes.
 WORK = ("/generate", "/score", "/v1/completions", "/inside")
+# What proxies add to a request.
+FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"}
 # RFC 9110, 15.2: a client ignores it, whether it expects one or not.
 INTERIM_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -58,6 +61,24 @@ def submitted_fields(body: type[Body] | None = None) -> dict[str, Any]:
         fields["regenerate"] = request.args["regenerate"]
     g.submitted_fields = fields
     return fields
+
+
+def current_record() -> Record:
+    """What the log will have of this request."""
+    record: Record = request.environ.setdefault(RECORD, Record())
+    return record
+
+
+def name_route() -> None:
+    """Keep in the record which route answers; an unknown address is none."""
+    record = current_record()
+    record.endpoint = request.endpoint
+    record.route = request.url_rule.rule if request.url_rule else None
+
+
+def request_id() -> str:
+    """The id of this request in the log, for messages and for ``X-Request-ID``."""
+    return current_record().request_id
 
 
 def query_fields() -> dict[str, str]:
@@ -159,6 +180,16 @@ def client_name() -> str:
     except ValueError:  # a socket file has no address, and proxies send what they like
         return address
     return str(ipaddress.ip_network((address, 64), strict=False)) if is_network else address
+
+
+def is_on_this_network() -> bool:
+    """Whether the client is on this machine or a private network, and comes through no proxy."""
+    if FORWARDED & request.environ.keys():
+        return False
+    if not request.remote_addr:  # a socket file
+        return True
+    address: Any = ipaddress.ip_address(request.remote_addr)
+    return not (getattr(address, "ipv4_mapped", None) or address).is_global
 
 
 def client_left() -> bool:

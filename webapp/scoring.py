@@ -15,8 +15,8 @@ from gpt2core.score_report import score_document
 from gpt2core.scoring import score_text
 from webapp.forms import Fields, parse_prompt, parse_special_tokens
 from webapp.generating import awaited
-from webapp.request import client_name
 from webapp.services import get_model_server, get_settings
+from webapp.work import current_work
 
 
 def scored_document(values: Fields) -> dict[str, Any]:
@@ -45,9 +45,7 @@ def score_window(ids: list[int], n_new: int) -> Scores:
 
     Raises Unavailable on failure, ClientDisconnected if the client left.
     """
-    for event in awaited(
-        get_model_server().score(ids, n_context=len(ids) - n_new, client=client_name())
-    ):
+    for event in awaited(current_work().score(ids, n_context=len(ids) - n_new)):
         if isinstance(event, Scored):
             return event.scores
     raise AssertionError("the last event is the scores or a failure")

@@ -10,20 +10,39 @@ with a finish reason, :class:`Scored` or :class:`Failed`, unless the client canc
 import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from time import monotonic
+from typing import Generic, Literal, TypeVar
 
 from gpt2core.engine.scores import Scores
-from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions
+from gpt2core.engine.sequence import (
+    DEFAULT_OPTIONS,
+    FinishReason,
+    GeneratedToken,
+    GenerationOptions,
+)
 from gpt2core.errors import GPT2Error
 from gpt2core.sampling import SamplingParams
 
+# Why a request is not taken. "busy": one that only one client can have at a time.
+RefusalReason = Literal[
+    "queue_full", "client_limit", "rate_limit", "not_ready", "restarting", "busy"
+]
+# Why a request that failed has failed. "restarting": the server is being stopped.
+FailureReason = Literal["failed", "restarting"]
+# Why a request that was taken has ended. "client_left": the connection was closed, which is also
+# how a user stops a text.
+EndReason = FinishReason | FailureReason | Literal["scored", "client_left"]
+
 
 class Unavailable(GPT2Error):
-    """Nothing can be generated now; a client may try again after ``retry_after`` seconds."""
+    """Nothing can be generated now; a client may try again after ``retry_after`` seconds.
 
-    def __init__(self, message: str, retry_after: int):
+    ``reason`` is why the request was refused; None: it was taken, and failed.
+    """
+
+    def __init__(self, message: str, retry_after: int, reason: RefusalReason | None = None):
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.reason = retry_after, reason
 
 
 class ClientLimit(Unavailable):
@@ -50,6 +69,7 @@ class Failed:
     """The generation ended without a finish reason; ``message`` is for the user."""
 
     message: str
+    reason: FailureReason = "failed"
 
 
 @dataclass(frozen=True)
@@ -66,14 +86,18 @@ Result = TypeVar("Result", GeneratedToken, Scored)
 class Request(Generic[Result]):
     """The handle of one submitted text: its ids, and the events so far.
 
-    ``client`` names who asks: its requests share its turns. ``position`` is the last one that was
-    reported. ``on_event`` is called after each event, by the serving thread.
+    ``client`` names who asks: its requests share its turns. ``request_id`` is what the log calls
+    the request. ``position`` is the last one that was reported. ``on_event`` is called after each
+    event, by the serving thread.
     """
 
-    def __init__(self, ids: list[int], client: str = ""):
-        self.ids, self.client = ids, client
+    def __init__(self, ids: list[int], client: str = "", request_id: str = ""):
+        self.ids, self.client, self.request_id = ids, client, request_id
         self.position = 0
         self.cancelled = False
+        self.n_generated = 0
+        self.end_reason: EndReason | None = None  # None: it waits or runs
+        self.submitted_at = self._changed_at = monotonic()
         self.on_event: Callable[[], None] = _nothing
         # Unbounded, so put() never blocks. It stays small: one event a token, chunk or position.
         self._events: queue.SimpleQueue[Queued | Prefilling | Failed | Result] = queue.SimpleQueue()
@@ -108,8 +132,27 @@ class Request(Generic[Result]):
             if is_last(event):
                 return
 
-    def cancel(self) -> None:
-        """The client has left: the scheduler drops the sequence before its next token."""
+    @property
+    def age(self) -> float:
+        """Seconds since the submission."""
+        return monotonic() - self.submitted_at
+
+    def count_token(self) -> float:
+        """Count a generated token. Returns the seconds since the one before, or the submission."""
+        before, self._changed_at = self._changed_at, monotonic()
+        self.n_generated += 1
+        return self._changed_at - before
+
+    def end(self, reason: EndReason) -> None:
+        """Keep why the request has ended: the first reason counts."""
+        self.end_reason = self.end_reason or reason
+
+    def cancel(self, reason: EndReason = "client_left") -> None:
+        """No more is needed: the scheduler drops the sequence before its next token.
+
+        Does nothing after the last event.
+        """
+        self.end(reason)
         self.cancelled = True
 
 
@@ -123,8 +166,9 @@ class Generation(Request[GeneratedToken]):
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
         client: str = "",
+        request_id: str = "",
     ):
-        super().__init__(ids, client)
+        super().__init__(ids, client, request_id)
         self.n_tokens, self.sampling, self.options = n_tokens, sampling, options
 
 
@@ -134,8 +178,15 @@ class Scoring(Request[Scored]):
     ``n_top`` likeliest tokens are reported for each place.
     """
 
-    def __init__(self, ids: list[int], n_top: int = 0, n_context: int = 1, client: str = ""):
-        super().__init__(ids, client)
+    def __init__(
+        self,
+        ids: list[int],
+        n_top: int = 0,
+        n_context: int = 1,
+        client: str = "",
+        request_id: str = "",
+    ):
+        super().__init__(ids, client, request_id)
         self.n_top, self.n_context = n_top, n_context
 
 
@@ -144,6 +195,13 @@ def is_last(event: object) -> bool:
     if isinstance(event, GeneratedToken):
         return event.finish_reason is not None
     return isinstance(event, (Failed, Scored))
+
+
+def reason_of(last: GeneratedToken | Scored | Failed) -> EndReason:
+    """Why a request ends with this event."""
+    if isinstance(last, GeneratedToken):
+        return last.finish_reason or "length"
+    return last.reason if isinstance(last, Failed) else "scored"
 
 
 def _nothing() -> None:

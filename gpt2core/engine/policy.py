@@ -15,7 +15,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpt2core.engine.events import Request
+from gpt2core.engine.events import ClientLimit, Request, Unavailable
 from gpt2core.engine.scores import Scores
 from gpt2core.engine.sequence import Sequence
 
@@ -107,6 +107,23 @@ class Policy:
         n = sum(one.client == client and not one.cancelled for one in present)
         return self.max_per_client is not None and n >= self.max_per_client
 
+    def check_room(self, client: str) -> None:
+        """Raise Unavailable if no further request of ``client`` can wait."""
+        if self.is_at_limit(client):
+            raise ClientLimit(
+                "You have as many texts here as one client may have at once "
+                f"({self.max_per_client}); try again when one of them has ended.",
+                5,
+                "client_limit",
+            )
+        if self.is_full:
+            raise Unavailable(
+                f"{self.n_slots} texts are being written and "
+                f"{self.max_waiting} more wait; try again in a moment.",
+                5,
+                "queue_full",
+            )
+
     def add(self, request: Request[Any]) -> None:
         """Append to the queue."""
         self.waiting.append(request)
@@ -133,9 +150,14 @@ class Policy:
             for place, request in enumerate(self.in_turn(), start=1)
         ]
 
+    def drop_cancelled(self) -> list[Request[Any]]:
+        """Remove and return the waiting requests that are cancelled."""
+        dropped = [one for one in self.waiting if one.cancelled]
+        self.waiting = deque(one for one in self.waiting if one not in dropped)
+        return dropped
+
     def admit(self) -> list[Request[Any]]:
-        """Remove and return the requests that get a slot now. Also removes cancelled ones."""
-        self.waiting = deque(one for one in self.waiting if not one.cancelled)
+        """Remove and return the requests that get a slot now."""
         admitted = self.in_turn()[: self.n_slots - len(self.running)]
         self.waiting = deque(one for one in self.waiting if one not in admitted)
         return admitted

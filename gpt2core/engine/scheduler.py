@@ -22,7 +22,6 @@ from typing import Any
 
 from gpt2core.engine.engine import PREFILL_CHUNK, Engine
 from gpt2core.engine.events import (
-    ClientLimit,
     Failed,
     Generation,
     Prefilling,
@@ -31,7 +30,9 @@ from gpt2core.engine.events import (
     Scored,
     Scoring,
     Unavailable,
+    reason_of,
 )
+from gpt2core.engine.observer import IGNORE, Observer
 from gpt2core.engine.policy import Policy, Running
 from gpt2core.engine.scores import join_scores, no_scores
 from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions, Sequence
@@ -55,12 +56,13 @@ class Scheduler:
         end_ids: Collection[int],
         max_queue: int,
         max_per_client: int | None = None,
+        observer: Observer = IGNORE,
     ):
         """As many sequences run as the engine has slots; ``max_queue`` more may wait.
 
         Each of ``end_ids`` ends a sequence early. ``max_per_client`` is as in :class:`Policy`.
         """
-        self._engine, self._end_ids = engine, end_ids
+        self._engine, self._end_ids, self._observer = engine, end_ids, observer
         self._policy = Policy(engine.n_slots, max_queue, PREFILL_CHUNK, max_per_client)
         self._changed = threading.Condition()  # its lock guards the policy
         self._thread: threading.Thread | None = None  # created by start(), after any fork
@@ -81,8 +83,8 @@ class Scheduler:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
-        self._end_running(RESTARTING)
-        self._end_waiting(RESTARTING)
+        self._end_running(Failed(RESTARTING, "restarting"))
+        self._end_waiting()
 
     def drain(self, seconds: float) -> None:
         """Refuse new prompts from now on, and end in ``seconds`` what still runs or waits.
@@ -110,6 +112,7 @@ class Scheduler:
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
         client: str = "",
+        request_id: str = "",
     ) -> Generation:
         """Queue a prompt to be continued by up to ``n_tokens`` tokens, for ``client``.
 
@@ -119,12 +122,17 @@ class Scheduler:
         check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
         if options.gates is not None:
             options.gates.check(engine.hparams)
-        generation = Generation(ids, n_tokens, sampling, options, client)
+        generation = Generation(ids, n_tokens, sampling, options, client, request_id)
         self._queue(generation)
         return generation
 
     def score(
-        self, ids: list[int], n_top: int = 0, n_context: int = 1, client: str = ""
+        self,
+        ids: list[int],
+        n_top: int = 0,
+        n_context: int = 1,
+        client: str = "",
+        request_id: str = "",
     ) -> Scoring:
         """Queue a text of ``client`` to be scored: its own tokens, given what stands before each.
 
@@ -135,9 +143,9 @@ class Scheduler:
         """
         engine = self._engine
         check_text(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
-        scoring = Scoring(ids, n_top, n_context, client)
+        scoring = Scoring(ids, n_top, n_context, client, request_id)
         if len(ids) == 1:  # nothing stands before it
-            scoring.put(Scored(no_scores(0, n_top)))
+            self._end(scoring, Scored(no_scores(0, n_top)))
         else:
             self._queue(scoring)
         return scoring
@@ -146,21 +154,11 @@ class Scheduler:
         """Let a request wait for its slot. Raises Unavailable."""
         with self._changed:
             if self._stopped or self._deadline is not None:
-                raise Unavailable(RESTARTING, retry_after=5)
-            if self._policy.is_at_limit(request.client):
-                raise ClientLimit(
-                    "You have as many texts here as one client may have at once "
-                    f"({self._policy.max_per_client}); try again when one of them has ended.",
-                    retry_after=5,
-                )
-            if self._policy.is_full:
-                raise Unavailable(
-                    f"{self._policy.n_slots} texts are being written and "
-                    f"{self._policy.max_waiting} more wait; try again in a moment.",
-                    retry_after=5,
-                )
+                raise Unavailable(RESTARTING, 5, "restarting")
+            self._policy.check_room(request.client)
             self._policy.add(request)
             self._report_positions()
+            self._report_load()
             self._changed.notify_all()
 
     def _serve(self) -> None:
@@ -168,16 +166,16 @@ class Scheduler:
         sys.setswitchinterval(SWITCH_INTERVAL)
         while self._wait_for_work():
             try:
-                self._admit()
                 self._drop_cancelled()
+                self._admit()
                 if self._deadline is not None and monotonic() >= self._deadline:
-                    self._end_running(RESTARTING)
-                    self._end_waiting(RESTARTING)
+                    self._end_running(Failed(RESTARTING, "restarting"))
+                    self._end_waiting()
                 self._prefill_next()
                 self._decode_step()
             except Exception as error:  # it is unknown which sequence caused it
                 log.exception("a step failed, and with it all that run")
-                self._end_running(failure_message(error))
+                self._end_running(Failed(failure_message(error)))
 
     def _wait_for_work(self) -> bool:
         """Sleep while nothing runs or waits. Returns False when the thread is to end."""
@@ -191,7 +189,9 @@ class Scheduler:
         with self._changed:
             for request in self._policy.admit():
                 self._policy.running.append(self._run(request))
+                self._observer.admitted(request)
             self._report_positions()
+            self._report_load()
 
     def _report_positions(self) -> None:
         """Report its position to each waiting request whose position has changed."""
@@ -199,6 +199,10 @@ class Scheduler:
             if position and position != request.position:
                 request.position = position
                 request.put(Queued(position))
+
+    def _report_load(self) -> None:
+        """Report how many requests run and wait; called with the lock."""
+        self._observer.load(len(self._policy.running), len(self._policy.waiting))
 
     def _run(self, request: Request[Any]) -> Running:
         """Give a request a slot; its gates hold until the slot is closed."""
@@ -219,10 +223,15 @@ class Scheduler:
         )
 
     def _drop_cancelled(self) -> None:
-        """Free the slots of requests whose client has left."""
+        """Forget the requests of which no more is needed, and free their slots."""
+        with self._changed:
+            dropped = self._policy.drop_cancelled()
         for running in list(self._policy.running):
             if running.request.cancelled:
                 self._release(running)
+                dropped.append(running.request)
+        for request in dropped:
+            self._observer.ended(request)
 
     def _prefill_next(self) -> None:
         """Read the next chunk of a text that is not read yet, if it is its turn."""
@@ -243,6 +252,7 @@ class Scheduler:
             return
         self._policy.record_chunk(running, len(chunk), perf_counter() - began)
         running.n_prefilled += len(chunk)
+        self._observer.read(running.request, len(chunk))
         if more_follow:
             # A client that waits for scores gets no news of chunks: there are too many to wake for.
             if running.sequence is not None:
@@ -290,6 +300,7 @@ class Scheduler:
         """Put a token on its request's queue; after the last one, free the slot."""
         if token is None:  # sampling it failed
             return
+        self._observer.generated(running.request, running.request.count_token())
         if token.finish_reason:
             self._finish(running, token)
             return
@@ -298,30 +309,38 @@ class Scheduler:
 
     def _fail(self, running: Running, error: Exception) -> None:
         """End one request with an error; the others go on."""
-        log.error("a request failed", exc_info=error)
+        log.error("request %s failed", running.request.request_id or "-", exc_info=error)
         self._finish(running, Failed(failure_message(error)))
 
-    def _end_running(self, message: str) -> None:
-        """End all running requests, with a message for their users."""
+    def _end_running(self, last: Failed) -> None:
+        """End all running requests."""
         for running in list(self._policy.running):
-            self._finish(running, Failed(message))
+            self._finish(running, last)
 
-    def _end_waiting(self, message: str) -> None:
-        """End all waiting requests, with a message for their users."""
+    def _end_waiting(self) -> None:
+        """End all waiting requests, because the server is being stopped."""
         with self._changed:
             while self._policy.waiting:
-                self._policy.waiting.popleft().put(Failed(message))
+                self._end(self._policy.waiting.popleft(), Failed(RESTARTING, "restarting"))
+            self._report_load()
 
     def _finish(self, running: Running, last: GeneratedToken | Scored | Failed) -> None:
         """Free a request's slot, then report its last event: its client may submit at once."""
         self._release(running)
-        running.request.put(last)
+        self._end(running.request, last)
+
+    def _end(self, request: Request[Any], last: GeneratedToken | Scored | Failed) -> None:
+        """Report the last event of a request."""
+        request.end(reason_of(last))
+        self._observer.ended(request)
+        request.put(last)
 
     def _release(self, running: Running) -> None:
         """Free a request's slot."""
         self._engine.close(running.slot)
         with self._changed:
             self._policy.running.remove(running)
+            self._report_load()
 
 
 def failure_message(error: Exception) -> str:

@@ -31,7 +31,7 @@ class Readings:
             return self._found[model.name]
         if not self._searching.acquire(timeout=self.patience):
             raise Unavailable(
-                "The guided reading is being prepared; try again in a moment.", retry_after=10
+                "The guided reading is being prepared; try again in a moment.", 10, "busy"
             )
         try:
             if model.name not in self._found:

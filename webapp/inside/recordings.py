@@ -88,7 +88,7 @@ class Recordings:
         """The result of ``compute``, while nothing else is recorded. Raises Unavailable."""
         if not self._running.acquire(timeout=self.patience):
             raise Unavailable(
-                "Another text is being looked into; try again in a moment.", retry_after=5
+                "Another text is being looked into; try again in a moment.", 5, "busy"
             )
         try:
             return self._thread.submit(self._compute, compute).result()

@@ -21,7 +21,13 @@ from webapp.inside.instruments import ablation, texts
 from webapp.inside.instruments.options import choice, with_options
 from webapp.inside.page import inside_blueprint, message, opened_view, show
 from webapp.inside.view import View
-from webapp.request import client_left, query_fields, query_values, response_kind
+from webapp.request import (
+    client_left,
+    query_fields,
+    query_values,
+    request_id,
+    response_kind,
+)
 from webapp.streaming import event_stream
 
 blueprint: Blueprint = inside_blueprint("ablation")
@@ -162,9 +168,10 @@ def texts_stream() -> Response:
                 yield sse.HEARTBEAT if bits is None else message("text_bits", both=both, bits=bits)
             yield message("text_bits", both=both, bits=())
         except Unavailable as error:
-            yield message("said", target="inside-texts-said", said=str(error))
+            said = str(error)
+            yield message("said", target="inside-texts-said", said=said, reference=request_id())
 
-    return event_stream(messages())
+    return event_stream(messages(), "inside-problem")
 
 
 # The sweep
@@ -178,13 +185,14 @@ def sweep_stream() -> Response:
 
     def messages() -> Iterator[bytes]:
         rows: list[ablation.SweepRow] = []
+        reference = None
         try:
             for row in ablation.sweep_rows(asked.view, asked.to):
                 rows.append(row)
                 yield message("sweep_message", row=row, names=asked.names)
             said = ablation.most(rows)
         except Unavailable as error:
-            said = str(error)
-        yield message("said", target="inside-sweep-said", said=said)
+            said, reference = str(error), request_id()
+        yield message("said", target="inside-sweep-said", said=said, reference=reference)
 
-    return event_stream(messages())
+    return event_stream(messages(), "inside-problem")

@@ -115,7 +115,7 @@ def lens_rows() -> Response:
         for row in lens.grid_rows(view, half, at_once=1):
             yield message("lens_message", row=row)
 
-    return event_stream(messages())
+    return event_stream(messages(), "inside-problem")
 
 
 def lens_view() -> tuple[View, bool]:

@@ -7,7 +7,6 @@ has its place in the queue, before the first byte is sent; a client that leaves 
 
 import hmac
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,11 +21,12 @@ from webapp import error_handlers, limits, sse
 from webapp.completions import Run, check_completion
 from webapp.generating import HEARTBEAT_SECONDS
 from webapp.openai_schemas import ApiError, parse_body
-from webapp.request import client_left, client_name
+from webapp.request import client_left, current_record
+from webapp.request_log import log_failure
 from webapp.services import get_model_server, get_settings
 from webapp.streaming import event_stream
+from webapp.work import current_work
 
-log = logging.getLogger(__name__)
 blueprint = Blueprint("openai", __name__, url_prefix="/v1")
 
 NO_CHAT = (
@@ -75,7 +75,7 @@ def completions() -> ResponseReturnValue:
     body = parse_body(json_body())
     server, settings = get_model_server(), get_settings()
     completion = check_completion(body, server, settings.max_chars)
-    run = Run(completion, server, settings.max_batch, client_name())
+    run = Run(completion, server, current_work(), settings.max_batch)
     if body.stream:
         return event_stream(stream_chunks(run))
     for _ in run.changes(HEARTBEAT_SECONDS):
@@ -116,8 +116,8 @@ def stream_chunks(run: Run) -> Iterator[bytes]:
         yield sse.message("[DONE]")
     except Unavailable as error:
         yield data({"error": error_object(503, str(error))})
-    except Exception:  # the status is sent; the client must not take the text for complete
-        log.exception("a stream failed")
+    except Exception as error:  # the status is sent, and the text must not pass for complete
+        log_failure(current_record(), error)
         yield data({"error": error_object(500, "Something broke on our side.")})
     finally:  # also if the client leaves, which closes this generator
         run.cancel()
@@ -153,6 +153,7 @@ def invalid_input(error: InputError) -> ResponseReturnValue:
 @blueprint.errorhandler(Unavailable)
 def unavailable(error: Unavailable) -> ResponseReturnValue:
     """503: the queue is full, or the model is not ready."""
+    current_record().refusal = error.reason
     if isinstance(error, ClientLimit):
         return too_many(str(error), error.retry_after)
     answer = jsonify(error=error_object(503, str(error)))
@@ -183,7 +184,7 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
 @blueprint.errorhandler(Exception)
 def unexpected_error(error: Exception) -> ResponseReturnValue:
     """500: a defect of ours. The traceback goes to the log, not to the client."""
-    log.exception("a request failed")
+    log_failure(current_record(), error)
     return api_error(ApiError(500, "Something broke on our side."))
 
 

@@ -15,7 +15,7 @@ from webapp.inside.instruments import patching
 from webapp.inside.instruments.options import with_options
 from webapp.inside.page import inside_blueprint, message, opened_view, show
 from webapp.inside.view import View
-from webapp.request import query_fields, response_kind, unix_line_ends
+from webapp.request import query_fields, request_id, response_kind, unix_line_ends
 from webapp.streaming import event_stream
 
 blueprint = inside_blueprint("patching")
@@ -92,6 +92,7 @@ def rows_stream() -> Response:
             for row in patching.grid_rows(pair, chosen) if pair else ():
                 yield message("patch_message", row=row, chosen=view.options.get("carry"))
         except Unavailable as error:
-            yield message("said", target="inside-patch-said", said=str(error))
+            said = str(error)
+            yield message("said", target="inside-patch-said", said=said, reference=request_id())
 
-    return event_stream(messages())
+    return event_stream(messages(), "inside-problem")

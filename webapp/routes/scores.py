@@ -15,7 +15,14 @@ from webapp.chips import RANK_CLASSES
 from webapp.forms import Fields, parse_special_tokens
 from webapp.links import short_link
 from webapp.page import prompt_view, special_tokens_of
-from webapp.request import query_fields, response_kind, submitted_fields, unix_line_ends
+from webapp.request import (
+    current_record,
+    query_fields,
+    request_id,
+    response_kind,
+    submitted_fields,
+    unix_line_ends,
+)
 from webapp.schemas import ScoreBody
 from webapp.scoring import scored_document
 from webapp.services import get_model_server
@@ -90,6 +97,7 @@ def scores_page(values: Fields) -> ResponseReturnValue:
         message, status = str(error), 422
     except Unavailable as error:
         message, status = str(error), 503
+        current_record().refusal = error.reason
         headers = {"Retry-After": str(error.retry_after)}
     body = render_template(
         "score/page.html",
@@ -97,6 +105,7 @@ def scores_page(values: Fields) -> ResponseReturnValue:
         special_tokens=values.get("special_tokens"),
         found=found,
         message=message,
+        reference=request_id() if status == 503 else None,
         classes=RANK_CLASSES,
         figure=figure,
         generate_link=short_link("pages.index", **fields_of(values)) if text else None,

@@ -173,10 +173,14 @@ def stream_messages(
                 for step in view.add(event):
                     yield message("stream/token.html", view, step=step)
                 if view.finish_reason:
+                    handle.cancel(view.finish_reason)
                     break
         if view.finish_reason:
             yield message("stream/end.html", view)
-    finally:  # also when rendering fails, or the client leaves, which closes this generator
+    except Exception:  # rendering has failed
+        handle.cancel("failed")
+        raise
+    finally:  # also when the client leaves, which closes this generator
         handle.cancel()
 
 

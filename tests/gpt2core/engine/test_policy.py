@@ -141,6 +141,7 @@ def test_a_generation_cancelled_while_it_waits_gets_no_slot():
     first, second = generation(), generation()
     policy.add(first), policy.add(second)
     first.cancel()
+    assert policy.drop_cancelled() == [first]
     assert policy.admit() == [] and list(policy.waiting) == [second]
     policy.running.remove(running)
     assert policy.admit() == [second]

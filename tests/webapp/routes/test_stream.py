@@ -235,7 +235,8 @@ class TestUnavailable:
         answer = client.post("/generate", data=self.FIELDS)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
         page = parse(answer.text)
-        assert page.id("problem").words == "8 texts are being <written>."
+        (problem,) = page.id("problem").all(class_="problem")
+        assert problem.words == "8 texts are being <written>."
         assert textarea_value(page.id("prompt")) == "two\nlines"
         assert page.all("input", name="kept")[0].attributes["value"] == "262"
         values = {name: page.id(name).attributes["value"] for name in ("n_tokens", "temperature")}

@@ -12,15 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from gpt2core.engine.events import Failed, Generation, Unavailable
+from gpt2core.engine.events import EndReason, Failed, Generation, Unavailable
 from gpt2core.engine.gates import Gates
 from gpt2core.engine.sequence import GeneratedToken, GenerationOptions
 from webapp.forms import GenerationRequest
 from webapp.generating import HEARTBEAT_SECONDS
 from webapp.inside.view import View
-from webapp.request import client_name
-from webapp.services import get_model_server
 from webapp.views import GenerationView, StepView
+from webapp.work import current_work
 
 SIDES = ("whole", "without")
 MAX_SO_FAR = 80  # characters of the text before both
@@ -81,12 +80,15 @@ class Texts:
                     yield from side.advance()
                 self.bits.append(self._newest(len(self.bits)))
                 yield self.bits[-1]
+        except Unavailable:
+            self.cancel("failed")
+            raise
         finally:
             self.cancel()
 
-    def cancel(self) -> None:
+    def cancel(self, reason: EndReason = "client_left") -> None:
         for side in self.sides:
-            side.handle.cancel()
+            side.handle.cancel(reason)
 
     def _newest(self, index: int) -> list[Bit]:
         steps = [side.steps[index] if index < len(side.steps) else None for side in self.sides]
@@ -133,17 +135,17 @@ def piece(step: StepView | None) -> str:
 
 def start(view: View, gates: Gates, n_tokens: int) -> Texts:
     """Hand both generations to the model server. Raises Unavailable."""
-    server = get_model_server()
+    work = current_work()
     ids = list(view.recording.ids[: view.position + 1])
     request = GenerationRequest("", [], ids, n_tokens, view.query.sampling)
     sides: list[Side] = []
     try:
         for one in (None, gates):
             options = GenerationOptions(gates=one)
-            handle = server.submit(ids, n_tokens, view.query.sampling, options, client_name())
+            handle = work.submit(ids, n_tokens, view.query.sampling, options)
             shown = GenerationView(request, view.model.encoder, view.model.hparams.n_ctx)
             sides.append(Side(handle, shown))
     except Exception:
-        Texts(sides).cancel()
+        Texts(sides).cancel("failed")
         raise
     return Texts(sides)
