@@ -39,7 +39,7 @@ CORE_ORDER = [
     {"engine.compiling", "engine.sequence", "engine.plain", "store.packed_files"},
     {"engine.tiles"},
     {"engine.kernels"},
-    {"store.verify", "store.checkpoint", "terminal", "engine.scores"},
+    {"store.verify", "store.checkpoint", "store.widening", "terminal", "engine.scores"},
     {"engine.engine", "engine.events"},
     {"engine.policy"},
     {"stopping", "store.download"},
