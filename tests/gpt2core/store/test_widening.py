@@ -62,7 +62,8 @@ def test_processes_that_start_together_map_one_copy(source):
 def inode_of_params(source) -> int:
     """In a process of its own: the file that its weights are."""
     widening.SHARED_FROM = 0
-    return mapped_inode(open_params(source, SMALL.hparams)["wte"].ctypes.data)
+    params = open_params(source, SMALL.hparams)
+    return mapped_inode(params["wte"].ctypes.data)
 
 
 def test_where_the_copy_cannot_be_written_each_process_widens(source, monkeypatch, caplog):
