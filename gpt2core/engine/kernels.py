@@ -22,53 +22,13 @@ from numba import njit, types
 
 from gpt2core.engine.packed import WIDTH, PackedWeights
 from gpt2core.engine.plain import TILE_ROWS, Buffers, Cache, Task
-from gpt2core.engine.tiles import (
-    SLEEP,
-    TILE_COLUMNS,
-    atomic_add,
-    atomic_load,
-    four_rows,
-    one_row,
-    sleep,
-)
+from gpt2core.engine.tiles import TILE_COLUMNS, compiled, four_rows, one_row, shared
 
 F = np.float32
 # Bytes of a block that are multiplied for all rows of a pass before the next: half of the first
 # cache.
 CHUNK_BYTES = 2**14
-# Looks at a counter before the thread sleeps: about 50 us, more than threads that are all running
-# ever wait. On a busy machine the thread that is waited for may not be running.
-SPINS = 5000
 EPS = F(1e-5)
-
-
-# error_model="numpy": a division by zero is infinity and no exception. An exception could not
-# leave a thread that others wait for, and a loop that may raise one does not vectorize.
-def compiled(function: Any = None, **options: Any) -> Any:
-    """Decorates a function that :func:`forward` calls."""
-    decorator = njit(nogil=True, error_model="numpy", **options)
-    return decorator(function) if function else decorator
-
-
-# Threads
-
-
-@compiled
-def shared(buffers, phase, n, n_threads):
-    """Yield each number of ``range(n)`` to one of the threads; ends when all are done."""
-    n_parts = min(n, 4 * n_threads)  # of one or several numbers
-    part = atomic_add(buffers.taken, phase, 1) - 1
-    while part < n_parts:
-        # Numba has no ``yield from``.
-        for i in range(n * part // n_parts, n * (part + 1) // n_parts):  # noqa: UP028
-            yield i
-        atomic_add(buffers.done, phase, 1)
-        part = atomic_add(buffers.taken, phase, 1) - 1
-    spins = 0
-    while atomic_load(buffers.done, phase) < n_parts:
-        spins += 1
-        if spins > SPINS:
-            sleep(SLEEP)
 
 
 # Products
@@ -94,35 +54,35 @@ def multiply_rows(x, x_stride, n_rows, w, w_address, w_stride, n, out, out_strid
 
 
 @compiled
-def product(x, w, scale_bias, block, out):
-    """The columns of one block of ``out = x @ w * scale + bias``.
+def product(x, w, scale_bias, blocks, out):
+    """Some blocks of columns, ``(first, end)``, of ``out = x @ w * scale + bias``.
 
     ``x [n_rows, n_in or more]``, ``w [n_blocks, n_in, WIDTH]``, ``out [n_rows, n_blocks *
     WIDTH]``.
     """
     n_rows, n_in, w_stride = len(x), w.shape[1], w.strides[1]
     depth = CHUNK_BYTES // w_stride
-    first = block * WIDTH
-    out[:, first : first + WIDTH] = F(0)
-    for i in range(0, n_in, depth):
-        n = min(depth, n_in - i)
-        w_chunk = w.ctypes.data + block * w.strides[0] + i * w_stride
-        # If one tile multiplies all rows, reading memory is all it does, and prefetching from
-        # a second place slows it down.
-        n_tiles = n_rows // TILE_ROWS * (WIDTH // TILE_COLUMNS) + n_rows % TILE_ROWS
-        multiply_rows(
-            x.ctypes.data + 4 * i, x.strides[0], n_rows,
-            w, w_chunk, w_stride, n,
-            out.ctypes.data + 4 * first, out.strides[0],
-            w_chunk + n * w_stride if n_tiles > 1 else w_chunk,
-        )  # fmt: skip
+    first, end = blocks[0] * WIDTH, blocks[1] * WIDTH
+    # If one tile multiplies all rows, reading memory is all it does, and prefetching from
+    # a second place slows it down.
+    n_tiles = n_rows // TILE_ROWS * (WIDTH // TILE_COLUMNS) + n_rows % TILE_ROWS
+    out[:, first:end] = F(0)
+    for block in range(blocks[0], blocks[1]):
+        for i in range(0, n_in, depth):
+            n = min(depth, n_in - i)
+            w_chunk = w.ctypes.data + block * w.strides[0] + i * w_stride
+            multiply_rows(
+                x.ctypes.data + 4 * i, x.strides[0], n_rows,
+                w, w_chunk, w_stride, n,
+                out.ctypes.data + 4 * block * WIDTH, out.strides[0],
+                w_chunk + n * w_stride if n_tiles > 1 else w_chunk,
+            )  # fmt: skip
     # Loops over slices, here and below, because indices from 0 are never negative: a loop
     # in which they might be does not vectorize.
-    scale = scale_bias[0, first : first + WIDTH]
-    bias = scale_bias[1, first : first + WIDTH]
+    scale, bias = scale_bias[0, first:end], scale_bias[1, first:end]
     for row in range(n_rows):
-        columns = out[row, first : first + WIDTH]
-        for c in range(WIDTH):
+        columns = out[row, first:end]
+        for c in range(len(columns)):
             columns[c] = columns[c] * scale[c] + bias[c]
 
 
@@ -165,25 +125,25 @@ def layer_norm(x, gain_shift, out):
 
 
 @compiled
-def gelu(x, block):
-    """``model.gelu`` of the columns of one block of ``x``, in place.
+def gelu(x, blocks):
+    """``model.gelu`` of some blocks of columns of ``x``, in place.
 
     ``0.5 * (1 + tanh(u))`` is ``1 / (1 + exp(-2 * u))``.
     """
     for row in range(len(x)):
-        columns = x[row, block * WIDTH : (block + 1) * WIDTH]
-        for c in range(WIDTH):
+        columns = x[row, blocks[0] * WIDTH : blocks[1] * WIDTH]
+        for c in range(len(columns)):
             v = columns[c]
             u = F(0.7978845608) * (v + F(0.044715) * v * v * v)
             columns[c] = v / (F(1) + exp(F(-2) * u))
 
 
 @compiled
-def add_to_stream(x, delta, gates, block):
-    """``x += delta``, times the gate of each row, for the columns of one block."""
-    first, last = block * WIDTH, min((block + 1) * WIDTH, x.shape[1])
+def add_to_stream(x, delta, gates, blocks):
+    """``x += delta``, times the gate of each row, for some blocks of columns."""
+    first, end = blocks[0] * WIDTH, min(blocks[1] * WIDTH, x.shape[1])
     for row in range(len(x)):
-        columns, added, gate = x[row, first:last], delta[row, first:last], gates[row]
+        columns, added, gate = x[row, first:end], delta[row, first:end], gates[row]
         for c in range(len(columns)):
             columns[c] += added[c] * gate
 
@@ -274,12 +234,13 @@ def attend(qkv, keys, values, task, gates, first, head, d_head, scores, mixed, o
 
 
 @compiled
-def embed(task, w, row, x):
-    """One row of the residual stream before the first layer."""
-    id, position = task.ids[row], task.positions[row]
-    block, column, scale = id // WIDTH, id % WIDTH, w.vocab_s[0, id]
-    for i in range(x.shape[1]):
-        x[row, i] = F(w.vocab_w[block, i, column]) * scale + w.wpe[position, i]
+def embed(task, w, rows, x):
+    """Some rows, ``(first, end)``, of the residual stream before the first layer."""
+    for row in range(rows[0], rows[1]):
+        id, position = task.ids[row], task.positions[row]
+        block, column, scale = id // WIDTH, id % WIDTH, w.vocab_s[0, id]
+        for i in range(x.shape[1]):
+            x[row, i] = F(w.vocab_w[block, i, column]) * scale + w.wpe[position, i]
 
 
 def array(dtype: Any, n_dim: int, readonly: bool = False) -> Any:
@@ -318,37 +279,38 @@ def forward(task, w, cache, buffers, logits, n_head, thread, n_threads):
     r, n_rows, d = buffers, len(task.ids), w.ln_f.shape[1]
     d_head, n_layer = d // n_head, len(w.ln_1)
     x, qkv, heads, first = r.x[:n_rows], r.qkv[:n_rows], r.heads[:n_rows], 0
-    for row in shared(r, 0, n_rows, n_threads):
-        embed(task, w, row, x)
+    for rows in shared(r, 0, n_rows, n_threads):
+        embed(task, w, rows, x)
     for layer in range(n_layer):
         phase = 1 + 5 * layer
         normed = r.normed[thread, : len(x)]
         layer_norm(x, w.ln_1[layer], normed)
-        for block in shared(r, phase, len(w.qkv_w[layer]), n_threads):
-            product(normed, w.qkv_w[layer], w.qkv_s[layer], block, qkv)
+        for blocks in shared(r, phase, len(w.qkv_w[layer]), n_threads):
+            product(normed, w.qkv_w[layer], w.qkv_s[layer], blocks, qkv)
         if layer == n_layer - 1:
             first = n_rows - task.n_logits  # of the rows before only keys and values are needed
         keys, values, gates = cache.keys[layer], cache.values[layer], task.head_gates[layer]
-        for head in shared(r, phase + 1, n_head, n_threads):
-            write_kv(qkv, keys, values, task, head, d_head, d)
-            attend(
-                qkv, keys, values, task, gates, first, head, d_head,
-                r.scores[thread], r.mixed[thread], heads,
-            )  # fmt: skip
+        for some_heads in shared(r, phase + 1, n_head, n_threads):
+            for head in range(some_heads[0], some_heads[1]):
+                write_kv(qkv, keys, values, task, head, d_head, d)
+                attend(
+                    qkv, keys, values, task, gates, first, head, d_head,
+                    r.scores[thread], r.mixed[thread], heads,
+                )  # fmt: skip
         x, heads = x[first:], heads[first:]
         if len(x) == 0:
             return
         normed, delta, hidden = normed[: len(x)], r.delta[: len(x)], r.hidden[: len(x)]
-        for block in shared(r, phase + 2, len(w.proj_w[layer]), n_threads):
-            product(heads, w.proj_w[layer], w.proj_s[layer], block, delta)
-            add_to_stream(x, delta, task.attn_gates[layer, first:], block)
+        for blocks in shared(r, phase + 2, len(w.proj_w[layer]), n_threads):
+            product(heads, w.proj_w[layer], w.proj_s[layer], blocks, delta)
+            add_to_stream(x, delta, task.attn_gates[layer, first:], blocks)
         layer_norm(x, w.ln_2[layer], normed)
-        for block in shared(r, phase + 3, len(w.fc_w[layer]), n_threads):
-            product(normed, w.fc_w[layer], w.fc_s[layer], block, hidden)
-            gelu(hidden, block)
-        for block in shared(r, phase + 4, len(w.out_w[layer]), n_threads):
-            product(hidden, w.out_w[layer], w.out_s[layer], block, delta)
-            add_to_stream(x, delta, task.mlp_gates[layer, first:], block)
+        for blocks in shared(r, phase + 3, len(w.fc_w[layer]), n_threads):
+            product(normed, w.fc_w[layer], w.fc_s[layer], blocks, hidden)
+            gelu(hidden, blocks)
+        for blocks in shared(r, phase + 4, len(w.out_w[layer]), n_threads):
+            product(hidden, w.out_w[layer], w.out_s[layer], blocks, delta)
+            add_to_stream(x, delta, task.mlp_gates[layer, first:], blocks)
     layer_norm(x, w.ln_f, r.normed[thread, : len(x)])
-    for block in shared(r, 1 + 5 * n_layer, len(w.vocab_w), n_threads):
-        product(r.normed[thread, : len(x)], w.vocab_w, w.vocab_s, block, logits)
+    for blocks in shared(r, 1 + 5 * n_layer, len(w.vocab_w), n_threads):
+        product(r.normed[thread, : len(x)], w.vocab_w, w.vocab_s, blocks, logits)

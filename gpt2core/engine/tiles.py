@@ -15,7 +15,7 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
@@ -153,3 +153,39 @@ else:
     SLEEP, _sleep = 50, ctypes.CDLL(None).usleep  # microseconds
 llvmlite.binding.add_symbol("gpt2core_sleep", ctypes.cast(_sleep, ctypes.c_void_p).value)
 sleep = types.ExternalFunction("gpt2core_sleep", types.int32(types.int32))
+
+
+# Threads
+
+# Looks at a counter before the thread sleeps: about 50 us, more than threads that are all running
+# ever wait. On a busy machine the thread that is waited for may not be running.
+SPINS = 5000
+
+
+# error_model="numpy": a division by zero is infinity and no exception. An exception could not
+# leave a thread that others wait for, and a loop that may raise one does not vectorize.
+def compiled(function: Any = None, **options: Any) -> Any:
+    """Decorates a function that :func:`forward` calls."""
+    decorator = njit(nogil=True, error_model="numpy", **options)
+    return decorator(function) if function else decorator
+
+
+@compiled
+def shared(buffers, phase, n, n_threads):
+    """Yield parts of ``range(n)``, each to one of the threads; ends when all are done.
+
+    A part is ``(first, end)``. It goes to one call of a function, not one for each number: Numba
+    counts references to arrays with atomic instructions, which keep the processor from loading
+    the next block early.
+    """
+    n_parts = min(n, 4 * n_threads)
+    part = atomic_add(buffers.taken, phase, 1) - 1
+    while part < n_parts:
+        yield n * part // n_parts, n * (part + 1) // n_parts
+        atomic_add(buffers.done, phase, 1)
+        part = atomic_add(buffers.taken, phase, 1) - 1
+    spins = 0
+    while atomic_load(buffers.done, phase) < n_parts:
+        spins += 1
+        if spins > SPINS:
+            sleep(SLEEP)
