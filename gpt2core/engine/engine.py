@@ -8,8 +8,8 @@ frees it. Sequences of any lengths run together, and come and go between any two
 A pass computes a few *rows*, each a new token at its place in its slot: one row for each of
 several slots (a decode step), or several places of one slot (a chunk of a prompt). The same
 function runs both: ``kernels.forward``, compiled, which all threads of the engine enter
-together, or ``plain.forward``, which defines it and shows the data flow of a layer. ``task.py``
-lists the buffers with their shapes, ``packed.py`` the weights.
+together, or ``plain.forward``, which defines it. ``plain.py`` shows the data flow of a layer
+and lists the buffers with their shapes, ``packed.py`` the weights.
 
 Invariants: nothing in the cache is computed again, and a step allocates no more for a longer
 text. All arrays are float32, except int8 weights. Positions whose logits are not requested
@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from gpt2core.engine import compiling, plain
 from gpt2core.engine.gates import Gates, row_gates
 from gpt2core.engine.packed import WIDTH, PackedWeights, pack
+from gpt2core.engine.plain import Task, make_buffers, make_cache
 from gpt2core.engine.processors import n_threads as threads_allotted
 from gpt2core.engine.scores import Scores, join_scores, score_rows
-from gpt2core.engine.task import Task, make_buffers, make_cache
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams, check_ids
 from gpt2core.model import Params
@@ -218,14 +218,12 @@ class Engine:
             plain.forward(task, weights, cache, logits, n_head)
             return
         run = partial(kernels.forward, task, weights, cache, buffers, logits, n_head)
-        buffers.arrived[:] = 0
+        buffers.taken[:], buffers.done[:] = 0, 0
         others: list[Future[None]] = []
         try:
             for thread in range(1, self._n_threads):
                 others.append(self._pool.submit(run, thread, self._n_threads))
             run(0, self._n_threads)
-        except BaseException:
-            buffers.arrived[1] = 1  # no thread waits for one that did not start
-            raise
         finally:
-            wait(others)
+            # A thread that has not begun yet has nothing left to do.
+            wait([one for one in others if not one.cancel()])

@@ -49,19 +49,11 @@ class Gates:
 
 
 def row_gates(gates: Sequence[Gates | None], hparams: HParams) -> tuple[Array, Array, Array]:
-    """The gates of several rows: ``[n_layer, n_rows, n_head]`` and twice ``[n_layer, n_rows]``.
-
-    If no row has any, ``n_layer`` is 0 in these shapes.
-    """
-    if not any(gates):
-        return (
-            np.ones((0, 0, 0), np.float32),
-            np.ones((0, 0), np.float32),
-            np.ones((0, 0), np.float32),
-        )
-    ones = Gates.ones(hparams)
-    rows = [one or ones for one in gates]
-    heads = np.stack([one.heads for one in rows], axis=1)  # [n_layer, n_rows, n_head]
-    attn = np.stack([one.attn for one in rows], axis=1)  # [n_layer, n_rows]
-    mlp = np.stack([one.mlp for one in rows], axis=1)  # [n_layer, n_rows]
-    return heads.astype(np.float32), attn.astype(np.float32), mlp.astype(np.float32)
+    """The gates of several rows: ``[n_layer, n_rows, n_head]`` and twice ``[n_layer, n_rows]``."""
+    n_layer, n_head, n_rows = hparams.n_layer, hparams.n_head, len(gates)
+    heads = np.ones((n_layer, n_rows, n_head), np.float32)
+    attn, mlp = np.ones((2, n_layer, n_rows), np.float32)
+    for row, one in enumerate(gates):
+        if one is not None:
+            heads[:, row], attn[:, row], mlp[:, row] = one.heads, one.attn, one.mlp
+    return heads, attn, mlp

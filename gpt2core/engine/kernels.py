@@ -5,6 +5,11 @@ Importing this module compiles it with Numba, or loads what an earlier process h
 
 All products are made of the tiles of ``tiles.py``.
 
+A pass is a series of phases, such as the product with one matrix. Every phase consists of
+independent parts, such as blocks of columns. Threads take the next part that is left, and enter
+the next phase when all parts are done. So no thread waits for one that the system has not
+started yet, only for one that is computing a part.
+
 Invariants: every output is added up over ``n_in`` one element after the other. So no bit
 depends on the other rows of a pass, on the tile's size or on the number of threads. Nothing is
 allocated here, nothing is raised, and no array is indexed beyond its end.
@@ -16,99 +21,75 @@ import numpy as np
 from numba import njit, types
 
 from gpt2core.engine.packed import WIDTH, PackedWeights
-from gpt2core.engine.task import LANES, TILE_ROWS, Buffers, Cache, Task
-from gpt2core.engine.tiles import (
-    SLEEP,
-    WIDE,
-    atomic_add,
-    atomic_load,
-    sleep,
-    tile_1x16,
-    tile_1x64,
-    tile_4x16,
-    tile_4x64,
-    two_to,
-)
+from gpt2core.engine.plain import TILE_ROWS, Buffers, Cache, Task
+from gpt2core.engine.tiles import TILE_COLUMNS, compiled, four_rows, one_row, shared
 
-# error_model="numpy": a division by zero is infinity and no exception. An exception could not
-# leave a thread that others wait for, and a loop that may raise one does not vectorize.
 F = np.float32
-# Elements of n_in that are multiplied for all rows of a pass before the next: with 64 columns,
-# 128 KB of float32, which stay in the second cache.
-DEPTH = 512
-# Looks at a barrier before the thread sleeps: about 50 us, more than threads that are all running
-# ever wait. On a busy machine the thread that is waited for may not be running.
-SPINS = 5000
+# Bytes of a block that are multiplied for all rows of a pass before the next: half of the first
+# cache.
+CHUNK_BYTES = 2**14
 EPS = F(1e-5)
+
 
 # Products
 
 
-@njit(nogil=True, error_model="numpy")
-def multiply_rows(x, x_stride, n_rows, w, w_address, w_stride, n, out, out_stride, n_columns):
-    """Add ``x [n_rows, n] @ w [n, n_columns]`` to ``out``; addresses and strides as in a tile.
-
-    ``n_columns`` is a multiple of 16.
-    """
+@compiled
+def multiply_rows(x, x_stride, n_rows, w, w_address, w_stride, n, out, out_stride, next_w):
+    """Add ``x [n_rows, n] @ w [n, WIDTH]`` to ``out``; addresses and strides as in a tile."""
     row = 0
+    while row + TILE_ROWS <= n_rows:
+        for c in range(0, WIDTH, TILE_COLUMNS):
+            four_rows(
+                x + row * x_stride, x_stride,
+                w, w_address + c * w.itemsize, w_stride, n,
+                out + row * out_stride + 4 * c, out_stride,
+                next_w + n * c * w.itemsize,
+            )  # fmt: skip
+        row += TILE_ROWS
     while row < n_rows:
-        x_row, out_row = x + row * x_stride, out + row * out_stride
-        if row + TILE_ROWS <= n_rows:
-            row += TILE_ROWS
-            if WIDE and n_columns == WIDTH:
-                tile_4x64(x_row, x_stride, w, w_address, w_stride, n, out_row, out_stride)
-            else:
-                for c in range(0, n_columns, LANES):
-                    w_part = w_address + c * w.itemsize
-                    tile_4x16(x_row, x_stride, w, w_part, w_stride, n, out_row + 4 * c, out_stride)
-        else:
-            row += 1
-            if n_columns == WIDTH:
-                tile_1x64(x_row, x_stride, w, w_address, w_stride, n, out_row, out_stride)
-            else:
-                for c in range(0, n_columns, LANES):
-                    w_part = w_address + c * w.itemsize
-                    tile_1x16(x_row, x_stride, w, w_part, w_stride, n, out_row + 4 * c, out_stride)
+        out_row = out + row * out_stride
+        one_row(x + row * x_stride, x_stride, w, w_address, w_stride, n, out_row, 0, next_w)
+        row += 1
 
 
-@njit(nogil=True, error_model="numpy")
-def product(x, w, scale_bias, out, thread, n_threads):
-    """``out = x @ w * scale + bias`` for this thread's blocks of columns.
+@compiled
+def product(x, w, scale_bias, blocks, out):
+    """Some blocks of columns, ``(first, end)``, of ``out = x @ w * scale + bias``.
 
     ``x [n_rows, n_in or more]``, ``w [n_blocks, n_in, WIDTH]``, ``out [n_rows, n_blocks *
     WIDTH]``.
     """
-    n_rows, n_in = len(x), w.shape[1]
-    for block in range(len(w) * thread // n_threads, len(w) * (thread + 1) // n_threads):
-        first = block * WIDTH
-        out[:, first : first + WIDTH] = F(0)
-        for i in range(0, n_in, DEPTH):
+    n_rows, n_in, w_stride = len(x), w.shape[1], w.strides[1]
+    depth = CHUNK_BYTES // w_stride
+    first, end = blocks[0] * WIDTH, blocks[1] * WIDTH
+    # If one tile multiplies all rows, reading memory is all it does, and prefetching from
+    # a second place slows it down.
+    n_tiles = n_rows // TILE_ROWS * (WIDTH // TILE_COLUMNS) + n_rows % TILE_ROWS
+    out[:, first:end] = F(0)
+    for block in range(blocks[0], blocks[1]):
+        for i in range(0, n_in, depth):
+            n = min(depth, n_in - i)
+            w_chunk = w.ctypes.data + block * w.strides[0] + i * w_stride
             multiply_rows(
-                x.ctypes.data + 4 * i,
-                x.strides[0],
-                n_rows,
-                w,
-                w.ctypes.data + block * w.strides[0] + i * w.strides[1],
-                w.strides[1],
-                min(DEPTH, n_in - i),
-                out.ctypes.data + 4 * first,
-                out.strides[0],
-                WIDTH,
-            )
-        # Loops over slices, here and below, because indices from 0 are never negative: a loop
-        # in which they might be does not vectorize.
-        scale = scale_bias[0, first : first + WIDTH]
-        bias = scale_bias[1, first : first + WIDTH]
-        for row in range(n_rows):
-            columns = out[row, first : first + WIDTH]
-            for c in range(WIDTH):
-                columns[c] = columns[c] * scale[c] + bias[c]
+                x.ctypes.data + 4 * i, x.strides[0], n_rows,
+                w, w_chunk, w_stride, n,
+                out.ctypes.data + 4 * block * WIDTH, out.strides[0],
+                w_chunk + n * w_stride if n_tiles > 1 else w_chunk,
+            )  # fmt: skip
+    # Loops over slices, here and below, because indices from 0 are never negative: a loop
+    # in which they might be does not vectorize.
+    scale, bias = scale_bias[0, first:end], scale_bias[1, first:end]
+    for row in range(n_rows):
+        columns = out[row, first:end]
+        for c in range(len(columns)):
+            columns[c] = columns[c] * scale[c] + bias[c]
 
 
 # Elementwise functions
 
 
-@njit(nogil=True, error_model="numpy")
+@compiled
 def exp(x):
     """``e ** x`` to two units in the last place, for ``x <= 0`` or small; 0 is about 1e-38.
 
@@ -123,10 +104,11 @@ def exp(x):
     p = p * r + F(4.1665795894e-2)
     p = p * r + F(1.6666665459e-1)
     p = p * r + F(5.0000001201e-1)
-    return (p * r * r + r + F(1)) * two_to(n)
+    two_to_n = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(F)
+    return (p * r * r + r + F(1)) * two_to_n
 
 
-@njit(nogil=True, error_model="numpy", fastmath=True)
+@compiled(fastmath=True)
 def layer_norm(x, gain_shift, out):
     """``model.layer_norm`` of each row of ``x [n_rows, n_embd]``."""
     n = x.shape[1]
@@ -142,23 +124,33 @@ def layer_norm(x, gain_shift, out):
             out[row, i] = (x[row, i] - mean) * scale * gain_shift[0, i] + gain_shift[1, i]
 
 
-@njit(nogil=True, error_model="numpy")
-def gelu(x, first, last):
-    """``model.gelu`` of the columns ``first`` to ``last`` of ``x``, in place.
+@compiled
+def gelu(x, blocks):
+    """``model.gelu`` of some blocks of columns of ``x``, in place.
 
     ``0.5 * (1 + tanh(u))`` is ``1 / (1 + exp(-2 * u))``.
     """
     for row in range(len(x)):
-        columns = x[row, first:last]
+        columns = x[row, blocks[0] * WIDTH : blocks[1] * WIDTH]
         for c in range(len(columns)):
             v = columns[c]
             u = F(0.7978845608) * (v + F(0.044715) * v * v * v)
             columns[c] = v / (F(1) + exp(F(-2) * u))
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"nnan", "reassoc", "nsz"})
-def softmax_numerators(scores, n, end, scale):
-    """``exp(scale * (scores - max))`` of the first ``n`` in place, 0 up to ``end``; their sum."""
+@compiled
+def add_to_stream(x, delta, gates, blocks):
+    """``x += delta``, times the gate of each row, for some blocks of columns."""
+    first, end = blocks[0] * WIDTH, min(blocks[1] * WIDTH, x.shape[1])
+    for row in range(len(x)):
+        columns, added, gate = x[row, first:end], delta[row, first:end], gates[row]
+        for c in range(len(columns)):
+            columns[c] += added[c] * gate
+
+
+@compiled(fastmath={"nnan", "reassoc", "nsz"})
+def softmax(scores, n, end, scale):
+    """``model.softmax`` of ``scale * scores`` for the first ``n``, in place; 0 up to ``end``."""
     highest = scores[0]
     for p in range(1, n):
         highest = max(highest, scores[p])
@@ -167,27 +159,39 @@ def softmax_numerators(scores, n, end, scale):
     total = F(0)
     for p in range(n):
         total += scores[p]
+    for p in range(n):
+        scores[p] *= F(1) / total
     for p in range(n, end):
         scores[p] = F(0)
-    return total
 
 
 # Attention
 
 
-@njit(nogil=True, error_model="numpy")
-def write_kv(qkv, keys, values, slots, positions, head, d_head, d):
+@compiled
+def write_kv(qkv, keys, values, task, head, d_head, d):
     """Put the keys and values of one head into the cache, for all rows of a pass."""
     for row in range(len(qkv)):
-        slot, position = slots[row], positions[row]
+        slot, position = task.slots[row], task.positions[row]
         block, column = position // WIDTH, position % WIDTH
         for j in range(d_head):
             keys[slot, head, block, j, column] = qkv[row, d + head * d_head + j]
             values[slot, head, position, j] = qkv[row, 2 * d + head * d_head + j]
 
 
-@njit(nogil=True, error_model="numpy")
-def attend(qkv, keys, values, slots, positions, first, head, d_head, scores, mixed, out):
+@compiled
+def rows_together(task, row):
+    """How many rows from ``row`` on are attended together: TILE_ROWS of a prompt, else 1."""
+    if row + TILE_ROWS > len(task.slots):
+        return 1
+    for i in range(1, TILE_ROWS):
+        if task.slots[row + i] != task.slots[row]:
+            return 1
+    return TILE_ROWS
+
+
+@compiled
+def attend(qkv, keys, values, task, gates, first, head, d_head, scores, mixed, out):
     """Attention of one head for the rows from ``first`` on, into its columns of ``out``.
 
     ``scores [TILE_ROWS, n_places]`` and ``mixed [TILE_ROWS, padded d_head]`` are scratch.
@@ -195,71 +199,44 @@ def attend(qkv, keys, values, slots, positions, first, head, d_head, scores, mix
     scale = F(1) / np.sqrt(F(d_head))
     row = first
     while row < len(qkv):
-        # Rows of a prompt go together: their places follow each other.
-        n_rows = TILE_ROWS if row + TILE_ROWS <= len(qkv) else 1
-        for i in range(1, n_rows):
-            if slots[row + i] != slots[row] or positions[row + i] != positions[row] + i:
-                n_rows = 1
-                break
-        slot, end = slots[row], positions[row + n_rows - 1] + 1
+        n_rows = rows_together(task, row)
+        end = task.positions[row + n_rows - 1] + 1
+        slot_keys = keys[task.slots[row], head]  # [n_blocks, d_head, WIDTH]
+        slot_values = values[task.slots[row], head]  # [n_places, padded d_head]
+        keys_address, values_address = slot_keys.ctypes.data, slot_values.ctypes.data
+        next_slot = task.slots[min(row + n_rows, len(qkv) - 1)]
         query = qkv.ctypes.data + row * qkv.strides[0] + 4 * head * d_head
         for block in range((end + WIDTH - 1) // WIDTH):
             scores[:n_rows, block * WIDTH : (block + 1) * WIDTH] = F(0)
-            block_keys = keys[slot, head, block]  # [d_head, WIDTH]
             multiply_rows(
                 query, qkv.strides[0], n_rows,
-                block_keys, block_keys.ctypes.data, block_keys.strides[0], d_head,
-                scores.ctypes.data + 4 * block * WIDTH, scores.strides[0], WIDTH,
+                slot_keys, keys_address + block * slot_keys.strides[0], slot_keys.strides[1],
+                d_head, scores.ctypes.data + 4 * block * WIDTH, scores.strides[0],
+                values_address + block * WIDTH * slot_values.strides[0],
             )  # fmt: skip
-        slot_values = values[slot, head]  # [n_places, padded d_head]
+        for i in range(n_rows):
+            softmax(scores[i], task.positions[row + i] + 1, end, scale)
         mixed[:n_rows] = F(0)
+        for c in range(0, mixed.shape[1], WIDTH):
+            multiply_rows(
+                scores.ctypes.data, scores.strides[0], n_rows,
+                slot_values, values_address + 4 * c, slot_values.strides[0],
+                end, mixed.ctypes.data + 4 * c, mixed.strides[0],
+                keys[next_slot, head].ctypes.data,
+            )  # fmt: skip
         for i in range(n_rows):
-            total = softmax_numerators(scores[i], positions[row + i] + 1, end, scale)
-            out[row + i, head * d_head] = total
-        multiply_rows(
-            scores.ctypes.data, scores.strides[0], n_rows,
-            slot_values, slot_values.ctypes.data, slot_values.strides[0], end,
-            mixed.ctypes.data, mixed.strides[0], mixed.shape[1],
-        )  # fmt: skip
-        for i in range(n_rows):
-            total = out[row + i, head * d_head]
             for j in range(d_head):
-                out[row + i, head * d_head + j] = mixed[i, j] / total
+                out[row + i, head * d_head + j] = mixed[i, j] * gates[row + i, head]
         row += n_rows
 
 
-@njit(nogil=True, error_model="numpy")
-def barrier(arrived, n_threads, count):
-    """Wait until all threads have come to barrier number ``count`` (from 1) of this pass.
-
-    ``arrived [2]``: how often a thread came to a barrier; whether the pass is given up.
-    """
-    atomic_add(arrived, 0, 1)
-    spins = 0
-    while atomic_load(arrived, 0) < count * n_threads and atomic_load(arrived, 1) == 0:
-        spins += 1
-        if spins > SPINS:
-            sleep(SLEEP)
-    return count + 1
+# The pass
 
 
-@njit(nogil=True, error_model="numpy")
-def add_to_stream(x, delta, gates, thread, n_threads):
-    """``x += delta``, times a gate for each row, for this thread's blocks of columns."""
-    n = (x.shape[1] + WIDTH - 1) // WIDTH
-    first = n * thread // n_threads * WIDTH
-    last = min(n * (thread + 1) // n_threads * WIDTH, x.shape[1])
-    for row in range(len(x)):
-        columns, added = x[row, first:last], delta[row, first:last]
-        gate = gates[row] if len(gates) else F(1)
-        for c in range(len(columns)):
-            columns[c] += added[c] * gate
-
-
-@njit(nogil=True, error_model="numpy")
-def embed(task, w, x, thread, n_threads):
-    """The residual stream before the first layer, of every ``n_threads``-th row."""
-    for row in range(thread, len(x), n_threads):
+@compiled
+def embed(task, w, rows, x):
+    """Some rows, ``(first, end)``, of the residual stream before the first layer."""
+    for row in range(rows[0], rows[1]):
         id, position = task.ids[row], task.positions[row]
         block, column, scale = id // WIDTH, id % WIDTH, w.vocab_s[0, id]
         for i in range(x.shape[1]):
@@ -276,7 +253,7 @@ TASK = types.NamedTuple(
 )
 CACHE = types.NamedTuple([array(f32, 6), array(f32, 5)], Cache)
 BUFFERS = types.NamedTuple(
-    [array(f32, n) for n in (2, 3, 2, 2, 2, 2, 3, 3)] + [array(i64, 1)], Buffers
+    [array(f32, n) for n in (2, 3, 2, 2, 2, 2, 3, 3)] + [array(i64, 1)] * 2, Buffers
 )
 
 
@@ -300,50 +277,40 @@ SIGNATURES = [
 def forward(task, w, cache, buffers, logits, n_head, thread, n_threads):
     """Thread ``thread``'s part of a pass; see ``plain.forward``, which does all of it."""
     r, n_rows, d = buffers, len(task.ids), w.ln_f.shape[1]
-    d_head, n_layer, arrived = d // n_head, len(w.ln_1), buffers.arrived
-    x, normed, mixed = r.x[:n_rows], r.normed[thread, :n_rows], r.mixed[thread]
-    qkv, heads, delta, hidden = (
-        r.qkv[:n_rows],
-        r.heads[:n_rows],
-        r.delta[:n_rows],
-        r.hidden[:n_rows],
-    )
-    gated = len(task.attn_gates) > 0
-    embed(task, w, x, thread, n_threads)
-    count = barrier(arrived, n_threads, 1)
-    first = 0  # row: those before it are not computed any further
+    d_head, n_layer = d // n_head, len(w.ln_1)
+    x, qkv, heads, first = r.x[:n_rows], r.qkv[:n_rows], r.heads[:n_rows], 0
+    for rows in shared(r, 0, n_rows, n_threads):
+        embed(task, w, rows, x)
     for layer in range(n_layer):
+        phase = 1 + 5 * layer
+        normed = r.normed[thread, : len(x)]
         layer_norm(x, w.ln_1[layer], normed)
-        product(normed, w.qkv_w[layer], w.qkv_s[layer], qkv, thread, n_threads)
-        count = barrier(arrived, n_threads, count)
+        for blocks in shared(r, phase, len(w.qkv_w[layer]), n_threads):
+            product(normed, w.qkv_w[layer], w.qkv_s[layer], blocks, qkv)
         if layer == n_layer - 1:
-            first = n_rows - task.n_logits
-        for head in range(n_head * thread // n_threads, n_head * (thread + 1) // n_threads):
-            keys, values = cache.keys[layer], cache.values[layer]
-            write_kv(qkv, keys, values, task.slots, task.positions, head, d_head, d)
-            attend(
-                qkv, keys, values, task.slots, task.positions, first, head, d_head,
-                r.scores[thread], mixed, heads,
-            )  # fmt: skip
-            if gated:
-                for row in range(first, n_rows):
-                    for j in range(head * d_head, (head + 1) * d_head):
-                        heads[row, j] *= task.head_gates[layer, row, head]
-        if first == n_rows:
+            first = n_rows - task.n_logits  # of the rows before only keys and values are needed
+        keys, values, gates = cache.keys[layer], cache.values[layer], task.head_gates[layer]
+        for some_heads in shared(r, phase + 1, n_head, n_threads):
+            for head in range(some_heads[0], some_heads[1]):
+                write_kv(qkv, keys, values, task, head, d_head, d)
+                attend(
+                    qkv, keys, values, task, gates, first, head, d_head,
+                    r.scores[thread], r.mixed[thread], heads,
+                )  # fmt: skip
+        x, heads = x[first:], heads[first:]
+        if len(x) == 0:
             return
-        count = barrier(arrived, n_threads, count)
-        product(heads[first:], w.proj_w[layer], w.proj_s[layer], delta[first:], thread, n_threads)
-        gates = task.attn_gates[layer, first:] if gated else task.attn_gates[0:0].reshape(0)
-        add_to_stream(x[first:], delta[first:], gates, thread, n_threads)
-        count = barrier(arrived, n_threads, count)
-        layer_norm(x[first:], w.ln_2[layer], normed[first:])
-        product(normed[first:], w.fc_w[layer], w.fc_s[layer], hidden[first:], thread, n_threads)
-        n = len(w.fc_w[layer])
-        gelu(hidden[first:], n * thread // n_threads * WIDTH, n * (thread + 1) // n_threads * WIDTH)
-        count = barrier(arrived, n_threads, count)
-        product(hidden[first:], w.out_w[layer], w.out_s[layer], delta[first:], thread, n_threads)
-        gates = task.mlp_gates[layer, first:] if gated else task.mlp_gates[0:0].reshape(0)
-        add_to_stream(x[first:], delta[first:], gates, thread, n_threads)
-        count = barrier(arrived, n_threads, count)
-    layer_norm(x[first:], w.ln_f, normed[first:])
-    product(normed[first:], w.vocab_w, w.vocab_s, logits, thread, n_threads)
+        normed, delta, hidden = normed[: len(x)], r.delta[: len(x)], r.hidden[: len(x)]
+        for blocks in shared(r, phase + 2, len(w.proj_w[layer]), n_threads):
+            product(heads, w.proj_w[layer], w.proj_s[layer], blocks, delta)
+            add_to_stream(x, delta, task.attn_gates[layer, first:], blocks)
+        layer_norm(x, w.ln_2[layer], normed)
+        for blocks in shared(r, phase + 3, len(w.fc_w[layer]), n_threads):
+            product(normed, w.fc_w[layer], w.fc_s[layer], blocks, hidden)
+            gelu(hidden, blocks)
+        for blocks in shared(r, phase + 4, len(w.out_w[layer]), n_threads):
+            product(hidden, w.out_w[layer], w.out_s[layer], blocks, delta)
+            add_to_stream(x, delta, task.mlp_gates[layer, first:], blocks)
+    layer_norm(x, w.ln_f, r.normed[thread, : len(x)])
+    for blocks in shared(r, 1 + 5 * n_layer, len(w.vocab_w), n_threads):
+        product(r.normed[thread, : len(x)], w.vocab_w, w.vocab_s, blocks, logits)

@@ -93,45 +93,36 @@ def packed_parts(
     name: str, params: Params, hparams: HParams, precision: Precision
 ) -> Iterator[Matrix]:
     """The tensor ``name`` from start to end, in parts of at most one matrix of a layer."""
+    layers = params["blocks"]
     if name == "wpe":
         yield params["wpe"]
-    elif name == "ln_f":
-        yield np.stack([params["ln_f"]["g"], params["ln_f"]["b"]])  # [2, d]
-    elif name in ("ln_1", "ln_2"):
-        for block in params["blocks"]:
-            norm = block["ln_1"] if name == "ln_1" else block["ln_2"]
+    elif name.startswith("ln_"):
+        norms = {
+            "ln_1": [layer["ln_1"] for layer in layers],
+            "ln_2": [layer["ln_2"] for layer in layers],
+            "ln_f": [params["ln_f"]],
+        }
+        for norm in norms[name]:
             yield np.stack([norm["g"], norm["b"]])  # [2, d]
-    elif name.startswith("vocab"):
-        # Some tokens at a time, or the vocabulary would be in memory twice more.
-        step = 64 * WIDTH
-        scales = np.zeros((2, n_blocks(hparams.n_vocab) * WIDTH), np.float32)
-        for start in range(0, hparams.n_vocab, step):
-            columns = np.asarray(params["wte"])[start : start + step].T  # [d, n_some]
-            scale = column_scales(columns, precision)  # [n_some]
-            scales[0, start : start + len(scale)] = scale
-            if name == "vocab_w":
-                yield blocked(columns, scale, precision)  # [n_blocks, d, WIDTH]
-        if name == "vocab_s":
-            yield scales  # [2, n_columns]
     else:
-        for linear in layer_linears(name, params):
+        unembedding: LinearParams = {
+            "w": np.asarray(params["wte"]).T,
+            "b": np.zeros(hparams.n_vocab, np.float32),
+        }
+        matrices = {
+            "qkv": [layer["attn"]["c_attn"] for layer in layers],
+            "proj": [layer["attn"]["c_proj"] for layer in layers],
+            "fc": [layer["mlp"]["c_fc"] for layer in layers],
+            "out": [layer["mlp"]["c_proj"] for layer in layers],
+            "vocab": [unembedding],
+        }
+        for linear in matrices[name[:-2]]:
             w = np.asarray(linear["w"])  # [n_in, n_out]
             scale = column_scales(w, precision)  # [n_out]
             if name.endswith("_w"):
-                yield blocked(w, scale, precision)  # [n_blocks, n_in, WIDTH]
+                yield from blocks(w, scale, element_type(name, precision))  # [n_in, WIDTH] each
             else:
                 yield np.stack([padded(scale), padded(np.asarray(linear["b"]))])  # [2, n_columns]
-
-
-def layer_linears(name: str, params: Params) -> Iterator[LinearParams]:
-    """The linear maps of all layers whose packed name begins as ``name`` does."""
-    for block in params["blocks"]:
-        yield {
-            "qkv": block["attn"]["c_attn"],
-            "proj": block["attn"]["c_proj"],
-            "fc": block["mlp"]["c_fc"],
-            "out": block["mlp"]["c_proj"],
-        }[name.split("_")[0]]
 
 
 def column_scales(w: Array, precision: Precision) -> Array:
@@ -144,17 +135,16 @@ def column_scales(w: Array, precision: Precision) -> Array:
     return scale
 
 
-def blocked(w: Array, scale: Array, precision: Precision) -> Matrix:
-    """``w [n_in, n_out]`` over ``scale [n_out]`` in blocks: ``[n_blocks, n_in, WIDTH]``."""
+def blocks(w: Array, scale: Array, dtype: "np.dtype[Any]") -> Iterator[Matrix]:
+    """``w [n_in, n_out]`` over ``scale [n_out]``, in blocks ``[n_in, WIDTH]``."""
     n_in, n_out = w.shape
-    out = np.zeros((n_blocks(n_out), n_in, WIDTH), element_type("qkv_w", precision))
-    for i in range(len(out)):
-        columns = slice(i * WIDTH, min((i + 1) * WIDTH, n_out))
-        part = w[:, columns]  # [n_in, up to WIDTH]
-        if precision == "int8":
-            part = np.rint(part / scale[columns])
-        out[i, :, : part.shape[1]] = part
-    return out
+    for start in range(0, n_out, WIDTH):
+        part = w[:, start : start + WIDTH]  # [n_in, up to WIDTH]
+        if dtype == np.int8:
+            part = np.rint(part / scale[start : start + WIDTH])
+        block: Matrix = np.zeros((n_in, WIDTH), dtype)
+        block[:, : part.shape[1]] = part
+        yield block
 
 
 def padded(b: Array) -> Array:

@@ -1,8 +1,9 @@
-"""What the kernels need and Numba has no words for, written in LLVM's: tiles, atomics, sleep.
+"""What the kernels need and Numba does not offer, written in LLVM's terms: tiles, atomics, sleep.
 
 A *tile* multiplies a few rows with 16 or 64 columns, and adds up in registers. It is made of
 LLVM's vectors of 16 floats, so one source serves every processor: such a vector is one
-register of AVX-512, two of AVX2, four of NEON.
+register of AVX-512, two of AVX2, four of NEON. While it multiplies, it prefetches what the
+tiles of the next weights will read.
 
 Invariant: a tile adds up every output over ``n`` one element after the other, in one accumulator,
 with the same instruction. So no bit of it depends on the tile's size.
@@ -14,42 +15,51 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from gpt2core.engine.packed import WIDTH
-from gpt2core.engine.task import LANES, TILE_ROWS
+from gpt2core.engine.plain import TILE_ROWS
 
-VECTORS = WIDTH // LANES  # in a row of a block
-FLOAT, INT = ir.FloatType(), ir.IntType(64)
-FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.IntType(32), LANES)
-BYTES = ir.VectorType(ir.IntType(8), LANES)
+LANES = 16  # floats in a vector
+CACHE_LINE = 64  # bytes
+FLOAT, INT, INT32, BYTE = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8)
+FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
+BYTES = ir.VectorType(BYTE, LANES)
 
-# Whether a tile of 4 rows and 64 columns fits the vector registers: 16 of 32 with AVX-512.
 _, _, cpu_features = cpu_target.target_context.codegen().magic_tuple()
 WIDE = "+avx512f" in cpu_features
+# The sums of 4 rows and 64 columns take 16 of the 32 registers of AVX-512; those of 4 rows and 16
+# columns take 8 of the 16 of AVX2.
+TILE_COLUMNS = WIDTH if WIDE else LANES
 
 
-def make_tile(n_rows: int, n_vectors: int) -> Any:
-    """``tile(x, x_stride, w, w_address, w_stride, n, out, out_stride)``, an intrinsic.
+def make_tile(n_rows: int, n_columns: int) -> Any:
+    """``tile(x, x_stride, w, w_address, w_stride, n, out, out_stride, next_w)``, an intrinsic.
 
-    Adds ``x @ w`` to ``out``. With ``n_columns = 16 * n_vectors``, ``x`` is the address of
-    ``[n_rows, n]`` floats, ``w_address`` that of ``[n, n_columns]`` elements of the array
-    ``w``'s type, ``out`` that of ``[n_rows, n_columns]`` floats. Strides are bytes from row to
-    row; ``n`` is at least 1.
+    Adds ``x @ w`` to ``out``: ``x`` is the address of ``[n_rows, n]`` floats, ``w_address`` that
+    of ``[n, n_columns]`` elements of the array ``w``'s type, ``out`` that of ``[n_rows,
+    n_columns]`` floats. Strides are bytes from row to row; ``n`` is at least 1. As many bytes
+    from ``next_w`` on as the tile reads of ``w`` are prefetched into the second cache.
     """
+    rows, vectors = range(n_rows), range(n_columns // LANES)
 
     @intrinsic
-    def tile(typing, x, x_stride, w, w_address, w_stride, n, out, out_stride):
+    def tile(typing, x, x_stride, w, w_address, w_stride, n, out, out_stride, next_w):
         is_int8 = w.dtype == types.int8
+        w_bytes = n_columns * (1 if is_int8 else 4)  # of a row of the tile
 
         def generate(context: Any, b: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            x, x_stride, _, w, w_stride, n, out, out_stride = args
+            x, x_stride, _, w, w_stride, n, out, out_stride, next_w = args
             multiply_add = cgutils.get_or_insert_function(
                 b.module, ir.FunctionType(FLOATS, [FLOATS] * 3), f"llvm.fmuladd.v{LANES}f32"
             )
+            prefetch = cgutils.get_or_insert_function(
+                b.module, ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), *[INT32] * 3]),
+                "llvm.prefetch.p0",
+            )  # fmt: skip
 
             def pointer(address: Any, offset: int, kind: Any) -> Any:
                 return b.inttoptr(b.add(address, INT(offset)), kind.as_pointer())
@@ -62,10 +72,9 @@ def make_tile(n_rows: int, n_vectors: int) -> Any:
 
             def broadcast(value: Any) -> Any:
                 undefined = ir.Constant(FLOATS, ir.Undefined)
-                one = b.insert_element(undefined, value, ir.IntType(32)(0))
+                one = b.insert_element(undefined, value, INT32(0))
                 return b.shuffle_vector(one, undefined, ir.Constant(INTS, [0] * LANES))
 
-            rows, vectors = range(n_rows), range(n_vectors)
             x_rows = [b.add(x, b.mul(x_stride, INT(r))) for r in rows]
             out_rows = [b.add(out, b.mul(out_stride, INT(r))) for r in rows]
             places = [[pointer(out_rows[r], 4 * LANES * v, FLOATS) for v in vectors] for r in rows]
@@ -77,6 +86,10 @@ def make_tile(n_rows: int, n_vectors: int) -> Any:
             b.position_at_end(loop)
             i, w_row = b.phi(INT), b.phi(INT)
             sums = [[b.phi(FLOATS) for _ in vectors] for _ in rows]
+            next_row = b.add(next_w, b.mul(i, INT(w_bytes)))
+            for offset in range(0, w_bytes, CACHE_LINE):
+                # To be read (0), with locality 2, which is the second cache; data (1).
+                b.call(prefetch, [pointer(next_row, offset, BYTE), INT32(0), INT32(2), INT32(1)])
             w_vectors = [weights(w_row, v) for v in vectors]
             added = []
             for r in rows:
@@ -101,25 +114,13 @@ def make_tile(n_rows: int, n_vectors: int) -> Any:
             return context.get_dummy_value()
 
         address = types.intp
-        return types.void(address, address, w, *[address] * 5), generate
+        return types.void(address, address, w, *[address] * 6), generate
 
     return tile
 
 
-tile_1x64, tile_4x64 = make_tile(1, VECTORS), make_tile(TILE_ROWS, VECTORS)
-tile_1x16, tile_4x16 = make_tile(1, 1), make_tile(TILE_ROWS, 1)
-
-
-@intrinsic
-def two_to(typing, n):
-    """``2 ** n`` for a float that is a whole number from -126 to 127."""
-
-    def generate(context: Any, b: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        exponent = b.fptosi(args[0], ir.IntType(32))
-        bits = b.shl(b.add(exponent, ir.IntType(32)(127)), ir.IntType(32)(23))
-        return b.bitcast(bits, FLOAT)
-
-    return types.float32(types.float32), generate
+one_row = make_tile(1, WIDTH)
+four_rows = make_tile(TILE_ROWS, TILE_COLUMNS)
 
 
 @intrinsic
@@ -152,3 +153,39 @@ else:
     SLEEP, _sleep = 50, ctypes.CDLL(None).usleep  # microseconds
 llvmlite.binding.add_symbol("gpt2core_sleep", ctypes.cast(_sleep, ctypes.c_void_p).value)
 sleep = types.ExternalFunction("gpt2core_sleep", types.int32(types.int32))
+
+
+# Threads
+
+# Looks at a counter before the thread sleeps: about 50 us, more than threads that are all running
+# ever wait. On a busy machine the thread that is waited for may not be running.
+SPINS = 5000
+
+
+# error_model="numpy": a division by zero is infinity and no exception. An exception could not
+# leave a thread that others wait for, and a loop that may raise one does not vectorize.
+def compiled(function: Any = None, **options: Any) -> Any:
+    """Decorates a function that :func:`forward` calls."""
+    decorator = njit(nogil=True, error_model="numpy", **options)
+    return decorator(function) if function else decorator
+
+
+@compiled
+def shared(buffers, phase, n, n_threads):
+    """Yield parts of ``range(n)``, each to one of the threads; ends when all are done.
+
+    A part is ``(first, end)``. It goes to one call of a function, not one for each number: Numba
+    counts references to arrays with atomic instructions, which keep the processor from loading
+    the next block early.
+    """
+    n_parts = min(n, 4 * n_threads)
+    part = atomic_add(buffers.taken, phase, 1) - 1
+    while part < n_parts:
+        yield n * part // n_parts, n * (part + 1) // n_parts
+        atomic_add(buffers.done, phase, 1)
+        part = atomic_add(buffers.taken, phase, 1) - 1
+    spins = 0
+    while atomic_load(buffers.done, phase) < n_parts:
+        spins += 1
+        if spins > SPINS:
+            sleep(SLEEP)

@@ -36,6 +36,7 @@ from gpt2core.store.folder import (
 from gpt2core.store.packed_files import has_current_file, open_packed
 from gpt2core.store.shards import find_weights, weights_size
 from gpt2core.store.weights import check_finite, load_params
+from gpt2core.store.widening import open_params
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.folder import encoder_from_directory
 from gpt2core.tokenizer.vocabulary import default_encoder
@@ -194,7 +195,7 @@ def load_model(name: str = DEMO_NAME, models_dir: str | Path = "models") -> Mode
     hparams = read_hparams(directory)
     encoder = encoder_from_directory(directory)
     check_rows(encoder, hparams.n_vocab, directory)
-    params = load_params(path, hparams, has_tied_head(directory))
+    params = open_params(path, hparams, has_tied_head(directory))
     if not has_current_file(path, hparams):  # else they were checked when it was written
         check_finite(params, path)
     # Some tools pad the vocabulary to a round number. A row that is no token must never

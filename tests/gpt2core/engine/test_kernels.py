@@ -12,11 +12,17 @@ import gpt2core.engine.engine
 from gpt2core.engine import compiling
 from gpt2core.engine.engine import Engine
 from gpt2core.engine.packed import INT8_MAX, WIDTH, PackedWeights, n_blocks, pack, packed_shapes
+from gpt2core.hparams import HParams
 from gpt2core.model import gpt2
 from tests.helpers.paths import ROOT
-from tests.helpers.small_models import LONG, SMALL_MODELS, TOLERANCE
+from tests.helpers.small_models import LONG, SMALL_MODELS, TOLERANCE, SmallModel
 
-MODELS = {**SMALL_MODELS, "long": LONG}
+# Queries and keys of more than one block of columns.
+WIDE_HEAD = SmallModel(
+    HParams(n_vocab=40, n_ctx=70, n_embd=80, n_head=1, n_layer=2),
+    seed=6, embedding=0.14, weight=0.14, bias=0.1, gain=0.3,
+)  # fmt: skip
+MODELS = {**SMALL_MODELS, "long": LONG, "wide_head": WIDE_HEAD}
 
 
 @pytest.fixture(params=MODELS)

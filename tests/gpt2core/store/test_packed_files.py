@@ -13,6 +13,7 @@ from gpt2core.engine.packed import PackedWeights, pack, packed_shapes
 from gpt2core.store import packed_files
 from gpt2core.store.packed_files import open_packed
 from gpt2core.store.weights import load_params, open_safetensors, save_params
+from tests.helpers.maps import mapped_inode
 from tests.helpers.small_models import SMALL_MODELS
 
 SMALL = SMALL_MODELS["released_spreads"]
@@ -180,16 +181,6 @@ def inode_of_weights(source) -> int:
     packed_files.SHARED_FROM = 0
     weights = open_packed(source, SMALL.hparams, load_params)
     return mapped_inode(weights.vocab_w.ctypes.data)
-
-
-def mapped_inode(address: int) -> int:
-    """Inode of the file that is mapped at an address of this process."""
-    with open("/proc/self/maps") as maps:
-        for line in maps:
-            start, end = (int(part, 16) for part in line.split()[0].split("-"))
-            if start <= address < end:
-                return int(line.split()[4])
-    raise AssertionError("nothing is mapped there")
 
 
 def test_an_engine_on_the_file_gives_the_logits_of_one_in_memory(source):
