@@ -30,6 +30,8 @@ URL_ENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-da
 WORK = ("/generate", "/score", "/v1/completions", "/inside")
 # RFC 9110, 15.2: a client ignores it, whether it expects one or not.
 INTERIM_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Where servers other than gunicorn put a function: whether the client left (deploy/asgi.py).
+CLIENT_LEFT = "webapp.client_left"
 
 
 def response_kind() -> Kind:
@@ -162,12 +164,14 @@ def client_name() -> str:
 
 
 def client_left() -> bool:
-    """Whether the client closed the connection, if the server (gunicorn) lets us look.
+    """Whether the client closed the connection, if the server (gunicorn, Ray Serve) lets us look.
 
     A client that has closed its sending side only waits for the answer. It cannot be told from
     one that has left until something is sent, hence the interim response: if the client has
     left, the connection is reset, which the next call notices.
     """
+    if CLIENT_LEFT in request.environ:
+        return bool(request.environ[CLIENT_LEFT]())
     client = request.environ.get("gunicorn.socket")
     if client is None:
         return False
