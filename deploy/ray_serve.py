@@ -7,8 +7,10 @@ Invariant: a replica is asked only once its model is loaded.
 """
 
 import os
+from collections.abc import Callable
 
 import ray
+from flask import Flask
 from ray import serve
 
 import webapp
@@ -27,7 +29,7 @@ def n_threads(settings: Settings) -> int:
     return settings.max_batch + settings.max_queue + 24
 
 
-def replica(create_app=webapp.create_app) -> StreamingMiddleware:
+def replica(create_app: Callable[[], Flask] = webapp.create_app) -> StreamingMiddleware:
     """The app in the process of a replica, its model loaded. Raises RuntimeError without one."""
     n_cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     os.environ.setdefault(THREADS_VARIABLE, str(max(1, int(n_cpus))))
@@ -42,7 +44,7 @@ def replica(create_app=webapp.create_app) -> StreamingMiddleware:
     )
 
 
-def application(create_app=webapp.create_app) -> serve.Application:
+def application(create_app: Callable[[], Flask] = webapp.create_app) -> serve.Application:
     """The page as an application of Ray Serve, with the settings of the environment."""
     settings = Settings.from_environment()
 

@@ -50,7 +50,9 @@ class RayCluster:
             states = {one["status"] for one in serve["applications"].values()}
             assert "DEPLOY_FAILED" not in states, serve["applications"]
             proxies = [one["status"] for one in serve["proxies"].values()]
-            return states == {"RUNNING"} and proxies == ["HEALTHY", "HEALTHY"]
+            healthy = states == {"RUNNING"} and proxies == ["HEALTHY", "HEALTHY"]
+            # A healthy proxy may not know the applications yet; each surely answers once.
+            return healthy and all(self.routes() == set(serve["applications"]) for _ in range(20))
 
         self.wait_until(running, "every application running")
 
@@ -70,6 +72,14 @@ class RayCluster:
         """What Serve says of itself: applications, replicas, proxies."""
         with urllib.request.urlopen(f"{self._dashboard}/api/serve/applications/") as answer:
             return json.load(answer)
+
+    def routes(self) -> set[str]:
+        """The applications that one of the proxies knows."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/routes") as answer:
+                return set(json.load(answer).values())
+        except OSError:  # also a 503 of a proxy that knows none
+            return set()
 
     def replicas(self, application: str) -> dict[int, str]:
         """The process of each running replica, and its node."""
