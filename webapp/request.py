@@ -33,6 +33,8 @@ WORK = ("/generate", "/score", "/v1/completions", "/inside")
 FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"}
 # RFC 9110, 15.2: a client ignores it, whether it expects one or not.
 INTERIM_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Where servers other than gunicorn put a function: whether the client left (deploy/asgi.py).
+CLIENT_LEFT = "webapp.client_left"
 
 
 def response_kind() -> Kind:
@@ -193,12 +195,14 @@ def is_on_this_network() -> bool:
 
 
 def client_left() -> bool:
-    """Whether the client closed the connection, if the server (gunicorn) lets us look.
+    """Whether the client closed the connection, if the server (gunicorn, Ray Serve) lets us look.
 
     A client that has closed its sending side only waits for the answer. It cannot be told from
     one that has left until something is sent, hence the interim response: if the client has
     left, the connection is reset, which the next call notices.
     """
+    if CLIENT_LEFT in request.environ:
+        return bool(request.environ[CLIENT_LEFT]())
     client = request.environ.get("gunicorn.socket")
     if client is None:
         return False

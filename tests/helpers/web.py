@@ -265,12 +265,12 @@ class Server:
         self.process.wait(timeout=PATIENCE)
 
 
-def wait_until(condition, what: str, timeout: float = PATIENCE) -> None:
+def wait_until(condition, what: str, timeout: float = PATIENCE, interval: float = 0.02) -> None:
     """Poll ``condition`` until it holds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"never came: {what}"
-        time.sleep(0.02)
+        time.sleep(interval)
 
 
 def free_port() -> int:
