@@ -21,6 +21,9 @@ def configure() -> None:
     """Make OpenBLAS use the engine's kernels. Does nothing if NumPy is loaded already."""
     if "numpy" in sys.modules:
         return
+    # Its threads would wait actively for 20 ms after each product, beside those of the engine;
+    # this is the logarithm of the processor's cycles, here a third of a millisecond.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
     if has_avx512():
         # OpenBLAS knows processors by model, and treats one that is newer than itself as an
         # old one, at half the speed. Every AVX-512 processor can run the Skylake-X kernels.

@@ -11,7 +11,7 @@ first pass's, bit for bit. Positions and layers count from 0.
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -80,8 +80,8 @@ class Recording:
     def logits(self, position: int) -> np.ndarray:
         """Logits ``[n_vocab]`` of the token that follows ``position``.
 
-        For the last token these are the pass's own. Others are computed again from the kept
-        state; they may differ from the pass in the last bit.
+        They are computed from the kept state as one row, and may differ in the last bit from
+        those of ``gpt2()``, which computes all rows at once.
         """
         if position == self.n_tokens - 1:
             return self.last_logits
@@ -122,24 +122,40 @@ def check_ids(ids: Sequence[int], n_vocab: int, n_ctx: int) -> None:
 
 
 def record_pass(ids: Sequence[int], params: Params, n_head: int) -> Recording:
-    """Run ``gpt2()`` on ``ids`` under the recorder. Raises InputError (see check_ids)."""
-    check_ids(ids, len(params["wte"]), len(params["wpe"]))
-    # Not an array: asarray() would return the same object, which the recorder ignores.
-    inputs = [int(token_id) for token_id in ids]
-    logits, trace = record(model.gpt2, inputs, **params, n_head=n_head, keep=is_kept)
+    """Run ``gpt2()`` on ``ids`` under the recorder. Raises InputError (see check_ids).
+
+    The pass gets the embeddings of the text's own tokens only: scores of the whole vocabulary at
+    every position would be a quarter of its work in 124M, and are not kept.
+    """
+    wte, ln_f = params["wte"], params["ln_f"]
+    check_ids(ids, len(wte), len(params["wpe"]))
+    own_ids, rows = np.unique(np.asarray(ids), return_inverse=True)
+    # Rows as a list: asarray() would return the same array, which the recorder ignores.
+    own: Params = {**params, "wte": wte[own_ids]}  # [n_own, n_embd]
+    _, trace = record(model.gpt2, rows.tolist(), **own, n_head=n_head, keep=is_kept)
+    trace = Trace([with_ids(value, ids) for value in trace])
     [variance] = [v.array for v in trace if v.name == "variance"]  # [n_seq, 1]
+    residual = arrays_of(trace, "gpt2", "x")
+    last: np.ndarray = model.unembed(residual[-1][-1:], wte, ln_f)[0]  # [n_vocab]
     return Recording(
-        ids=tuple(inputs),
+        ids=tuple(int(token_id) for token_id in ids),
         params=params,
         n_head=n_head,
         trace=trace,
-        residual=arrays_of(trace, "gpt2", "x"),
+        residual=residual,
         residual_mid=arrays_of(trace, "transformer_block", "x"),
         patterns=arrays_of(trace, "attention", "weights"),
         heads=arrays_of(trace, "mha", "heads"),
         divisors=np.sqrt(variance[:, 0] + EPSILON),
-        last_logits=logits[-1].copy(),  # a view would keep all rows alive
+        last_logits=last.copy(),  # a view would keep its row's array alive
     )
+
+
+def with_ids(value: Value, ids: Sequence[int]) -> Value:
+    """``value``; if it is the pass's input, with the ids in place of the rows of ``own``."""
+    if (value.call.function, value.name) != ("gpt2", "inputs"):
+        return value
+    return replace(value, array=np.array(ids, dtype=int))  # [n_seq]
 
 
 def is_kept(value: Value) -> bool:

@@ -20,9 +20,9 @@ def cpuinfo(tmp_path, flags):
 
 
 def settings_after(statements, **environment) -> list[str]:
-    """OPENBLAS_CORETYPE and OPENBLAS_NUM_THREADS in a new process after ``statements``."""
+    """OpenBLAS's kernels, threads and time-out in a new process after ``statements``."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS", "GPT2"))}
-    names = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS")
+    names = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OPENBLAS_THREAD_TIMEOUT")
     report = f"import os; print(*map(os.environ.get, {names}))"
     done = subprocess.run(
         [sys.executable, "-c", f"{statements}\n{report}"],
@@ -49,17 +49,19 @@ def test_an_unknown_system_has_no_avx512(tmp_path):
 
 
 def test_importing_the_package_configures_openblas_before_numpy():
-    expected = ["SKYLAKEX" if processors.has_avx512() else "None", "None"]
+    expected = ["SKYLAKEX" if processors.has_avx512() else "None", "None", "20"]
     assert settings_after("import gpt2core") == expected
 
 
 def test_variables_that_are_set_stay():
-    environment = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "3"}
-    assert settings_after("import gpt2core", **environment) == ["Haswell", "3"]
+    environment = {
+        "OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "3", "OPENBLAS_THREAD_TIMEOUT": "9"
+    }  # fmt: skip
+    assert settings_after("import gpt2core", **environment) == ["Haswell", "3", "9"]
 
 
 def test_nothing_is_set_if_numpy_is_loaded_already():
-    assert settings_after("import numpy, gpt2core") == ["None", "None"]
+    assert settings_after("import numpy, gpt2core") == ["None", "None", "None"]
 
 
 def test_configuring_loads_no_numpy():

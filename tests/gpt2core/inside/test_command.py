@@ -144,7 +144,7 @@ def test_the_example_of_a_recorded_call_runs(examples):
     assert weights.shape == (h.n_head, len(ids), len(ids))
     recording = record_pass(ids, model_.params, h.n_head)
     assert np.array_equal(weights, recording.patterns[3])
-    assert np.array_equal(names["logits"][-1], recording.last_logits)
+    assert names["logits"][-1] == pytest.approx(recording.last_logits, abs=1e-4)
     line = Path(model.__file__).read_text("utf-8").splitlines()[names["line"] - 1]
     assert line.strip().startswith("weights = ")
 
