@@ -30,8 +30,7 @@ try:
     check_rate_settings(settings)
 except SettingError as error:
     raise SystemExit(str(error)) from None
-# A thread for each stream and each waiting prompt, and some for pages and health checks.
-threads = settings.max_batch + settings.max_queue + 24
+threads = settings.server_threads
 # A permalink holds the whole prompt; this is the largest limit that gunicorn accepts.
 limit_request_line = 8190
 # Seconds that running streams have to finish when the server is stopped.

@@ -19,17 +19,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.helpers import hostile
+from tests.helpers.slow_clients import slow_clients
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "HX-Request": "true"}
 SENTENCE = "Once upon a time there was a little robot who wanted to see how it thinks. "
 BUSY = (429, 503)  # with Retry-After: the server is full, or the client has enough
 LONGEST = 120.0  # seconds until an answer must have begun; a client that is cut off notices before
-HALF = (
-    b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-    b"Content-Length: 9000\r\n\r\nprompt=" + b"a+b+c+" * 1000
-)
-UNREAD = b"GET /htmx/htmx.js HTTP/1.1\r\nHost: x\r\n\r\n" * 200
-IDLE = b""
 
 
 @dataclass
@@ -210,15 +205,7 @@ def attack(client: Client) -> None:
 
 def be_slow(client: Client) -> None:
     """Hold connections until the server closes them: half a body, nothing read, nothing sent."""
-    sockets = []
-    for sent in (HALF, UNREAD, IDLE):
-        one = socket.socket()
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        one.settimeout(LONGEST)
-        one.bind((f"127.0.9.{1 + client.number % 250}", 0))
-        one.connect(("127.0.0.1", client.port))
-        one.sendall(sent)
-        sockets.append(one)
+    sockets = slow_clients(client.port, half=1, readers=1, idle=1)
     client.pause(60)  # longer than the server waits for any of them
     for one in sockets:
         with one:

@@ -42,6 +42,7 @@ def started(
     environment = {
         **os.environ,
         "GPT2_MODEL": str(directory.resolve()),
+        "GPT2_REQUEST_LOG": "off",
         "GPT2_THREADS": str(threads),
         **{name: str(value) for name, value in settings.items()},
     }

@@ -24,11 +24,6 @@ LOADING_SECONDS = 3600  # a download of the largest model takes a while
 GRACEFUL_TIMEOUT = 120
 
 
-def n_threads(settings: Settings) -> int:
-    """A thread for each stream and each waiting prompt, and some for pages and health checks."""
-    return settings.max_batch + settings.max_queue + 24
-
-
 def replica(create_app: Callable[[], Flask] = webapp.create_app) -> StreamingMiddleware:
     """The app in the process of a replica, its model loaded. Raises RuntimeError without one."""
     n_cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
@@ -39,9 +34,8 @@ def replica(create_app: Callable[[], Flask] = webapp.create_app) -> StreamingMid
     model_server.wait_until_loaded(LOADING_SECONDS)
     if model_server.model is None:
         raise RuntimeError(model_server.failure or "the model took too long to load")
-    return StreamingMiddleware(
-        app, n_threads(app.config["SETTINGS"]), app.config["MAX_CONTENT_LENGTH"]
-    )
+    settings: Settings = app.config["SETTINGS"]
+    return StreamingMiddleware(app, settings.server_threads, app.config["MAX_CONTENT_LENGTH"])
 
 
 def application(create_app: Callable[[], Flask] = webapp.create_app) -> serve.Application:
@@ -55,7 +49,7 @@ def application(create_app: Callable[[], Flask] = webapp.create_app) -> serve.Ap
         serve.ingress(build)(),
         name="Page",
         # Beyond it Serve lets requests wait. The app refuses texts before that.
-        max_ongoing_requests=n_threads(settings),
+        max_ongoing_requests=settings.server_threads,
         autoscaling_config={
             "min_replicas": 1,
             "max_replicas": 4,

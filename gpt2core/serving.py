@@ -15,14 +15,12 @@ import time
 from functools import cached_property
 from pathlib import Path
 
-from gpt2core.engine.events import Generation, Scoring, Unavailable
+from gpt2core.engine.events import Unavailable
 from gpt2core.engine.observer import IGNORE, Observer
 from gpt2core.engine.packed import Precision
 from gpt2core.engine.scheduler import RESTARTING, Scheduler
-from gpt2core.engine.sequence import DEFAULT_OPTIONS, GenerationOptions
 from gpt2core.errors import ModelFileError
 from gpt2core.hparams import MODEL_SIZES, HParams
-from gpt2core.sampling import SamplingParams
 from gpt2core.store.inspection import Inspection, inspect_folder
 from gpt2core.store.loader import DEMO_NAME, Model, get_encoder, get_hparams, model_directory
 from gpt2core.store.preparation import Fingerprint, LoadProgress, folder_fingerprint, prepare_engine
@@ -175,36 +173,11 @@ class ModelServer:
         """Whether the next prompt would have to wait."""
         return self._scheduler is not None and self._scheduler.is_busy
 
-    def submit(
-        self,
-        ids: list[int],
-        n_tokens: int,
-        sampling: SamplingParams,
-        options: GenerationOptions = DEFAULT_OPTIONS,
-        client: str = "",
-        request_id: str = "",
-    ) -> Generation:
-        """Queue a prompt to be continued by up to ``n_tokens`` tokens; see
-        :meth:`Scheduler.submit`.
+    def ready_scheduler(self) -> Scheduler:
+        """What texts are submitted to, once the model is loaded.
 
-        Raises InputError for an invalid prompt or gates, Unavailable if it cannot be taken now.
+        Raises Unavailable if loading takes long or has failed, or the server is being stopped.
         """
-        scheduler = self._ready_scheduler()
-        return scheduler.submit(ids, n_tokens, sampling, options, client, request_id)
-
-    def score(
-        self,
-        ids: list[int],
-        n_top: int = 0,
-        n_context: int = 1,
-        client: str = "",
-        request_id: str = "",
-    ) -> Scoring:
-        """Queue a text whose own tokens are scored; see :meth:`Scheduler.score`."""
-        return self._ready_scheduler().score(ids, n_top, n_context, client, request_id)
-
-    def _ready_scheduler(self) -> Scheduler:
-        """The scheduler, once the model is loaded. Raises Unavailable if it takes long."""
         self.start()
         self.wait_until_loaded(timeout=2)  # the bundled model loads in less
         if self._draining:

@@ -52,6 +52,11 @@ class Settings:
         """Texts that one client may have running or waiting."""
         return self.max_per_client or math.ceil(0.75 * (self.max_batch + self.max_queue))
 
+    @property
+    def server_threads(self) -> int:
+        """One for each stream and each waiting prompt, and some for pages and health checks."""
+        return self.max_batch + self.max_queue + 24
+
     @classmethod
     def from_environment(
         cls, *names: str, environment: Mapping[str, str] = os.environ

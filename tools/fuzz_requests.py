@@ -5,11 +5,12 @@ the process. The exit status is 1 if there was any.
 """
 
 import argparse
+import os
 import sys
-from pathlib import Path
 
 from gpt2core.settings import Settings
 from tests.helpers.hostile import case, problem, send
+from tests.helpers.processes import resources
 from webapp import create_app
 
 
@@ -30,15 +31,12 @@ def main() -> int:
             n_wrong += 1
             print(f"seed {seed}: {found}: {case(seed)}", flush=True)
         if n % 1000 == 0:
-            print(f"{n} cases, {n_wrong} wrong, {resident_mb()} MB resident", flush=True)
+            print(
+                f"{n} cases, {n_wrong} wrong, {resources(os.getpid()).resident_mb:.0f} MB resident",
+                flush=True,
+            )
     model_server.stop()
     return int(n_wrong > 0)
-
-
-def resident_mb() -> int:
-    """Memory of this process (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
 
 if __name__ == "__main__":

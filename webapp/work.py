@@ -4,7 +4,7 @@ Above ``services`` and ``request``, below the routes. Invariant: whatever is com
 stands in its record, with the client whose turn it takes and the id that the log has.
 """
 
-from gpt2core.engine.events import Generation, Scoring
+from gpt2core.engine.events import Generation, Scoring, Sender
 from gpt2core.engine.sequence import DEFAULT_OPTIONS, GenerationOptions
 from gpt2core.sampling import SamplingParams
 from gpt2core.serving import ModelServer
@@ -17,7 +17,8 @@ class Work:
     """See the module."""
 
     def __init__(self, server: ModelServer, client: str, record: Record):
-        self._server, self._client, self._record = server, client, record
+        self._server, self._record = server, record
+        self._sender = Sender(client, record.request_id)
 
     def submit(
         self,
@@ -26,16 +27,15 @@ class Work:
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
     ) -> Generation:
-        """As :meth:`ModelServer.submit`."""
-        client, request_id = self._client, self._record.request_id
-        handle = self._server.submit(ids, n_tokens, sampling, options, client, request_id)
+        """As :meth:`Scheduler.submit`."""
+        scheduler = self._server.ready_scheduler()
+        handle = scheduler.submit(ids, n_tokens, sampling, options, self._sender)
         self._record.submitted.append(handle)
         return handle
 
     def score(self, ids: list[int], n_top: int = 0, n_context: int = 1) -> Scoring:
-        """As :meth:`ModelServer.score`."""
-        client, request_id = self._client, self._record.request_id
-        handle = self._server.score(ids, n_top, n_context, client, request_id)
+        """As :meth:`Scheduler.score`."""
+        handle = self._server.ready_scheduler().score(ids, n_top, n_context, self._sender)
         self._record.submitted.append(handle)
         return handle
 

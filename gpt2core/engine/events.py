@@ -83,16 +83,26 @@ Event = Queued | Prefilling | GeneratedToken | Failed  # of a generation
 Result = TypeVar("Result", GeneratedToken, Scored)
 
 
+@dataclass(frozen=True)
+class Sender:
+    """Who submits a text: ``client``, whose requests share its turns, and the id in the log."""
+
+    client: str = ""
+    request_id: str = ""
+
+
+NOBODY = Sender()
+
+
 class Request(Generic[Result]):
     """The handle of one submitted text: its ids, and the events so far.
 
-    ``client`` names who asks: its requests share its turns. ``request_id`` is what the log calls
-    the request. ``position`` is the last one that was reported. ``on_event`` is called after each
-    event, by the serving thread.
+    ``position`` is the last one that was reported. ``on_event`` is called after each event, by the
+    serving thread.
     """
 
-    def __init__(self, ids: list[int], client: str = "", request_id: str = ""):
-        self.ids, self.client, self.request_id = ids, client, request_id
+    def __init__(self, ids: list[int], sender: Sender = NOBODY):
+        self.ids, self.sender = ids, sender
         self.position = 0
         self.cancelled = False
         self.n_generated = 0
@@ -165,10 +175,9 @@ class Generation(Request[GeneratedToken]):
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
-        client: str = "",
-        request_id: str = "",
+        sender: Sender = NOBODY,
     ):
-        super().__init__(ids, client, request_id)
+        super().__init__(ids, sender)
         self.n_tokens, self.sampling, self.options = n_tokens, sampling, options
 
 
@@ -178,15 +187,8 @@ class Scoring(Request[Scored]):
     ``n_top`` likeliest tokens are reported for each place.
     """
 
-    def __init__(
-        self,
-        ids: list[int],
-        n_top: int = 0,
-        n_context: int = 1,
-        client: str = "",
-        request_id: str = "",
-    ):
-        super().__init__(ids, client, request_id)
+    def __init__(self, ids: list[int], n_top: int = 0, n_context: int = 1, sender: Sender = NOBODY):
+        super().__init__(ids, sender)
         self.n_top, self.n_context = n_top, n_context
 
 

@@ -69,7 +69,7 @@ class Buffers(NamedTuple):
     hidden: Array  # [max_rows, n_columns]: the MLP's hidden layer
     scores: Array  # [n_threads, TILE_ROWS, n_places]
     mixed: Array  # [n_threads, TILE_ROWS, padded d_head]
-    taken: Ints  # [n_phases]: parts of each phase that a thread has taken, see kernels.shared
+    taken: Ints  # [n_phases]: parts of each phase that a thread has taken, see tiles.shared
     done: Ints  # [n_phases]: parts that are computed
 
 

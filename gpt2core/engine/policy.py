@@ -104,7 +104,7 @@ class Policy:
     def is_at_limit(self, client: str) -> bool:
         """Whether ``client`` has as many requests as it may; cancelled ones do not count."""
         present = [*self.waiting, *(running.request for running in self.running)]
-        n = sum(one.client == client and not one.cancelled for one in present)
+        n = sum(one.sender.client == client and not one.cancelled for one in present)
         return self.max_per_client is not None and n >= self.max_per_client
 
     def check_room(self, client: str) -> None:
@@ -134,11 +134,11 @@ class Policy:
         Of each client, the request that would be its first to run comes before what would be the
         second of any other, and so on; among equals the earlier arrival comes first.
         """
-        n_before = Counter(running.request.client for running in self.running)
+        n_before = Counter(running.request.sender.client for running in self.running)
         turns = []
         for request in self.waiting:
-            turns.append(n_before[request.client])
-            n_before[request.client] += 1
+            turns.append(n_before[request.sender.client])
+            n_before[request.sender.client] += 1
         order = sorted(zip(turns, self.waiting, strict=True), key=lambda turn: turn[0])
         return [request for _, request in order]
 

@@ -18,7 +18,10 @@ THREADS_VARIABLE = variable_name("threads")
 
 
 def configure() -> None:
-    """Make OpenBLAS use the engine's kernels. Does nothing if NumPy is loaded already."""
+    """Choose OpenBLAS's kernels, and how long its idle threads wait actively.
+
+    Does nothing if NumPy is loaded already.
+    """
     if "numpy" in sys.modules:
         return
     # Its threads would wait actively for 20 ms after each product, beside those of the engine;

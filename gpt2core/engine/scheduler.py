@@ -22,6 +22,7 @@ from typing import Any
 
 from gpt2core.engine.engine import PREFILL_CHUNK, Engine
 from gpt2core.engine.events import (
+    NOBODY,
     Failed,
     Generation,
     Prefilling,
@@ -29,6 +30,7 @@ from gpt2core.engine.events import (
     Request,
     Scored,
     Scoring,
+    Sender,
     Unavailable,
     reason_of,
 )
@@ -111,10 +113,9 @@ class Scheduler:
         n_tokens: int,
         sampling: SamplingParams,
         options: GenerationOptions = DEFAULT_OPTIONS,
-        client: str = "",
-        request_id: str = "",
+        sender: Sender = NOBODY,
     ) -> Generation:
-        """Queue a prompt to be continued by up to ``n_tokens`` tokens, for ``client``.
+        """Queue a prompt of ``sender`` to be continued by up to ``n_tokens`` tokens.
 
         Raises InputError for an invalid prompt or gates, Unavailable if it cannot be taken now.
         """
@@ -122,19 +123,14 @@ class Scheduler:
         check_prompt(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
         if options.gates is not None:
             options.gates.check(engine.hparams)
-        generation = Generation(ids, n_tokens, sampling, options, client, request_id)
+        generation = Generation(ids, n_tokens, sampling, options, sender)
         self._queue(generation)
         return generation
 
     def score(
-        self,
-        ids: list[int],
-        n_top: int = 0,
-        n_context: int = 1,
-        client: str = "",
-        request_id: str = "",
+        self, ids: list[int], n_top: int = 0, n_context: int = 1, sender: Sender = NOBODY
     ) -> Scoring:
-        """Queue a text of ``client`` to be scored: its own tokens, given what stands before each.
+        """Queue a text of ``sender`` to be scored: its own tokens, given what stands before each.
 
         The text is read in chunks between the steps of those that generate, as a prompt is.
         The last event is :class:`Scored`, with the ``n_top`` likeliest tokens at each place. The
@@ -143,7 +139,7 @@ class Scheduler:
         """
         engine = self._engine
         check_text(ids, engine.hparams.n_vocab, engine.hparams.n_ctx, engine.unused_ids)
-        scoring = Scoring(ids, n_top, n_context, client, request_id)
+        scoring = Scoring(ids, n_top, n_context, sender)
         if len(ids) == 1:  # nothing stands before it
             self._end(scoring, Scored(no_scores(0, n_top)))
         else:
@@ -155,7 +151,7 @@ class Scheduler:
         with self._changed:
             if self._stopped or self._deadline is not None:
                 raise Unavailable(RESTARTING, 5, "restarting")
-            self._policy.check_room(request.client)
+            self._policy.check_room(request.sender.client)
             self._policy.add(request)
             self._report_positions()
             self._report_load()
@@ -309,7 +305,7 @@ class Scheduler:
 
     def _fail(self, running: Running, error: Exception) -> None:
         """End one request with an error; the others go on."""
-        log.error("request %s failed", running.request.request_id or "-", exc_info=error)
+        log.error("request %s failed", running.request.sender.request_id or "-", exc_info=error)
         self._finish(running, Failed(failure_message(error)))
 
     def _end_running(self, last: Failed) -> None:

@@ -1,4 +1,4 @@
-"""What the kernels need and Numba does not offer, written in LLVM's terms: tiles, atomics, sleep.
+"""What the kernels are made of: tiles and atomics, written in LLVM's terms, and shared phases.
 
 A *tile* multiplies a few rows with 16 or 64 columns, and adds up in registers. It is made of
 LLVM's vectors of 16 floats, so one source serves every processor: such a vector is one
@@ -165,7 +165,7 @@ SPINS = 5000
 # error_model="numpy": a division by zero is infinity and no exception. An exception could not
 # leave a thread that others wait for, and a loop that may raise one does not vectorize.
 def compiled(function: Any = None, **options: Any) -> Any:
-    """Decorates a function that :func:`forward` calls."""
+    """Decorates a function that ``kernels.forward`` calls."""
     decorator = njit(nogil=True, error_model="numpy", **options)
     return decorator(function) if function else decorator
 

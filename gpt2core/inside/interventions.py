@@ -22,8 +22,8 @@ import numpy as np
 from gpt2core import model
 from gpt2core.errors import InputError
 from gpt2core.inside.heads import rows_of_heads
-from gpt2core.inside.lens import early_logits, ranks
-from gpt2core.inside.recording import Recording, replay_block
+from gpt2core.inside.lens import ranks
+from gpt2core.inside.recording import Recording, early_logits, replay_block
 from gpt2core.model import BlockParams, LinearParams, Params
 from gpt2core.sampling import log_softmax, most_likely
 

@@ -15,18 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpt2core import model
-from gpt2core.inside.recording import Recording
-from gpt2core.model import Params
+from gpt2core.inside.recording import Recording, early_logits
 from gpt2core.sampling import most_likely
 
 ROWS_AT_ONCE = 64  # of a grid; a row of logits is 200 kB with GPT-2's vocabulary
-
-
-def early_logits(x: np.ndarray, params: Params) -> np.ndarray:
-    """Logits of any states of the residual stream: ``[n, n_embd] -> [n, n_vocab]``."""
-    logits: np.ndarray = model.unembed(x, params["wte"], params["ln_f"])
-    return logits
 
 
 def lens(recording: Recording, position: int) -> np.ndarray:

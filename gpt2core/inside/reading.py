@@ -21,8 +21,8 @@ from gpt2core.inside.attribution import logit_direction
 from gpt2core.inside.findings import CopyingHead, Habit, PreviousHead, Reading, Removal, Settling
 from gpt2core.inside.heads import head_shares
 from gpt2core.inside.interventions import Ablation, Component, ablate
-from gpt2core.inside.lens import early_logits, lens, lens_grid, ranks
-from gpt2core.inside.recording import MAX_TOKENS, Recording, record_pass
+from gpt2core.inside.lens import lens, lens_grid, ranks
+from gpt2core.inside.recording import MAX_TOKENS, Recording, early_logits, record_pass
 from gpt2core.model import Params
 from gpt2core.sampling import log_softmax, most_likely
 

@@ -86,8 +86,8 @@ class Recording:
         if position == self.n_tokens - 1:
             return self.last_logits
         row = self.residual[-1][position : position + 1]  # [1, n_embd]
-        logits: np.ndarray = model.unembed(row, self.params["wte"], self.params["ln_f"])[0]
-        return logits  # [n_vocab]
+        logits: np.ndarray = early_logits(row, self.params)[0]  # [n_vocab]
+        return logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,16 +127,14 @@ def record_pass(ids: Sequence[int], params: Params, n_head: int) -> Recording:
     The pass gets the embeddings of the text's own tokens only: scores of the whole vocabulary at
     every position would be a quarter of its work in 124M, and are not kept.
     """
-    wte, ln_f = params["wte"], params["ln_f"]
-    check_ids(ids, len(wte), len(params["wpe"]))
+    check_ids(ids, len(params["wte"]), len(params["wpe"]))
     own_ids, rows = np.unique(np.asarray(ids), return_inverse=True)
     # Rows as a list: asarray() would return the same array, which the recorder ignores.
-    own: Params = {**params, "wte": wte[own_ids]}  # [n_own, n_embd]
+    own: Params = {**params, "wte": params["wte"][own_ids]}  # [n_own, n_embd]
     _, trace = record(model.gpt2, rows.tolist(), **own, n_head=n_head, keep=is_kept)
     trace = Trace([with_ids(value, ids) for value in trace])
     [variance] = [v.array for v in trace if v.name == "variance"]  # [n_seq, 1]
     residual = arrays_of(trace, "gpt2", "x")
-    last: np.ndarray = model.unembed(residual[-1][-1:], wte, ln_f)[0]  # [n_vocab]
     return Recording(
         ids=tuple(int(token_id) for token_id in ids),
         params=params,
@@ -147,8 +145,14 @@ def record_pass(ids: Sequence[int], params: Params, n_head: int) -> Recording:
         patterns=arrays_of(trace, "attention", "weights"),
         heads=arrays_of(trace, "mha", "heads"),
         divisors=np.sqrt(variance[:, 0] + EPSILON),
-        last_logits=last.copy(),  # a view would keep its row's array alive
+        last_logits=early_logits(residual[-1][-1:], params)[0],
     )
+
+
+def early_logits(x: np.ndarray, params: Params) -> np.ndarray:
+    """Logits of any states of the residual stream: ``[n, n_embd] -> [n, n_vocab]``."""
+    logits: np.ndarray = model.unembed(x, params["wte"], params["ln_f"])
+    return logits
 
 
 def with_ids(value: Value, ids: Sequence[int]) -> Value:

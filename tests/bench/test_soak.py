@@ -8,6 +8,7 @@ import pytest
 
 from bench import crowd, soak
 from bench.soak import Sample
+from tests.helpers.processes import Resources
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_500_is_kept_with_its_text(failing):
 def test_growth_compares_the_end_with_the_time_after_the_warm_up():
     samples = [
         # Memory grows to the end, files only during the warm-up.
-        Sample(when=100 + n, resident_mb=200 + n, threads=20, files=min(30 + n, 40))
+        Sample(100 + n, Resources(threads=20, files=min(30 + n, 40), resident_mb=200 + n))
         for n in range(61)
     ]
     grown = soak.growth(samples, begun=100, seconds=60)
@@ -77,6 +78,6 @@ def test_growth_compares_the_end_with_the_time_after_the_warm_up():
 
 def test_a_row_has_the_texts_that_arrived_in_its_minutes():
     record = crowd.Record(first_tokens=[(103, 0.5), (107, 1.0), (108, 3.0), (161, 9.0)])
-    samples = [Sample(when=n, resident_mb=n, threads=1, files=1) for n in (105, 111, 160)]
+    samples = [Sample(n, Resources(threads=1, files=1, resident_mb=n)) for n in (105, 111, 160)]
     row = soak.row(record, samples, begun=100, seconds=60, n=1)
     assert row | {"minutes": 0.2, "texts": 2, "first_token_p50_s": 2.0, "resident_mb": 111} == row

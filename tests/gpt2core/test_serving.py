@@ -96,7 +96,7 @@ def test_a_model_named_by_a_path_is_labelled_by_its_last_part(server):
 
 
 def test_the_first_prompt_starts_and_waits_for_the_model(server):
-    assert len(generated(server().submit(HEROES_IDS, 4, GREEDY))) == 4
+    assert len(generated(server().ready_scheduler().submit(HEROES_IDS, 4, GREEDY))) == 4
 
 
 def test_batch_and_queue_are_as_large_as_configured(server, monkeypatch):
@@ -109,32 +109,32 @@ def test_batch_and_queue_are_as_large_as_configured(server, monkeypatch):
 
     monkeypatch.setattr(serving, "Scheduler", Gated)
     one = started(server(max_batch=2, max_queue=1))
-    first = one.submit(HEROES_IDS, 3, GREEDY)
+    first = one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY)
     assert not one.is_busy
-    others = [one.submit(HEROES_IDS, 3, GREEDY)]
+    others = [one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY)]
     assert one.is_busy
-    others.append(one.submit(HEROES_IDS, 3, GREEDY))
+    others.append(one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY))
     wait_until(lambda: one.load == {"running": 2, "waiting": 1}, "two running, one waiting")
     with pytest.raises(Unavailable):
-        one.submit(HEROES_IDS, 3, GREEDY)
+        one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY)
     gate.set()
     assert [len(generated(generation)) for generation in (first, *others)] == [3, 3, 3]
 
 
 def test_a_draining_server_refuses_prompts_and_ends_what_runs(server):
     one = started(server())
-    running = one.submit(HEROES_IDS, 200, GREEDY)
+    running = one.ready_scheduler().submit(HEROES_IDS, 200, GREEDY)
     one.drain(0)
     assert isinstance(list(running.events(PATIENCE))[-1], Failed)
     with pytest.raises(Unavailable, match="restarted"):
-        one.submit(HEROES_IDS, 3, GREEDY)
+        one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY)
 
 
 def test_a_server_that_drains_before_its_model_is_loaded_refuses_prompts(server):
     one = server()
     one.drain(PATIENCE)
     with pytest.raises(Unavailable, match="restarted"):
-        one.submit(HEROES_IDS, 3, GREEDY)
+        one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY)
 
 
 # A model that is not ready
@@ -142,7 +142,7 @@ def test_a_server_that_drains_before_its_model_is_loaded_refuses_prompts(server)
 
 def test_a_model_that_cannot_be_loaded_is_reported_at_once(server, tmp_path):
     with pytest.raises(Unavailable, match="absent") as refused:
-        server("absent", tmp_path).submit([464], 2, GREEDY)
+        server("absent", tmp_path).ready_scheduler().submit([464], 2, GREEDY)
     assert refused.value.retry_after == 60
 
 
@@ -166,7 +166,7 @@ def test_while_a_model_is_prepared_prompts_are_refused_with_its_progress(server,
     one.start()
     assert reported.wait(PATIENCE)
     with pytest.raises(Unavailable, match="being downloaded: 100 MB of 500 MB") as refused:
-        one.submit([464], 2, GREEDY)
+        one.ready_scheduler().submit([464], 2, GREEDY)
     assert 0 < refused.value.retry_after <= 60
     one.stop()
     assert cancelled.is_set()

@@ -9,11 +9,11 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
+from tests.helpers.processes import children, resources
 from tests.helpers.web import HTMX, PATIENCE, messages, shown, wait_until
 
 PROMPTS = ["Once upon a time", "Not all heroes", "naïve café 🤖", "The old king said", "1 2 3"]
@@ -38,19 +38,6 @@ def streamed_text(server, fields: dict) -> str:
     return page.text("continuation")
 
 
-def workers(server) -> list[int]:
-    """Process ids of the server's workers."""
-    pid = server.process.pid
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def resources(pid: int) -> tuple[int, int, int]:
-    """Threads, open files and resident bytes of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    resident = int(status.partition("VmRSS:")[2].split()[0]) * 1024
-    return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd")), resident
-
-
 @small_and_full(10, 32)
 def test_many_clients_at_once_get_the_texts_they_get_alone(own_server, n):
     with own_server(GPT2_MAX_BATCH=8, GPT2_MAX_PER_CLIENT=40) as server:
@@ -73,7 +60,7 @@ def test_closed_tabs_leave_nothing_behind(own_server, n):
             time.sleep(seconds)
 
     with own_server(GPT2_MAX_BATCH=4, GPT2_MAX_QUEUE=64) as server:
-        (pid,) = workers(server)
+        (pid,) = children(server.process.pid)
         with ThreadPoolExecutor(24) as tabs:
             list(tabs.map(open_and_close, [0.2] * 24))
         server.wait_for_load(0)
@@ -83,12 +70,12 @@ def test_closed_tabs_leave_nothing_behind(own_server, n):
         server.wait_for_load(0)
 
         def as_before():
-            threads, files, _ = resources(pid)
+            now = resources(pid)
             # gunicorn's pool of threads (batch + queue + 24, see its conf) grows and stays.
-            return threads <= 4 + 64 + 24 + 8 and files <= before[1] + 1
+            return now.threads <= 4 + 64 + 24 + 8 and now.files <= before.files + 1
 
         wait_until(as_before, "threads and files released")
-        assert resources(pid)[2] < before[2] + 40e6
+        assert resources(pid).resident_mb < before.resident_mb + 38
         assert streamed_text(server, fields_of(1))
 
 
@@ -125,15 +112,15 @@ def test_sigterm_lets_streams_finish(own_server, n):
 
 def test_a_killed_worker_is_replaced_and_the_others_go_on(own_server):
     with own_server(WEB_CONCURRENCY=2) as server:
-        wait_until(lambda: len(workers(server)) == 2, "two workers")
-        killed, kept = workers(server)
+        wait_until(lambda: len(children(server.process.pid)) == 2, "two workers")
+        killed, kept = children(server.process.pid)
         os.kill(killed, signal.SIGKILL)
 
         def replaced():
-            now = workers(server)
+            now = children(server.process.pid)
             return len(now) == 2 and killed not in now
 
         wait_until(replaced, "a new worker")
-        assert kept in workers(server)
+        assert kept in children(server.process.pid)
         texts = {streamed_text(server, fields_of(5)) for _ in range(6)}
         assert len(texts) == 1

@@ -4,13 +4,13 @@ import os
 import signal
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpt2core.hparams import HParams
 from gpt2core.settings import Settings
+from tests.helpers.processes import children
 from tests.helpers.web import HTMX, PATIENCE, serving, wait_until, write_small_model
 from webapp import create_app
 
@@ -174,9 +174,8 @@ def test_processes_count_together_and_a_dead_one_runs_nothing(tmp_path):
         with server.generate(HTMX, prompt="Slow: one", n_tokens=200) as stream:
             stream.readline()
             wait_until(lambda: found().get("num_requests_running") == 1, "a text that runs")
-            workers = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-            for pid in workers.read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
+            for pid in children(server.process.pid):
+                os.kill(pid, signal.SIGKILL)
             wait_until(lambda: server.log.count("Booting worker") == 4, "two new processes")
         wait_until(lambda: found().get("workers", state="ready") == 2, "two processes")
         after = found()

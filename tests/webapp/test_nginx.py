@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from tests.helpers.paths import ROOT
+from tests.helpers.slow_clients import established, is_gone, slow_clients
 from tests.helpers.web import HTMX, Server, free_port, messages, parse, shown, wait_until
-from tests.webapp.test_slow_clients import FULL, LONGEST, PACED, established, is_gone, slow_clients
+from tests.webapp.test_slow_clients import FULL, LONGEST, PACED
 
 pytestmark = pytest.mark.slow
 

@@ -1,11 +1,9 @@
 """What the serving side reports of its work: every request, token and ending, once."""
 
-import threading
-
 import pytest
 
 from gpt2core.engine import scheduler
-from gpt2core.engine.events import Unavailable
+from gpt2core.engine.events import Sender, Unavailable
 from gpt2core.engine.observer import Observer
 from gpt2core.engine.scheduler import Scheduler
 from gpt2core.hparams import HParams
@@ -51,24 +49,21 @@ class Recorder(Observer):
 
 
 @pytest.fixture
-def gate(monkeypatch):
-    """Tokens are sampled only while the gate is open; ``gate.set()`` opens it."""
-    gate = threading.Event()
+def faulty(gate, monkeypatch):
+    """Sampling fails for the text ``[66]``, once the gate is open."""
 
-    class Gated(scheduler.Sequence):
+    class Faulty(scheduler.Sequence):
         def sample_next(self, logits):
-            assert gate.wait(PATIENCE)
+            token = super().sample_next(logits)
             if self.ids == [66]:
                 raise RuntimeError("a fault")
-            return super().sample_next(logits)
+            return token
 
-    monkeypatch.setattr(scheduler, "Sequence", Gated)
-    yield gate
-    gate.set()
+    monkeypatch.setattr(scheduler, "Sequence", Faulty)
 
 
 @pytest.fixture
-def serve(gate):
+def serve(gate, faulty):
     """``serve(n_slots)``: a started scheduler and its recorder."""
     started = []
 
@@ -132,7 +127,7 @@ def test_a_text_of_which_no_more_is_needed_ends_for_the_first_reason(serve, gate
 
 def test_a_failure_and_a_stopped_server_are_different_endings(serve, gate, caplog):
     one, recorder = serve(2)
-    faulty = one.submit([66], 5, GREEDY, request_id="its-id")
+    faulty = one.submit([66], 5, GREEDY, sender=Sender(request_id="its-id"))
     gate.set()
     wait_to_the_end(faulty)
     assert recorder.endings(faulty) == ["failed"]
@@ -151,13 +146,13 @@ def test_a_failure_and_a_stopped_server_are_different_endings(serve, gate, caplo
 def test_a_refusal_has_its_reason(serve):
     small = next(iter(SMALL_MODELS.values()))
     one = Scheduler(scheduler.Engine(small.params(), small.hparams, 1), (), 1, max_per_client=1)
-    one.submit([1], 5, GREEDY, client="a")
+    one.submit([1], 5, GREEDY, sender=Sender("a"))
     reasons = []
     for client, drains in (("a", False), ("b", False), ("c", False), ("d", True)):
         if drains:
             one.drain(0)
         try:
-            one.submit([1], 5, GREEDY, client=client)
+            one.submit([1], 5, GREEDY, sender=Sender(client))
         except Unavailable as refused:
             reasons.append(refused.reason)
     assert reasons == ["client_limit", "queue_full", "restarting"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2core.engine.events import Generation, Scoring
+from gpt2core.engine.events import Generation, Scoring, Sender
 from gpt2core.engine.policy import DECODE_SHARE, Policy, Running
 from gpt2core.engine.sequence import Sequence
 from gpt2core.sampling import SamplingParams
@@ -15,7 +15,7 @@ MAX_CHUNK = 128
 
 
 def generation(n_prompt=3, client="") -> Generation:
-    return Generation([1] * n_prompt, 5, SamplingParams(), client=client)
+    return Generation([1] * n_prompt, 5, SamplingParams(), sender=Sender(client))
 
 
 def run(policy: Policy, *generations: Generation) -> list[Running]:
@@ -96,9 +96,9 @@ def test_every_request_gets_a_slot_and_no_client_waits_for_two_of_another(client
         admitted = policy.admit()
         assert 0 < len(admitted) <= n_slots
         waiting -= set(admitted)
-        left = {one.client for one in waiting}
-        counts = [sum(one.client == client for one in admitted) for client in left]
-        n_most = max((sum(one.client == c for one in admitted) for c in "abc"), default=0)
+        left = {one.sender.client for one in waiting}
+        counts = [sum(one.sender.client == client for one in admitted) for client in left]
+        n_most = max((sum(one.sender.client == c for one in admitted) for c in "abc"), default=0)
         assert all(n_most - n <= 1 for n in counts)
 
 

@@ -55,21 +55,6 @@ def start(serve, demo):
     return lambda max_batch=4, max_queue=8: serve(demo.engine(max_batch), max_queue)
 
 
-@pytest.fixture
-def gate(monkeypatch):
-    """Tokens are sampled only while the gate is open; ``gate.set()`` opens it."""
-    gate = threading.Event()
-
-    class Gated(scheduler.Sequence):
-        def sample_next(self, logits):
-            assert gate.wait(PATIENCE)
-            return super().sample_next(logits)
-
-    monkeypatch.setattr(scheduler, "Sequence", Gated)
-    yield gate
-    gate.set()
-
-
 def all_events(generation) -> list:
     """Every event, to the last."""
     events = []

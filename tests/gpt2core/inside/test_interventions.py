@@ -18,8 +18,7 @@ from gpt2core.inside.interventions import (
     patched_logits,
     without,
 )
-from gpt2core.inside.lens import early_logits
-from gpt2core.inside.recording import record_pass
+from gpt2core.inside.recording import early_logits, record_pass
 from gpt2core.sampling import most_likely
 from tests.gpt2core.inside.conftest import N_TOKENS
 from tests.helpers.small_models import SMALL_MODELS

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gpt2core import model
-from gpt2core.inside.lens import early_logits, half_steps, leaders, lens, lens_grid, ranks
+from gpt2core.inside.lens import half_steps, leaders, lens, lens_grid, ranks
+from gpt2core.inside.recording import early_logits
 from tests.gpt2core.inside.conftest import N_TOKENS
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpt2core.inside.lens import early_logits, leaders, leading, lens, ranks
+from gpt2core.inside.lens import leaders, leading, lens, ranks
+from gpt2core.inside.recording import early_logits
 from webapp.drawing import weight_class
 from webapp.inside import numbers
 from webapp.inside.labels import Label, Piece

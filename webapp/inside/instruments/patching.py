@@ -17,8 +17,7 @@ import numpy as np
 
 from gpt2core.errors import InputError
 from gpt2core.inside.interventions import Intervention, patch, patched_logits
-from gpt2core.inside.lens import early_logits
-from gpt2core.inside.recording import Recording
+from gpt2core.inside.recording import Recording, early_logits
 from gpt2core.sampling import log_softmax
 from webapp.drawing import signed_class
 from webapp.inside.instruments.ablation import MAX_SWEEP_SECONDS, Row, grid_seconds

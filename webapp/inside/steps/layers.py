@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpt2core.inside.attribution import attribution
-from gpt2core.inside.lens import early_logits, leading
+from gpt2core.inside.lens import leading
+from gpt2core.inside.recording import early_logits
 from webapp.inside import numbers
 from webapp.inside.labels import Piece
 from webapp.inside.source import listing

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpt2core.inside.lens import early_logits, half_steps, lens, lens_grid, ranks
+from gpt2core.inside.lens import half_steps, lens, lens_grid, ranks
+from gpt2core.inside.recording import early_logits
 from gpt2core.sampling import log_softmax
 from tests.helpers.inside import (
     MAX_BYTES,

@@ -1,0 +1,23 @@
+"""Fixtures of the tests of scheduler and observer."""
+
+import threading
+
+import pytest
+
+from gpt2core.engine import scheduler
+from tests.helpers.web import PATIENCE
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Tokens are sampled only while the gate is open; ``gate.set()`` opens it."""
+    gate = threading.Event()
+
+    class Gated(scheduler.Sequence):
+        def sample_next(self, logits):
+            assert gate.wait(PATIENCE)
+            return super().sample_next(logits)
+
+    monkeypatch.setattr(scheduler, "Sequence", Gated)
+    yield gate
+    gate.set()
