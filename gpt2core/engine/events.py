@@ -154,13 +154,18 @@ class Request(Generic[Result]):
         return self._changed_at - before
 
     def end(self, reason: EndReason) -> None:
-        """Keep why the request has ended: the first reason counts."""
-        self.end_reason = self.end_reason or reason
+        """Keep why the request has ended: the first reason counts.
+
+        A stop string counts even after it, because the client's text ends there, however far
+        the engine has gone on in the meantime.
+        """
+        if self.end_reason is None or reason == "stop":
+            self.end_reason = reason
 
     def cancel(self, reason: EndReason = "client_left") -> None:
         """No more is needed: the scheduler drops the sequence before its next token.
 
-        Does nothing after the last event.
+        After the last event only a stop string changes anything: the reason.
         """
         self.end(reason)
         self.cancelled = True

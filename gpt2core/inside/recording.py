@@ -150,9 +150,14 @@ def record_pass(ids: Sequence[int], params: Params, n_head: int) -> Recording:
 
 
 def early_logits(x: np.ndarray, params: Params) -> np.ndarray:
-    """Logits of any states of the residual stream: ``[n, n_embd] -> [n, n_vocab]``."""
-    logits: np.ndarray = model.unembed(x, params["wte"], params["ln_f"])
-    return logits
+    """Logits of any states of the residual stream: ``[n, n_embd] -> [n, n_vocab]``.
+
+    A single row is computed twice: the last bits of OpenBLAS's product of one row depend on the
+    number of its threads and on the addresses of the arrays, those of several rows do not.
+    """
+    rows = np.repeat(x, 2, axis=0) if len(x) == 1 else x  # [n or 2, n_embd]
+    logits: np.ndarray = model.unembed(rows, params["wte"], params["ln_f"])
+    return logits[:1].copy() if len(x) == 1 else logits  # a view would keep both rows alive
 
 
 def with_ids(value: Value, ids: Sequence[int]) -> Value:

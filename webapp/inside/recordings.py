@@ -6,7 +6,7 @@ uses what the engine leaves idle. While texts are generated, BLAS gets one threa
 would have the engine's priority, and would wait actively for each other. A request that waits
 longer than ``PATIENCE`` is answered with 503. The cache only saves time: a recording depends on
 the model and the ids alone, so every process gives the same answer, with a warm cache or a cold
-one. (The logits of a text of one token may differ in the last bit with the number of threads.)
+one. (OpenBLAS's kernels for processors without AVX-512 may change a last bit with the threads.)
 """
 
 import os

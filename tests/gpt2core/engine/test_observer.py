@@ -3,7 +3,7 @@
 import pytest
 
 from gpt2core.engine import scheduler
-from gpt2core.engine.events import Sender, Unavailable
+from gpt2core.engine.events import Request, Sender, Unavailable
 from gpt2core.engine.observer import Observer
 from gpt2core.engine.scheduler import Scheduler
 from gpt2core.hparams import HParams
@@ -170,3 +170,18 @@ def test_the_state_of_the_model_is_reported(last, tmp_path, caplog):
         assert recorder.states == ["loading", last]
     finally:
         one.stop()
+
+
+@pytest.mark.parametrize(
+    ("reasons", "counts"),
+    [
+        (["length", "client_left"], "length"),
+        (["client_left", "length"], "client_left"),
+        (["length", "stop", "client_left"], "stop"),
+    ],
+)
+def test_the_first_reason_counts_unless_a_stop_string_ended_the_text(reasons, counts):
+    request = Request([1])
+    for reason in reasons:
+        request.end(reason)
+    assert request.end_reason == counts

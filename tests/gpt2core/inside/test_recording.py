@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from gpt2core import model
 from gpt2core.errors import InputError
@@ -9,6 +10,7 @@ from gpt2core.inside.recorder import record
 from gpt2core.inside.recording import (
     EPSILON,
     MAX_TOKENS,
+    early_logits,
     named_arrays,
     record_pass,
     replay_block,
@@ -104,8 +106,21 @@ def test_it_counts_its_bytes_and_holds_no_more(recording, small):
 
 def test_the_logits_are_those_of_the_pass(recording, small):
     logits = model.gpt2(recording.ids, **small.params(), n_head=small.hparams.n_head)
+    np.testing.assert_array_equal(recording.logits(N_TOKENS - 1), logits[-1])
     for position in range(N_TOKENS):
         assert largest_difference(recording.logits(position), logits[position]) <= 1e-4
+
+
+def test_neither_threads_nor_addresses_change_a_bit_of_the_logits(demo):
+    recording = record_pass(range(300, 309), demo.params, demo.hparams.n_head)
+    wte = demo.params["wte"]
+    elsewhere = np.empty(wte.size + 1, wte.dtype)[1:].reshape(wte.shape)
+    elsewhere[:] = wte
+    for n_threads in (1, 2):
+        with threadpool_limits(limits=n_threads, user_api="blas"):
+            for params in (demo.params, {**demo.params, "wte": elsewhere}):
+                (logits,) = early_logits(recording.residual[-1][-1:], params)
+                np.testing.assert_array_equal(logits, recording.last_logits)
 
 
 def test_states_and_ids_are_those_of_a_pass_with_the_whole_vocabulary(recording, small):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpt2core import gpt2
 from gpt2core.engine.events import Failed, Generation, Unavailable
+from gpt2core.engine.scheduler import Scheduler
 from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.sampling import SamplingParams, log_softmax
 from tests.helpers.small_models import TOLERANCE
@@ -229,7 +230,7 @@ class TestUnavailable:
         def submit(*args, **options):
             raise Unavailable("8 texts are being <written>.", retry_after=5)
 
-        monkeypatch.setattr(app.extensions["model_server"], "submit", submit)
+        monkeypatch.setattr(Scheduler, "submit", submit)
 
     def test_the_page_has_the_reason_and_every_submitted_field(self, client, busy):
         answer = client.post("/generate", data=self.FIELDS)
