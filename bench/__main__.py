@@ -144,7 +144,7 @@ def rate_rows(args, results: dict[str, Result], n_sequences: int) -> list[dict]:
 
 def weight_bytes(name: str, args) -> int:
     """Bytes of one weight of a peer."""
-    if name.endswith("f16"):
+    if name.endswith("f16"):  # bf16 too
         return 2
     own = name in ("gpt2core", "roofline") and args.weights == "int8"
     return 1 if own or name.endswith(("int8", "q8")) else 4

@@ -21,12 +21,14 @@ from bench.peers.native import (
 )
 from bench.peers.ours import Ours, OursInt8, PicoGPTStyle
 from bench.peers.peer import Peer
-from bench.peers.pytorch import Transformers
+from bench.peers.pytorch import Transformers, TransformersBF16, TransformersInt8
 
 PEERS: dict[str, type[Peer]] = {
     "gpt2core": Ours,
     "gpt2core-int8": OursInt8,
     "transformers": Transformers,
+    "transformers-bf16": TransformersBF16,
+    "transformers-int8": TransformersInt8,
     "ctranslate2": CTranslate2,
     "ctranslate2-int8": CTranslate2Int8,
     "llama-cpp": LlamaCpp,
