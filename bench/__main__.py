@@ -4,7 +4,7 @@
 it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes,
 ``inside`` what the inside views compute, ``views`` the same through HTTP, ``pages`` each
 of their pages, ``pair`` both texts of an ablation, ``scoring`` what a long text that is
-scored costs a stream, ``soak`` an hour of mixed traffic.
+scored costs a stream, ``soak`` an hour of mixed traffic, ``quality`` what int8 costs on a text.
 ``--shape`` draws seeded random weights; nothing is downloaded. Peers that are not
 installed are left out (``requirements-bench.txt`` has them); one that writes other texts
 is not timed.
@@ -20,14 +20,30 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import inside, memory, pages, pair, scoring, server, shapes, soak, tokenizers, views
+from bench import (
+    inside,
+    memory,
+    pages,
+    pair,
+    quality,
+    scoring,
+    server,
+    shapes,
+    soak,
+    tokenizers,
+    views,
+)
 from bench.arena import Arena, Result, installed
 from bench.child import ProcessEnded
 from bench.peers import PEERS
-from gpt2core.engine import processors
+from gpt2core.engine import compiling, processors
+from gpt2core.errors import GPT2Error
+from gpt2core.store.loader import DEMO_NAME, load_model
 
 SAME_TEXTS = 0.75  # of the texts must be equal before a peer is timed
 DEFAULT_PEERS = "transformers,ctranslate2,llama-cpp"
+# Of columns whose values differ by less than others are rounded to.
+DECIMALS = {"bits_per_byte": 4, "percent_more": 3, "same_likeliest_percent": 1}
 # What gpt2core and NumPy in the peers' processes see instead of the real processor.
 AVX2 = {
     "NUMBA_CPU_NAME": "haswell",
@@ -47,7 +63,10 @@ def main() -> None:
     parser.add_argument("--n_tokens", type=int, default=32, help="tokens to write")
     parser.add_argument("--sequences", default="1,2,4,8", help="batch, server: how many at once")
     parser.add_argument("--workers", type=int, default=2, help="memory: how many processes")
-    parser.add_argument("--text", type=Path, help="tokenizer: a file instead of Python's manual")
+    parser.add_argument(
+        "--text", type=Path, help="tokenizer: instead of Python's manual; quality: the text"
+    )
+    parser.add_argument("--model", default=DEMO_NAME, help="quality: a model's name or folder")
     parser.add_argument("--n_chars", type=int, default=200_000, help="scoring: of the text")
     parser.add_argument("--minutes", type=float, default=60, help="soak: how long")
     parser.add_argument("--models", type=Path, help="where to keep the weights between runs")
@@ -63,8 +82,8 @@ def main() -> None:
         args.directory = (args.models or Path(temporary)) / f"bench-{args.shape}"
         try:
             rows = COMMANDS[args.command](args)
-        except ProcessEnded as ended:
-            sys.exit(f"bench: {ended}")
+        except (ProcessEnded, GPT2Error) as error:
+            sys.exit(f"bench: {error}")
     if args.json:
         facts = {"command": args.command, "shape": args.shape, "threads": args.threads}
         print(json.dumps({**facts, "processor": processor(), "rows": rows}))
@@ -199,6 +218,17 @@ def tokenizer(args) -> list[dict]:
     return tokenizers.race(args.rounds, text)
 
 
+def weigh_quality(args) -> list[dict]:
+    """What int8 weights cost on the text ``--text``, with the model ``--model``."""
+    if args.text is None:
+        sys.exit("bench: quality needs a text: --text FILE.")
+    args.shape = args.model  # for the heading
+    os.environ[processors.THREADS_VARIABLE] = str(args.threads)
+    if loading := compiling.start():
+        loading.join()
+    return quality.measure(load_model(args.model), args.text, args.threads)
+
+
 def weigh(args) -> list[dict]:
     """What worker processes share and what each has of its own."""
     if not memory.can_weigh():
@@ -264,9 +294,16 @@ def print_table(rows: list[dict]) -> None:
     print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
     print("|" + "|".join("---" if isinstance(v, str) else "--:" for v in rows[0].values()) + "|")
     for row in rows:
-        cells = (f"{v:.3g}" if isinstance(v, float) and v < 10 else v for v in row.values())
-        shown = (f"{v:,.0f}" if isinstance(v, float) else str(v) for v in cells)
-        print("| " + " | ".join(shown) + " |")
+        print("| " + " | ".join(cell(name, value) for name, value in row.items()) + " |")
+
+
+def cell(name: str, value: str | float) -> str:
+    """A value as a table shows it."""
+    if not isinstance(value, float):
+        return str(value)
+    if name in DECIMALS:
+        return f"{value:.{DECIMALS[name]}f}"
+    return f"{value:.3g}" if value < 10 else f"{value:,.0f}"
 
 
 def processor() -> str:
@@ -291,6 +328,7 @@ COMMANDS = {
     "pair": read_both_texts,
     "scoring": score_over_http,
     "soak": soak_server,
+    "quality": weigh_quality,
 }
 
 if __name__ == "__main__":

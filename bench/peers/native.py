@@ -3,6 +3,8 @@
 from bench import shapes
 from bench.peers.peer import Peer, clock
 
+BATCH_TOKENS = 512  # of one call of llama.cpp
+
 
 class CTranslate2(Peer):
     """CTranslate2's ``Generator.generate_batch``; its first token is timed in a call of its own."""
@@ -69,16 +71,20 @@ class LlamaCpp(Peer):
         )
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = hparams.n_ctx * n_slots
-        params.n_batch = params.n_ubatch = 512
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.n_seq_max = n_slots
         params.n_threads = params.n_threads_batch = threads
         params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
         self.context = llama_cpp.llama_init_from_model(self.model, params)
-        self.batch = llama_cpp.llama_batch_init(512, 0, 1)
+        self.batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
         self.n_vocab = hparams.n_vocab
 
     def _decode(self, entries):
         """``entries``: (token, position, sequence, wants logits); ids of those that want."""
+        return [int(row.argmax()) for row in self._logits(entries)]
+
+    def _logits(self, entries):
+        """The logits ``[n_vocab]`` of each entry that wants them, valid until the next call."""
         import numpy as np
 
         batch, wanted = self.batch, []
@@ -92,16 +98,31 @@ class LlamaCpp(Peer):
         if self.lib.llama_decode(self.context, batch):
             raise RuntimeError("llama_decode failed")
         rows = (self.lib.llama_get_logits_ith(self.context, i) for i in wanted)
-        return [int(np.ctypeslib.as_array(row, (self.n_vocab,)).argmax()) for row in rows]
+        return [np.ctypeslib.as_array(row, (self.n_vocab,)) for row in rows]
+
+    def logits(self, ids, n_logits):
+        """The logits ``[n_logits, n_vocab]`` of the last of ``ids``, a text of its own."""
+        import numpy as np
+
+        self._clear()
+        rows, first = [], len(ids) - n_logits
+        for at in range(0, len(ids), BATCH_TOKENS):
+            part = range(at, min(at + BATCH_TOKENS, len(ids)))
+            entries = [(ids[i], i, 0, i >= first) for i in part]
+            rows += [row.copy() for row in self._logits(entries)]
+        return np.stack(rows)
+
+    def _clear(self):
+        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
 
     def run(self, prompts, n_tokens):
-        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
+        self._clear()
         start = clock()
         made = []
         for sequence, prompt in enumerate(prompts):
             end = len(prompt) - 1
-            for at in range(0, len(prompt), 512):
-                part = range(at, min(at + 512, end + 1))
+            for at in range(0, len(prompt), BATCH_TOKENS):
+                part = range(at, min(at + BATCH_TOKENS, end + 1))
                 ids = self._decode([(prompt[i], i, sequence, i == end) for i in part])
             made.append(ids)
         first = clock()
