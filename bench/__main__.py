@@ -13,8 +13,6 @@ is not timed.
 import argparse
 import json
 import os
-import platform
-import random
 import statistics
 import sys
 import tempfile
@@ -33,17 +31,15 @@ from bench import (
     tokenizers,
     views,
 )
-from bench.arena import Arena, Result, installed
+from bench.arena import Arena, Result, open_arena
 from bench.child import ProcessEnded
 from bench.peers import PEERS
+from bench.report import print_table, processor
 from gpt2core.engine import compiling, processors
 from gpt2core.errors import GPT2Error
 from gpt2core.store.loader import DEMO_NAME, load_model
 
-SAME_TEXTS = 0.75  # of the texts must be equal before a peer is timed
 DEFAULT_PEERS = "transformers,ctranslate2,llama-cpp"
-# Of columns whose values differ by less than others are rounded to.
-DECIMALS = {"bits_per_byte": 4, "percent_more": 3, "same_likeliest_percent": 1}
 # What gpt2core and NumPy in the peers' processes see instead of the real processor.
 AVX2 = {
     "NUMBA_CPU_NAME": "haswell",
@@ -100,28 +96,13 @@ def arena(args, n_slots: int, bound: bool = False) -> Arena:
         *filter(None, args.peers.split(",")),
         *(["sgemv", "roofline"] if bound else []),
     ]
-    for name in names:
-        if name not in PEERS:
-            sys.exit(f"bench: there is no peer {name!r}; there are {', '.join(PEERS)}.")
-    missing = [name for name in names if not installed(name)]
-    if missing:
-        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
-    opened = Arena(
-        [name for name in names if name not in missing], args.directory, args.threads, n_slots
-    )
-    if "gpt2core" not in opened.peers:
-        sys.exit("bench: gpt2core itself cannot run here, so there is nothing to compare.")
-    for name, share in opened.agreement(prompts(args, 8, 24), 6).items():
-        print(f"{name}: {share:.0%} of 8 texts as ours", file=sys.stderr)
-        if share < SAME_TEXTS and PEERS[name].exact and args.weights != "int8":
-            opened.drop(name)
-    return opened
+    compare = args.weights != "int8"
+    return open_arena(names, args.directory, args.threads, n_slots, compare)
 
 
 def prompts(args, n: int, n_tokens: int) -> list[list[int]]:
     """``n`` prompts of random ids, the same in every run."""
-    rng, n_vocab = random.Random(1), shapes.SHAPES[args.shape].n_vocab
-    return [[rng.randrange(n_vocab) for _ in range(n_tokens)] for _ in range(n)]
+    return shapes.random_prompts(shapes.SHAPES[args.shape], n, n_tokens)
 
 
 def decode(args) -> list[dict]:
@@ -287,32 +268,6 @@ def soak_server(args) -> list[dict]:
         print_table(rows)
         sys.exit("bench: the server has not passed the soak.")
     return rows
-
-
-def print_table(rows: list[dict]) -> None:
-    """Rows as a Markdown table."""
-    print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
-    print("|" + "|".join("---" if isinstance(v, str) else "--:" for v in rows[0].values()) + "|")
-    for row in rows:
-        print("| " + " | ".join(cell(name, value) for name, value in row.items()) + " |")
-
-
-def cell(name: str, value: str | float) -> str:
-    """A value as a table shows it."""
-    if not isinstance(value, float):
-        return str(value)
-    if name in DECIMALS:
-        return f"{value:.{DECIMALS[name]}f}"
-    return f"{value:.3g}" if value < 10 else f"{value:,.0f}"
-
-
-def processor() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 COMMANDS = {

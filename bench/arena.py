@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import shapes
 from bench.child import Child, ProcessEnded
 from bench.peers import PEERS, process_environment
+
+SAME_TEXTS = 0.75  # of the texts must be equal before a peer is timed
 
 
 @dataclass
@@ -112,6 +115,31 @@ class Arena:
                     result.first.append(first)
                     result.rest.append(rest)
         return results
+
+
+def open_arena(
+    names: list[str], directory: Path, threads: int, n_slots: int, compare: bool = True
+) -> Arena:
+    """Those of ``names`` that can run here on the model in ``directory``; gpt2core is the first.
+
+    ``compare`` leaves out the peers with float32 weights that write other texts than gpt2core.
+    ``n_slots`` is at least 8. Exits for an unknown name, and if gpt2core cannot run.
+    """
+    for name in names:
+        if name not in PEERS:
+            sys.exit(f"bench: there is no peer {name!r}; there are {', '.join(PEERS)}.")
+    missing = [name for name in names if not installed(name)]
+    if missing:
+        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
+    opened = Arena([name for name in names if name not in missing], directory, threads, n_slots)
+    if "gpt2core" not in opened.peers:
+        sys.exit("bench: gpt2core itself cannot run here, so there is nothing to compare.")
+    texts = shapes.random_prompts(shapes.read_hparams(directory), 8, 24)
+    for name, share in opened.agreement(texts, 6).items():
+        print(f"{name}: {share:.0%} of 8 texts as ours", file=sys.stderr)
+        if share < SAME_TEXTS and PEERS[name].exact and compare:
+            opened.drop(name)
+    return opened
 
 
 def live(name: str, directory: Path, threads: int, n_slots: int, pipe) -> None:

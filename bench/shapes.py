@@ -9,6 +9,7 @@ the next.
 """
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,12 @@ def random_params(hparams: HParams, seed: int = 0) -> dict:
         if ".ln_" in f".{name}" and name.endswith("weight"):
             tensors[name] += 1
     return params_from_tensors(tensors, hparams.n_layer)
+
+
+def random_prompts(hparams: HParams, n: int, n_tokens: int) -> list[list[int]]:
+    """``n`` prompts of random ids, the same in every run."""
+    rng = random.Random(1)
+    return [[rng.randrange(hparams.n_vocab) for _ in range(n_tokens)] for _ in range(n)]
 
 
 def write_model(directory: Path, hparams: HParams) -> None:
