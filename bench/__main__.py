@@ -4,13 +4,15 @@
 it through HTTP, ``tokenizer`` a megabyte of English, ``memory`` of worker processes,
 ``inside`` what the inside views compute, ``views`` the same through HTTP, ``pages`` each
 of their pages, ``pair`` both texts of an ablation, ``scoring`` what a long text that is
-scored costs a stream, ``soak`` an hour of mixed traffic, ``quality`` what int8 costs on a text.
+scored costs a stream, ``soak`` an hour of mixed traffic, ``quality`` what int8 costs on a text,
+``charts`` the charts of docs/performance.md.
 ``--shape`` draws seeded random weights; nothing is downloaded. Peers that are not
 installed are left out (``requirements-bench.txt`` has them); one that writes other texts
 is not timed.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -19,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 from bench import (
+    figures,
     inside,
     memory,
     pages,
@@ -37,6 +40,7 @@ from bench.peers import PEERS
 from bench.report import print_table, processor
 from gpt2core.engine import compiling, processors
 from gpt2core.errors import GPT2Error
+from gpt2core.hparams import MODEL_SIZES
 from gpt2core.store.loader import DEMO_NAME, load_model
 
 DEFAULT_PEERS = "transformers,ctranslate2,llama-cpp"
@@ -65,6 +69,9 @@ def main() -> None:
     parser.add_argument("--model", default=DEMO_NAME, help="quality: a model's name or folder")
     parser.add_argument("--n_chars", type=int, default=200_000, help="scoring: of the text")
     parser.add_argument("--minutes", type=float, default=60, help="soak: how long")
+    parser.add_argument("--sizes", default=",".join(MODEL_SIZES), help="charts: of models")
+    parser.add_argument("--out", type=Path, default=Path("docs/charts"), help="charts: where to")
+    parser.add_argument("--redraw", action="store_true", help="charts: from the figures there")
     parser.add_argument("--models", type=Path, help="where to keep the weights between runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--weights", choices=("float32", "int8"), help="of gpt2core")
@@ -210,6 +217,43 @@ def weigh_quality(args) -> list[dict]:
     return quality.measure(load_model(args.model), args.text, args.threads)
 
 
+def draw_charts(args) -> list[dict]:
+    """Speed by sequences, length and size: measured, then drawn to ``--out``."""
+    if importlib.util.find_spec("matplotlib") is None:
+        sys.exit("bench: charts needs Matplotlib (requirements-bench.txt).")
+    from bench import charts  # imports Matplotlib
+
+    if args.redraw:
+        measured = figures.read(args.out)
+    else:
+        measured = figures.measure(chart_plan(args))
+        args.out.mkdir(parents=True, exist_ok=True)
+        figures.write(measured, args.out)
+    for path in charts.draw_all(measured, args.out):
+        print(f"drawn: {path}", file=sys.stderr)
+    return figures.rows(measured)
+
+
+def chart_plan(args) -> figures.Plan:
+    """What the options of ``charts`` ask for."""
+    if args.weights:
+        sys.exit("bench: charts measures both kinds of weights; leave --weights out.")
+    os.environ["GPT2_WEIGHTS"] = "float32"  # of the peer gpt2core
+    sizes = tuple(filter(None, args.sizes.split(",")))
+    for size in sizes:
+        if size not in shapes.SHAPES:
+            sys.exit(f"bench: there is no size {size!r}; there are {', '.join(shapes.SHAPES)}.")
+    return figures.Plan(
+        shape=args.shape,
+        sizes=sizes,
+        threads=args.threads,
+        rounds=args.rounds,
+        n_tokens=args.n_tokens,
+        directory=args.directory.parent,
+        keep=args.models is not None,
+    )
+
+
 def weigh(args) -> list[dict]:
     """What worker processes share and what each has of its own."""
     if not memory.can_weigh():
@@ -284,6 +328,7 @@ COMMANDS = {
     "scoring": score_over_http,
     "soak": soak_server,
     "quality": weigh_quality,
+    "charts": draw_charts,
 }
 
 if __name__ == "__main__":
