@@ -1,6 +1,8 @@
-"""What workers weigh: each a process that opens the model, as gunicorn's workers do.
+"""The memory of workers: each is a process that opens the model, as gunicorn's workers do.
 
-Only Linux tells what processes share; :func:`can_weigh` says whether this system does.
+The packed weights of a large model, and the compiled kernels, are on the disk before the workers
+start; another process makes them. A worker's peak is therefore not that of making them.
+Only Linux reports what processes share; :func:`can_weigh` says whether this system does.
 """
 
 from pathlib import Path
@@ -9,6 +11,7 @@ from bench import shapes
 from bench.child import Child
 
 SMAPS = Path("/proc/self/smaps_rollup")
+STATUS = Path("/proc/self/status")
 KINDS = ("Rss", "Pss", "Private_Dirty")
 
 
@@ -17,22 +20,42 @@ def can_weigh() -> bool:
 
 
 def weigh() -> dict[str, float]:
-    """This process in MB: all it has mapped, its fair share of it, what is its own."""
+    """This process in MB: all it has mapped, its fair share of it, what is its own.
+
+    ``Peak`` is the most it has had mapped at once since its start.
+    """
     lines = SMAPS.read_text().splitlines()[1:]
     sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
-    return {kind: sizes[kind] for kind in KINDS}
+    peak = int(STATUS.read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    return {**{kind: sizes[kind] for kind in KINDS}, "Peak": peak}
+
+
+def open_weights(directory: Path):
+    """The packed weights of a model's folder, in the precision that the settings ask for."""
+    from gpt2core.settings import Settings
+    from gpt2core.store.packed_files import open_packed
+    from gpt2core.store.weights import load_params
+
+    precision = Settings.from_environment("weights").weights
+    hparams = shapes.read_hparams(directory)
+    return open_packed(directory / "model.safetensors", hparams, load_params, precision)
+
+
+def make_files(directory: Path, pipe) -> None:
+    """Packs the weights and compiles the kernels, unless that is done; reports."""
+    from gpt2core.engine import compiling
+
+    open_weights(directory)
+    if loading := compiling.start():
+        loading.join()
+    pipe.send(None)
 
 
 def worker(directory: Path, n_slots: int, pipe) -> None:
     """Opens the model, reports; runs all slots, reports."""
     from gpt2core.engine.engine import Engine
-    from gpt2core.settings import Settings
-    from gpt2core.store.packed_files import open_packed
-    from gpt2core.store.weights import load_params
 
-    hparams = shapes.read_hparams(directory)
-    precision = Settings.from_environment("weights").weights
-    weights = open_packed(directory / "model.safetensors", hparams, load_params, precision)
+    hparams, weights = shapes.read_hparams(directory), open_weights(directory)
     engine = Engine(weights, hparams, n_slots)
     pipe.recv()
     pipe.send(weigh())
@@ -53,6 +76,9 @@ def measure(directory: Path, n_workers: int, n_slots: int) -> list[dict]:
 
     Raises ProcessEnded if a worker dies.
     """
+    maker = Child("the packer", make_files, directory)
+    maker.receive()
+    maker.process.join()
     names = [f"worker {i + 1}" for i in range(n_workers)]
     workers = [Child(name, worker, directory, n_slots) for name in names]
     rows = []
@@ -64,6 +90,7 @@ def measure(directory: Path, n_workers: int, n_slots: int) -> list[dict]:
             {
                 "moment": moment,
                 "rss_of_one_mb": sizes[0]["Rss"],
+                "peak_of_one_mb": max(size["Peak"] for size in sizes),
                 "private_of_one_mb": sizes[0]["Private_Dirty"],
                 "together_mb": sum(size["Pss"] for size in sizes),
             }

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 
 from bench import __main__ as bench
@@ -121,16 +122,57 @@ def run_bench(monkeypatch, *arguments):
     bench.main()
 
 
-def test_workers_that_die_are_told_in_a_sentence(monkeypatch, tmp_path, capfd):
+def makes_nothing(directory, pipe):
+    pipe.send(None)
+
+
+@pytest.mark.parametrize(
+    "make_files, name", [(memory.make_files, "the packer"), (makes_nothing, "worker 1")]
+)
+def test_a_packer_or_a_worker_that_dies_is_reported(monkeypatch, tmp_path, make_files, name):
     """They do here because their model's file is no such file."""
     monkeypatch.setattr(bench.shapes, "write_model", lambda directory, hparams: None)
     monkeypatch.setattr(memory, "can_weigh", lambda: True)
+    monkeypatch.setattr(memory, "make_files", make_files)
     directory = tmp_path / "bench-demo"
     directory.mkdir()
     (directory / "hparams.json").write_text(json.dumps(SMALL.to_dict()))
     (directory / "model.safetensors").write_bytes(b"none")
-    with pytest.raises(SystemExit, match=r"^bench: worker 1's process ended without an answer"):
+    with pytest.raises(SystemExit, match=rf"^bench: {name}'s process ended without an answer"):
         in_time(run_bench, monkeypatch, "memory", "--shape", "demo", "--models", str(tmp_path))
+
+
+def makes_a_file(directory, pipe):
+    (directory / "made").touch()
+    pipe.send(None)
+
+
+def reports_the_file(directory, n_slots, pipe):
+    """Stands for a worker: its sizes are 1 if the file was there at its start, else 0."""
+    found = float((directory / "made").exists())
+    for _ in range(3):
+        pipe.recv()
+        pipe.send(dict.fromkeys((*memory.KINDS, "Peak"), found))
+    pipe.recv()
+
+
+def test_workers_start_when_another_process_has_packed_the_weights(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "make_files", makes_a_file)
+    monkeypatch.setattr(memory, "worker", reports_the_file)
+    rows = in_time(memory.measure, tmp_path, 2, 1)
+    assert [row["peak_of_one_mb"] for row in rows] == [1, 1, 1]
+    assert [row["together_mb"] for row in rows] == [2, 2, 2]
+
+
+@pytest.mark.skipif(not memory.can_weigh(), reason="only Linux reports what a process has")
+def test_a_worker_reports_the_most_memory_it_has_had(monkeypatch, tmp_path):
+    shapes.write_model(tmp_path, HParams(n_vocab=300, n_ctx=256, n_embd=4, n_head=2, n_layer=1))
+    monkeypatch.setenv("GPT2_KERNELS", "off")  # loading them would take longer than the rest
+    peaks = [row["peak_of_one_mb"] for row in in_time(memory.measure, tmp_path, 1, 2)]
+    assert peaks == sorted(peaks) and peaks[0] > 10  # MB: an interpreter with NumPy
+    before = memory.weigh()["Peak"]
+    np.ones(2**24)  # 128 MB, freed at once
+    assert memory.weigh()["Peak"] >= max(before, memory.weigh()["Rss"] + 100)
 
 
 def test_memory_says_that_it_needs_linux(monkeypatch, tmp_path):
