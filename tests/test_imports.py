@@ -38,6 +38,8 @@ CORE_ORDER = [
     {"engine.processors", "engine.gates", "engine.packed", "engine.penalties"},
     {"engine.compiling", "engine.sequence", "engine.plain", "store.packed_files"},
     {"engine.tiles"},
+    {"engine.phases"},
+    {"engine.elementwise", "engine.products"},
     {"engine.kernels"},
     {"store.verify", "store.checkpoint", "store.widening", "terminal", "engine.scores"},
     {"engine.engine", "engine.events"},

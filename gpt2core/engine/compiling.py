@@ -29,7 +29,8 @@ from gpt2core.settings import Settings
 log = logging.getLogger(__name__)
 
 KERNELS = "gpt2core.engine.kernels"
-SOURCES = ("kernels", "tiles", "packed", "plain")  # what the compiled code depends on
+# What the compiled code depends on.
+SOURCES = ("kernels", "products", "elementwise", "tiles", "phases", "packed", "plain")
 NUMBAS_VARIABLE = "NUMBA_CACHE_DIR"
 
 _lock = threading.Lock()

@@ -12,11 +12,12 @@ together, or ``plain.forward``, which defines it. ``plain.py`` shows the data fl
 and lists the buffers with their shapes, ``packed.py`` the weights.
 
 Invariants: nothing in the cache is computed again, and a step allocates no more for a longer
-text. All arrays are float32, except int8 weights. Positions whose logits are not requested
-stop at the last layer's keys and values. The kernels add up every number in the same order
-whatever other rows there are: the logits of a sequence do not depend, to the last bit, on
-the sequences beside it, on how its prompt was cut or on the number of threads. (The plain
-functions differ in the last bits.) One thread at a time may use an engine.
+text. All arrays are float32, except int8 weights and the int16 activations that these multiply.
+Positions whose logits are not requested stop at the last layer's keys and values. The kernels
+add up every number in the same order whatever other rows there are: the logits of a sequence do
+not depend, to the last bit, on the sequences beside it, on how its prompt was cut or on the
+number of threads. (The plain functions differ in the last bits.) One thread at a time may use
+an engine.
 """
 
 from collections.abc import Iterable, Sequence

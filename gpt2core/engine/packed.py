@@ -1,13 +1,14 @@
 """Packed weights: the parameters in the order in which the engine reads them.
 
 Every matrix ``[n_in, n_out]`` of the checkpoint, and the transposed ``wte``, is cut into blocks
-of ``WIDTH`` columns, ``[n_blocks, n_in, WIDTH]``. A product of a few rows with a block reads
-memory from start to end; read in the checkpoint's own order, it jumps by a whole row of the
-matrix, and takes twice as long. The last block is padded with zeros.
+of ``WIDTH`` columns, ``[n_blocks, n_steps, WIDTH, n_together]``. A product of a few rows with a
+block reads memory from start to end; read in the checkpoint's own order, it jumps by a whole row of
+the matrix, and takes twice as long. The last block is padded with zeros.
 
-The elements are float32, or int8: then each column is divided by its own scale, which is its
-largest element over 127, and rounded. Float32 weights have the scale 1, so the engine does not
-distinguish them.
+The elements are float32 with ``n_together`` 1, or int8 with 2: then each column is divided by its
+own scale, which is its largest element over 127, and rounded. Two int8 weights of a column lie
+together, because processors multiply such pairs with pairs of activations and add both products in
+one instruction. Float32 weights have the scale 1.
 
 Invariants: arrays are read-only and C-contiguous, whether they are of this process or of a
 memory map. Nothing but the int8 rounding changes a number.
@@ -28,28 +29,31 @@ Precision = Literal["float32", "int8"]
 
 WIDTH = 64  # columns in a block: a cache line of int8, four of float32
 INT8_MAX = 127
+# Elements of a column that lie together, and are multiplied together.
+N_TOGETHER: dict[Precision, int] = {"float32": 1, "int8": 2}
 
 
 class PackedWeights(NamedTuple):
     """All tensors of a model; the engine and its kernels read nothing else.
 
-    ``d`` is n_embd. A matrix ``…_w`` of ``n_out`` columns has ``n_blocks(n_out)`` blocks;
-    ``…_s [2, n_blocks * WIDTH]`` are the scale and the bias of every column.
+    ``d`` is n_embd. A matrix ``…_w`` of ``n_in`` rows and ``n_out`` columns has ``n_blocks(n_out)``
+    blocks of ``ceil(n_in / n_together)`` steps; ``…_s [2, n_blocks * WIDTH]`` are the scale and the
+    bias of every column.
     """
 
     wpe: Array  # [n_ctx, d]
     ln_1: Array  # [n_layer, 2, d]: gain and shift
     ln_2: Array  # [n_layer, 2, d]
     ln_f: Array  # [2, d]
-    qkv_w: Matrix  # [n_layer, n_blocks, d, WIDTH]: queries, keys and values of all heads
+    qkv_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together], of all heads
     qkv_s: Array  # [n_layer, 2, n_columns]
-    proj_w: Matrix  # [n_layer, n_blocks, d, WIDTH]
+    proj_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
     proj_s: Array  # [n_layer, 2, n_columns]
-    fc_w: Matrix  # [n_layer, n_blocks, d, WIDTH]
+    fc_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
     fc_s: Array  # [n_layer, 2, n_columns]
-    out_w: Matrix  # [n_layer, n_blocks, 4*d, WIDTH]
+    out_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
     out_s: Array  # [n_layer, 2, n_columns]
-    vocab_w: Matrix  # [n_blocks, d, WIDTH]: a column is the embedding of a token
+    vocab_w: Matrix  # [n_blocks, n_steps, WIDTH, n_together]: a column is a token's embedding
     vocab_s: Array  # [2, n_columns]
 
 
@@ -61,9 +65,10 @@ def n_blocks(n: int) -> int:
     return -(-n // WIDTH)
 
 
-def packed_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
+def packed_shapes(hparams: HParams, precision: Precision) -> dict[str, tuple[int, ...]]:
     """Every tensor of :class:`PackedWeights` and its shape."""
     d, n_layer = hparams.n_embd, hparams.n_layer
+    n_together = N_TOGETHER[precision]
     shapes: dict[str, tuple[int, ...]] = {
         "wpe": (hparams.n_ctx, d),
         "ln_1": (n_layer, 2, d),
@@ -76,9 +81,11 @@ def packed_shapes(hparams: HParams) -> dict[str, tuple[int, ...]]:
         ("fc", d, 4 * d),
         ("out", 4 * d, d),
     ):
-        shapes[f"{name}_w"] = (n_layer, n_blocks(n_out), n_in, WIDTH)
+        n_steps = -(-n_in // n_together)
+        shapes[f"{name}_w"] = (n_layer, n_blocks(n_out), n_steps, WIDTH, n_together)
         shapes[f"{name}_s"] = (n_layer, 2, n_blocks(n_out) * WIDTH)
-    shapes["vocab_w"] = (n_blocks(hparams.n_vocab), d, WIDTH)
+    n_steps = -(-d // n_together)
+    shapes["vocab_w"] = (n_blocks(hparams.n_vocab), n_steps, WIDTH, n_together)
     shapes["vocab_s"] = (2, n_blocks(hparams.n_vocab) * WIDTH)
     return shapes
 
@@ -120,7 +127,7 @@ def packed_parts(
             w = np.asarray(linear["w"])  # [n_in, n_out]
             scale = column_scales(w, precision)  # [n_out]
             if name.endswith("_w"):
-                yield from blocks(w, scale, element_type(name, precision))  # [n_in, WIDTH] each
+                yield from blocks(w, scale, precision)  # [n_steps, WIDTH, n_together] each
             else:
                 yield np.stack([padded(scale), padded(np.asarray(linear["b"]))])  # [2, n_columns]
 
@@ -135,16 +142,16 @@ def column_scales(w: Array, precision: Precision) -> Array:
     return scale
 
 
-def blocks(w: Array, scale: Array, dtype: "np.dtype[Any]") -> Iterator[Matrix]:
-    """``w [n_in, n_out]`` over ``scale [n_out]``, in blocks ``[n_in, WIDTH]``."""
-    n_in, n_out = w.shape
+def blocks(w: Array, scale: Array, precision: Precision) -> Iterator[Matrix]:
+    """``w [n_in, n_out]`` over ``scale [n_out]``, in blocks ``[n_steps, WIDTH, n_together]``."""
+    (n_in, n_out), n_together = w.shape, N_TOGETHER[precision]
     for start in range(0, n_out, WIDTH):
         part = w[:, start : start + WIDTH]  # [n_in, up to WIDTH]
-        if dtype == np.int8:
+        if precision == "int8":
             part = np.rint(part / scale[start : start + WIDTH])
-        block: Matrix = np.zeros((n_in, WIDTH), dtype)
-        block[:, : part.shape[1]] = part
-        yield block
+        block: Matrix = np.zeros((-(-n_in // n_together) * n_together, WIDTH), precision)
+        block[:n_in, : part.shape[1]] = part
+        yield block.reshape(-1, n_together, WIDTH).swapaxes(1, 2)
 
 
 def padded(b: Array) -> Array:
@@ -165,15 +172,15 @@ def pack(params: Params, hparams: HParams, precision: Precision = "float32") -> 
             start += part.size
         return array
 
-    return weights_from(tensor, hparams)
+    return weights_from(tensor, hparams, precision)
 
 
 def weights_from(
-    tensor: Callable[[str, tuple[int, ...]], Matrix], hparams: HParams
+    tensor: Callable[[str, tuple[int, ...]], Matrix], hparams: HParams, precision: Precision
 ) -> PackedWeights:
     """The weights whose tensors ``tensor(name, shape)`` returns."""
     tensors: dict[str, Any] = {}
-    for name, shape in packed_shapes(hparams).items():
+    for name, shape in packed_shapes(hparams, precision).items():
         tensors[name] = tensor(name, shape).view()
         # Kernels are compiled for read-only arrays, as those of a memory map are.
         tensors[name].flags.writeable = False

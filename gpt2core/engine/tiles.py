@@ -1,21 +1,23 @@
-"""What the kernels are made of: tiles and atomics, written in LLVM's terms, and shared phases.
+"""What is written in LLVM's terms: tiles, of which all products are made, and atomics.
 
 A *tile* multiplies a few rows with 16 or 64 columns, and adds up in registers. It is made of
-LLVM's vectors of 16 floats, so one source serves every processor: such a vector is one
+LLVM's vectors of 16 numbers, so one source serves every processor: such a vector is one
 register of AVX-512, two of AVX2, four of NEON. While it multiplies, it prefetches what the
 tiles of the next weights will read.
 
 Invariant: a tile adds up every output over ``n`` one element after the other, in one accumulator,
-with the same instruction. So no bit of it depends on the tile's size.
+with the same instruction. So no bit of it depends on the tile's size. Sums of int8 weights are
+whole numbers, and exact.
 """
 
 import ctypes
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
@@ -23,11 +25,12 @@ from numba.extending import intrinsic
 from gpt2core.engine.packed import WIDTH
 from gpt2core.engine.plain import TILE_ROWS
 
-LANES = 16  # floats in a vector
+LANES = 16  # numbers in a vector
 CACHE_LINE = 64  # bytes
-FLOAT, INT, INT32, BYTE = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8)
-FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
-BYTES = ir.VectorType(BYTE, LANES)
+FLOAT, INT = ir.FloatType(), ir.IntType(64)
+INT32, INT16, BYTE = ir.IntType(32), ir.IntType(16), ir.IntType(8)
+vector_of = ir.VectorType  # (kind of its numbers, how many)
+FLOATS, INTS = vector_of(FLOAT, LANES), vector_of(INT32, LANES)
 
 _, _, cpu_features = cpu_target.target_context.codegen().magic_tuple()
 WIDE = "+avx512f" in cpu_features
@@ -36,85 +39,136 @@ WIDE = "+avx512f" in cpu_features
 TILE_COLUMNS = WIDTH if WIDE else LANES
 
 
-def make_tile(n_rows: int, n_columns: int) -> Any:
-    """``tile(x, x_stride, w, w_address, w_stride, n, out, out_stride, next_w)``, an intrinsic.
+def pointer(b: ir.IRBuilder, address: Any, offset: int, kind: Any) -> Any:
+    return b.inttoptr(b.add(address, INT(offset)), kind.as_pointer())
 
-    Adds ``x @ w`` to ``out``: ``x`` is the address of ``[n_rows, n]`` floats, ``w_address`` that
-    of ``[n, n_columns]`` elements of the array ``w``'s type, ``out`` that of ``[n_rows,
-    n_columns]`` floats. Strides are bytes from row to row; ``n`` is at least 1. As many bytes
-    from ``next_w`` on as the tile reads of ``w`` are prefetched into the second cache.
+
+def shuffled(b: ir.IRBuilder, vector: Any, lanes: Sequence[int]) -> Any:
+    """The numbers of ``vector`` at ``lanes``, a vector of as many."""
+    undefined = ir.Constant(vector.type, ir.Undefined)
+    return b.shuffle_vector(
+        vector, undefined, ir.Constant(vector_of(INT32, len(lanes)), list(lanes))
+    )
+
+
+def broadcast(b: ir.IRBuilder, address: Any, kind: Any) -> Any:
+    """A vector of this kind whose numbers are all the one at ``address``."""
+    one = b.load(pointer(b, address, 0, kind.element), align=4)
+    vector = b.insert_element(ir.Constant(kind, ir.Undefined), one, INT32(0))
+    return shuffled(b, vector, [0] * LANES)
+
+
+class Float32:
+    """How a tile multiplies float32 weights. A step is one activation, one weight of a column."""
+
+    step_bytes, sums = 4, FLOATS
+
+    @staticmethod
+    def weights(b: ir.IRBuilder, address: Any, offset: int) -> Any:
+        """The weights of a vector of columns in one step."""
+        return b.load(pointer(b, address, offset, FLOATS), align=4)
+
+    @staticmethod
+    def activations(b: ir.IRBuilder, address: Any) -> Any:
+        """The activations of one row in one step, for every column."""
+        return broadcast(b, address, FLOATS)
+
+    @staticmethod
+    def add_product(b: ir.IRBuilder, x: Any, w: Any, sums: Any) -> Any:
+        kind = ir.FunctionType(FLOATS, [FLOATS] * 3)
+        fmuladd = cgutils.get_or_insert_function(b.module, kind, f"llvm.fmuladd.v{LANES}f32")
+        return b.call(fmuladd, [x, w, sums])
+
+
+class Int8:
+    """The same for int8 weights and int16 activations. A step is two of either.
+
+    LLVM compiles ``add_product`` to one or two instructions, such as VPDPWSSD and VPMADDWD.
     """
-    rows, vectors = range(n_rows), range(n_columns // LANES)
+
+    step_bytes, sums = 2, INTS
+
+    @staticmethod
+    def weights(b: ir.IRBuilder, address: Any, offset: int) -> Any:
+        pairs = b.load(pointer(b, address, offset, vector_of(BYTE, 2 * LANES)), align=1)
+        return b.sext(pairs, vector_of(INT16, 2 * LANES))
+
+    @staticmethod
+    def activations(b: ir.IRBuilder, address: Any) -> Any:
+        return b.bitcast(broadcast(b, address, INTS), vector_of(INT16, 2 * LANES))
+
+    @staticmethod
+    def add_product(b: ir.IRBuilder, x: Any, w: Any, sums: Any) -> Any:
+        wide = vector_of(INT32, 2 * LANES)
+        products = b.mul(b.sext(x, wide), b.sext(w, wide))
+        evens, odds = (shuffled(b, products, range(first, 2 * LANES, 2)) for first in (0, 1))
+        return b.add(sums, b.add(evens, odds))
+
+
+def make_tile(n_rows: int, n_columns: int) -> Any:
+    """``tile(x, x_stride, w, w_address, w_stride, n, out, out_stride, next_w, next_stride)``.
+
+    Adds ``x @ w`` to ``out [n_rows, n_columns]``, whose address is given, in ``n`` steps, at least
+    one. ``x`` is the address of float32 or int16 rows, ``w_address`` that of the weights, elements
+    of the array ``w``'s type. Strides are bytes from row to row of ``x`` and ``out``, and from
+    step to step of the weights. Step ``i`` prefetches the cache lines from ``next_w + i *
+    next_stride`` on into the second cache: as many bytes as it reads of ``w``, or half as many if
+    it has four rows, because then at least two tiles read the same weights.
+    """
+    places = [(row, v) for row in range(n_rows) for v in range(n_columns // LANES)]
 
     @intrinsic
-    def tile(typing, x, x_stride, w, w_address, w_stride, n, out, out_stride, next_w):
-        is_int8 = w.dtype == types.int8
-        w_bytes = n_columns * (1 if is_int8 else 4)  # of a row of the tile
+    def tile(typing, x, x_stride, w, w_address, w_stride, n, out, out_stride, next_w, next_stride):
+        kind = Int8 if w.dtype == types.int8 else Float32
+        w_bytes = n_columns * kind.step_bytes  # of a step
+        next_bytes = w_bytes if n_rows == 1 else w_bytes // 2
 
         def generate(context: Any, b: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            x, x_stride, _, w, w_stride, n, out, out_stride, next_w = args
-            multiply_add = cgutils.get_or_insert_function(
-                b.module, ir.FunctionType(FLOATS, [FLOATS] * 3), f"llvm.fmuladd.v{LANES}f32"
-            )
-            prefetch = cgutils.get_or_insert_function(
-                b.module, ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), *[INT32] * 3]),
-                "llvm.prefetch.p0",
-            )  # fmt: skip
-
-            def pointer(address: Any, offset: int, kind: Any) -> Any:
-                return b.inttoptr(b.add(address, INT(offset)), kind.as_pointer())
-
-            def weights(address: Any, v: int) -> Any:
-                if not is_int8:
-                    return b.load(pointer(address, 4 * LANES * v, FLOATS), align=4)
-                elements = b.load(pointer(address, LANES * v, BYTES), align=1)
-                return b.sitofp(b.sext(elements, INTS), FLOATS)
-
-            def broadcast(value: Any) -> Any:
-                undefined = ir.Constant(FLOATS, ir.Undefined)
-                one = b.insert_element(undefined, value, INT32(0))
-                return b.shuffle_vector(one, undefined, ir.Constant(INTS, [0] * LANES))
-
-            x_rows = [b.add(x, b.mul(x_stride, INT(r))) for r in rows]
-            out_rows = [b.add(out, b.mul(out_stride, INT(r))) for r in rows]
-            places = [[pointer(out_rows[r], 4 * LANES * v, FLOATS) for v in vectors] for r in rows]
-            begun = [[b.load(place, align=4) for place in row] for row in places]
+            x, x_stride, _, w, w_stride, n, out, out_stride, next_w, next_stride = args
+            fetched = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), *[INT32] * 3])
+            prefetch = cgutils.get_or_insert_function(b.module, fetched, "llvm.prefetch.p0")
+            x_rows = [b.add(x, b.mul(x_stride, INT(row))) for row in range(n_rows)]
+            out_rows = [b.add(out, b.mul(out_stride, INT(row))) for row in range(n_rows)]
+            outputs = [pointer(b, out_rows[row], 4 * LANES * v, FLOATS) for row, v in places]
+            is_int8 = kind is Int8
+            zero = ir.Constant(INTS, [0] * LANES)
+            begun = [zero if is_int8 else b.load(output, align=4) for output in outputs]
             before = b.block
             loop, done = b.append_basic_block("loop"), b.append_basic_block("done")
             b.branch(loop)
-            # One pass of the loop: element i of each row of x, row i of w.
-            b.position_at_end(loop)
-            i, w_row = b.phi(INT), b.phi(INT)
-            sums = [[b.phi(FLOATS) for _ in vectors] for _ in rows]
-            next_row = b.add(next_w, b.mul(i, INT(w_bytes)))
-            for offset in range(0, w_bytes, CACHE_LINE):
+            b.position_at_end(loop)  # one pass of the loop is one step
+            i, w_step = b.phi(INT), b.phi(INT)
+            sums = [b.phi(kind.sums) for _ in places]
+            next_step = b.add(next_w, b.mul(i, next_stride))
+            for offset in range(0, next_bytes, CACHE_LINE):
                 # To be read (0), with locality 2, which is the second cache; data (1).
-                b.call(prefetch, [pointer(next_row, offset, BYTE), INT32(0), INT32(2), INT32(1)])
-            w_vectors = [weights(w_row, v) for v in vectors]
-            added = []
-            for r in rows:
-                place = b.add(x_rows[r], b.mul(i, INT(4)))
-                factor = broadcast(b.load(b.inttoptr(place, FLOAT.as_pointer())))
-                added.append(
-                    [b.call(multiply_add, [factor, w_vectors[v], sums[r][v]]) for v in vectors]
-                )
-            i_next, w_next = b.add(i, INT(1)), b.add(w_row, w_stride)
-            for phi, first, following in [
-                (i, INT(0), i_next),
-                (w_row, w, w_next),
-                *((sums[r][v], begun[r][v], added[r][v]) for r in rows for v in vectors),
-            ]:
+                place = pointer(b, next_step, offset, BYTE)
+                b.call(prefetch, [place, INT32(0), INT32(2), INT32(1)])
+            columns = [
+                kind.weights(b, w_step, offset)
+                for offset in range(0, w_bytes, LANES * kind.step_bytes)
+            ]
+            factors = [kind.activations(b, b.add(row, b.mul(i, INT(4)))) for row in x_rows]
+            added = [
+                kind.add_product(b, factors[row], columns[v], sums[k])
+                for k, (row, v) in enumerate(places)
+            ]
+            i_next, w_next = b.add(i, INT(1)), b.add(w_step, w_stride)
+            for phi, first, following in zip(
+                [i, w_step, *sums], [INT(0), w, *begun], [i_next, w_next, *added], strict=True
+            ):
                 phi.add_incoming(first, before)
                 phi.add_incoming(following, loop)
             b.cbranch(b.icmp_signed("<", i_next, n), loop, done)
             b.position_at_end(done)
-            for r in rows:
-                for v in vectors:
-                    b.store(added[r][v], places[r][v], align=4)
+            for output, total in zip(outputs, added, strict=True):
+                if is_int8:
+                    total = b.fadd(b.load(output, align=4), b.sitofp(total, FLOATS))
+                b.store(total, output, align=4)
             return context.get_dummy_value()
 
         address = types.intp
-        return types.void(address, address, w, *[address] * 6), generate
+        return types.void(address, address, w, *[address] * 7), generate
 
     return tile
 
@@ -153,39 +207,3 @@ else:
     SLEEP, _sleep = 50, ctypes.CDLL(None).usleep  # microseconds
 llvmlite.binding.add_symbol("gpt2core_sleep", ctypes.cast(_sleep, ctypes.c_void_p).value)
 sleep = types.ExternalFunction("gpt2core_sleep", types.int32(types.int32))
-
-
-# Threads
-
-# Looks at a counter before the thread sleeps: about 50 us, more than threads that are all running
-# ever wait. On a busy machine the thread that is waited for may not be running.
-SPINS = 5000
-
-
-# error_model="numpy": a division by zero is infinity and no exception. An exception could not
-# leave a thread that others wait for, and a loop that may raise one does not vectorize.
-def compiled(function: Any = None, **options: Any) -> Any:
-    """Decorates a function that ``kernels.forward`` calls."""
-    decorator = njit(nogil=True, error_model="numpy", **options)
-    return decorator(function) if function else decorator
-
-
-@compiled
-def shared(buffers, phase, n, n_threads):
-    """Yield parts of ``range(n)``, each to one of the threads; ends when all are done.
-
-    A part is ``(first, end)``. It goes to one call of a function, not one for each number: Numba
-    counts references to arrays with atomic instructions, which keep the processor from loading
-    the next block early.
-    """
-    n_parts = min(n, 4 * n_threads)
-    part = atomic_add(buffers.taken, phase, 1) - 1
-    while part < n_parts:
-        yield n * part // n_parts, n * (part + 1) // n_parts
-        atomic_add(buffers.done, phase, 1)
-        part = atomic_add(buffers.taken, phase, 1) - 1
-    spins = 0
-    while atomic_load(buffers.done, phase) < n_parts:
-        spins += 1
-        if spins > SPINS:
-            sleep(SLEEP)

@@ -103,9 +103,9 @@ def remove_old_file(path: Path) -> None:
             log.info("removed %s, which an earlier version wrote and this one does not use", path)
 
 
-def tensor_order(hparams: HParams) -> list[tuple[str, tuple[int, ...]]]:
+def tensor_order(hparams: HParams, precision: Precision) -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes in the order of the file: matrices first, which keeps them aligned."""
-    shapes = packed_shapes(hparams)
+    shapes = packed_shapes(hparams, precision)
     return sorted(shapes.items(), key=lambda item: item[0] not in MATRICES)
 
 
@@ -115,7 +115,7 @@ def tensor_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> int
 
 def n_bytes(hparams: HParams, precision: Precision) -> int:
     """The size of all tensors."""
-    shapes = packed_shapes(hparams).items()
+    shapes = packed_shapes(hparams, precision).items()
     return sum(tensor_bytes(name, shape, precision) for name, shape in shapes)
 
 
@@ -127,7 +127,7 @@ def file_header(source: Path, hparams: HParams, precision: Precision) -> bytes:
     facts |= {"bytes": sum(s.st_size for s in stats), "time": max(s.st_mtime_ns for s in stats)}
     header: dict[str, object] = {"__metadata__": {"gpt2core": json.dumps(facts)}}
     offset = 0
-    for name, shape in tensor_order(hparams):
+    for name, shape in tensor_order(hparams, precision):
         end = offset + tensor_bytes(name, shape, precision)
         dtype = TYPE_NAMES[element_type(name, precision).name]
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
@@ -153,7 +153,7 @@ def write_packed(
     """Write the file. ``path`` is the old file or the complete new one."""
     with atomic_write(path) as temporary, open(temporary, "wb", WRITE_BYTES) as file:
         file.write(header)
-        for name, _ in tensor_order(hparams):
+        for name, _ in tensor_order(hparams, precision):
             for part in packed_parts(name, params, hparams, precision):
                 data = np.ascontiguousarray(part, element_type(name, precision))
                 file.write(data.data)
@@ -170,7 +170,7 @@ def map_packed(path: Path, hparams: HParams, precision: Precision) -> PackedWeig
             mapped.madvise(mmap.MADV_HUGEPAGE)
     data: NDArray[np.uint8] = np.frombuffer(mapped, np.uint8)[HEADER_BYTES:]  # [n_bytes]
     begins, begin = {}, 0
-    for name, shape in tensor_order(hparams):
+    for name, shape in tensor_order(hparams, precision):
         begins[name] = begin
         begin += tensor_bytes(name, shape, precision)
 
@@ -179,4 +179,4 @@ def map_packed(path: Path, hparams: HParams, precision: Precision) -> PackedWeig
         view: Matrix = data[begins[name] : end].view(element_type(name, precision))
         return view.reshape(shape)
 
-    return weights_from(tensor, hparams)
+    return weights_from(tensor, hparams, precision)

@@ -387,8 +387,12 @@ def test_everything_is_float32(small):
     slot, logits = prefilled(engine, small.ids()[:4])
     assert logits.dtype == np.float32
     assert engine.step([slot], [small.ids()[4]]).dtype == np.float32
-    arrays = [*engine._weights, *engine._cache, *engine._buffers[:-2]]
-    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+    # Counters, and the activations rounded for int8 weights, which there are none of here.
+    others = {"rounded": np.int16, "taken": np.int64, "done": np.int64}
+    for array in [*engine._weights, *engine._cache]:
+        assert array.dtype == np.float32
+    for name, array in engine._buffers._asdict().items():
+        assert array.dtype == others.get(name, np.float32)
 
 
 # Invalid input

@@ -102,9 +102,8 @@ def test_any_number_of_sequences_at_once(n_slots):
         assert np.abs(row - expected).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("processor", ["native", "haswell"])
-def test_logits_are_the_same_to_the_last_bit_whatever_else_runs(processor):
-    """In a process of its own, whose kernels may be those of a processor with AVX2 only."""
+def run_with_kernels_of(processor: str, *arguments: str) -> None:
+    """Run ``python -m ...`` with the kernels of this processor, or of one with AVX2 only."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
     if processor == "haswell":
         if platform.machine() not in ("x86_64", "AMD64"):
@@ -112,7 +111,18 @@ def test_logits_are_the_same_to_the_last_bit_whatever_else_runs(processor):
         environment |= {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2_FEATURES}
         environment |= {"OPENBLAS_CORETYPE": "Haswell"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.gpt2core.engine.same_bits"],
+        [sys.executable, "-m", *arguments],
         cwd=ROOT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("processor", ["native", "haswell"])
+def test_logits_are_the_same_to_the_last_bit_whatever_else_runs(processor):
+    run_with_kernels_of(processor, "tests.gpt2core.engine.same_bits")
+
+
+def test_kernels_for_avx2_give_what_the_plain_functions_give():
+    folder = ROOT / "tests/gpt2core/engine"
+    modules = [str(folder / f"test_{name}.py") for name in ("kernels", "engine")]
+    run_with_kernels_of("haswell", "pytest", "-q", "-p", "no:cacheprovider", *modules)

@@ -198,7 +198,8 @@ def test_int8_weights_have_a_file_of_their_own_that_other_tools_read(source):
     assert_same(weights, pack(SMALL.params(), SMALL.hparams, "int8"))
     path = source.with_name("model.int8.safetensors")
     entries, _ = open_safetensors(path)
-    assert {name: entry.shape for name, entry in entries.items()} == packed_shapes(SMALL.hparams)
+    shapes = {name: entry.shape for name, entry in entries.items()}
+    assert shapes == packed_shapes(SMALL.hparams, "int8")
     with safe_open(path, framework="numpy") as file:
         np.testing.assert_array_equal(file.get_tensor("vocab_w"), weights.vocab_w)
         assert file.get_tensor("fc_w").dtype == np.int8
