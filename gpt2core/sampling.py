@@ -143,6 +143,8 @@ def draw(ids: IdArray, probabilities: FloatArray, seed: int, position: int) -> i
     ``position`` is the place of the new token in the text: the number of tokens before it.
     The token with the largest ``log(probability) + noise`` is drawn (Gumbel-max trick).
     """
+    if len(ids) == 1:
+        return int(ids[0])
     # Trap: drawing where a random number falls on the running sum of the probabilities is not
     # robust. Logits that differ in the sixth digit, as those of another processor do, move
     # all borders, and tokens flip. Here only two nearly equal sums can flip.

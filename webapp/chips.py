@@ -9,6 +9,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gpt2core.continuation import Step, TextToken
 from gpt2core.engine.sequence import Candidate
@@ -259,6 +260,8 @@ def group_chips(chips: Sequence[TokenChip], text: str) -> list[ChipGroup]:
     return [ChipGroup(group, text[group[0].token.start : group[-1].token.end]) for group in groups]
 
 
+# A stream shows ten candidates with each token, most of them again and again.
+@lru_cache(maxsize=2**14)
 def readable(data: bytes) -> str:
     """A token as text with invisible characters made visible; ``⟨8d⟩`` if it is no text."""
     return visible(data.decode()) if is_utf8(data) else f"⟨{data.hex(' ')}⟩"
@@ -307,6 +310,7 @@ def describe_token(encoder: Encoder, token_id: int) -> str:
     return describe_bytes(encoder.token_bytes(token_id))
 
 
+@lru_cache(maxsize=2**14)
 def describe_bytes(data: bytes) -> str:
     """A token's bytes in words if the eye cannot tell what they are; else ``""``."""
     if not is_utf8(data):

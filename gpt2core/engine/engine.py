@@ -20,7 +20,7 @@ number of threads. (The plain functions differ in the last bits.) One thread at 
 an engine.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Literal, overload
@@ -150,9 +150,12 @@ class Engine:
             parts.append(score_rows(logits, targets[start : start + SCORE_CHUNK], n_top))
         return join_scores(parts)
 
-    def step(self, slots: Sequence[int], ids: Sequence[int]) -> Array:
+    def step(
+        self, slots: Sequence[int], ids: Sequence[int], meanwhile: Callable[[], None] = lambda: None
+    ) -> Array:
         """Append ``ids[i]`` to ``slots[i]``; returns the logits ``[n_seq, n_vocab]`` after each.
 
+        ``meanwhile`` is called when the engine's other threads compute.
         Raises InputError, before any computing, if a slot is full, not open or given twice,
         or if an id is unknown.
         """
@@ -161,7 +164,7 @@ class Engine:
         lengths = [self.length(slot) for slot in slots]
         for token_id, length in zip(ids, lengths, strict=True):
             self._check([token_id], length)
-        return self._run(ids, slots, lengths, len(ids))
+        return self._run(ids, slots, lengths, len(ids), meanwhile)
 
     def _prefill_chunk(self, slot: int, ids: Sequence[int], n_logits: int) -> Array:
         first = self.length(slot)
@@ -186,6 +189,7 @@ class Engine:
         slots: Sequence[int],
         positions: Sequence[int],
         n_logits: int,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Array:
         """Do one forward pass; returns the logits ``[n_logits, n_vocab]`` of the last rows."""
         gates = row_gates([self._gates[slot] for slot in slots], self.hparams)
@@ -198,7 +202,7 @@ class Engine:
         )
         # Newly allocated, because the caller may keep what is returned.
         logits = np.empty((n_logits, len(self._weights.vocab_w) * WIDTH), np.float32)
-        self._compute(task, logits)
+        self._compute(task, logits, meanwhile)
         for slot, position in zip(slots, positions, strict=True):
             self._lengths[slot] = position + 1
         logits = logits[:, : self.hparams.n_vocab]
@@ -206,7 +210,7 @@ class Engine:
             logits[:, list(self.unused_ids)] = -np.inf
         return logits
 
-    def _compute(self, task: Task, logits: Array) -> None:
+    def _compute(self, task: Task, logits: Array, meanwhile: Callable[[], None]) -> None:
         """Run the pass on all threads with the kernels, or in plain NumPy."""
         weights, cache, buffers, n_head = (
             self._weights,
@@ -216,6 +220,7 @@ class Engine:
         )
         kernels = compiling.kernels()
         if kernels is None:
+            meanwhile()
             plain.forward(task, weights, cache, logits, n_head)
             return
         run = partial(kernels.forward, task, weights, cache, buffers, logits, n_head)
@@ -224,6 +229,7 @@ class Engine:
         try:
             for thread in range(1, self._n_threads):
                 others.append(self._pool.submit(run, thread, self._n_threads))
+            meanwhile()
             run(0, self._n_threads)
         finally:
             # A thread that has not begun yet has nothing left to do.

@@ -197,6 +197,11 @@ class Scoring(Request[Scored]):
         self.n_top, self.n_context = n_top, n_context
 
 
+def failure(error: Exception) -> Failed:
+    """The last event of a request that ``error`` has ended."""
+    return Failed(f"The model stopped with an error: {error}")
+
+
 def is_last(event: object) -> bool:
     """Whether no event of the same request follows."""
     if isinstance(event, GeneratedToken):

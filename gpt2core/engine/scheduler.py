@@ -32,6 +32,7 @@ from gpt2core.engine.events import (
     Scoring,
     Sender,
     Unavailable,
+    failure,
     reason_of,
 )
 from gpt2core.engine.observer import IGNORE, Observer
@@ -44,7 +45,7 @@ from gpt2core.sampling import FloatArray, SamplingParams
 log = logging.getLogger(__name__)
 
 # Seconds that another thread may run Python code while this one waits. With Python's default
-# of 5 ms, the threads that render tokens delay every step.
+# of 5 ms, a long text that is tokenized beside a stream delays each of its steps several times.
 SWITCH_INTERVAL = 0.0002
 RESTARTING = "The server is being restarted; try again in a moment."
 
@@ -66,6 +67,7 @@ class Scheduler:
         """
         self._engine, self._end_ids, self._observer = engine, end_ids, observer
         self._policy = Policy(engine.n_slots, max_queue, PREFILL_CHUNK, max_per_client)
+        self._unreported: list[tuple[Request[Any], GeneratedToken]] = []  # of the last step
         self._changed = threading.Condition()  # its lock guards the policy
         self._thread: threading.Thread | None = None  # created by start(), after any fork
         self._stopped = False
@@ -171,7 +173,7 @@ class Scheduler:
                 self._decode_step()
             except Exception as error:  # it is unknown which sequence caused it
                 log.exception("a step failed, and with it all that run")
-                self._end_running(Failed(failure_message(error)))
+                self._end_running(failure(error))
 
     def _wait_for_work(self) -> bool:
         """Sleep while nothing runs or waits. Returns False when the thread is to end."""
@@ -234,6 +236,7 @@ class Scheduler:
         chosen = self._policy.next_prefill()
         if chosen is None:
             return
+        self._report_tokens()
         running, chunk = chosen
         more_follow = len(chunk) < len(running.unread)
         logits = None  # [n_vocab] of the first new token
@@ -272,13 +275,13 @@ class Scheduler:
         """Generate one token for each sequence whose prompt is read."""
         batch = self._policy.decode_batch()
         if not batch:
+            self._report_tokens()
             return
         began = perf_counter()
-        logits = self._engine.step(
-            [running.slot for running in batch], [running.last_token_id for running in batch]
-        )  # [n_seq, n_vocab]
-        # Sample all tokens before any is emitted: a client that gets its token starts to
-        # render, and the next sample would have to wait for the interpreter.
+        # A client that gets its token starts to render, and this thread would wait for the
+        # interpreter: so the tokens of a step are reported when the next one has begun.
+        slots, ids = [one.slot for one in batch], [one.last_token_id for one in batch]
+        logits = self._engine.step(slots, ids, self._report_tokens)  # [n_seq, n_vocab]
         tokens = [self._sample(running, row) for running, row in zip(batch, logits, strict=True)]
         for running, token in zip(batch, tokens, strict=True):
             self._emit(running, token)
@@ -293,7 +296,7 @@ class Scheduler:
             return None
 
     def _emit(self, running: Running, token: GeneratedToken | None) -> None:
-        """Put a token on its request's queue; after the last one, free the slot."""
+        """Note a token for its request; after the last one, free the slot."""
         if token is None:  # sampling it failed
             return
         self._observer.generated(running.request, running.request.count_token())
@@ -301,12 +304,18 @@ class Scheduler:
             self._finish(running, token)
             return
         running.last_token_id = token.id
-        running.request.put(token)
+        self._unreported.append((running.request, token))
+
+    def _report_tokens(self) -> None:
+        """Put the tokens of the last step on their requests' queues."""
+        for request, token in self._unreported:
+            request.put(token)
+        self._unreported.clear()
 
     def _fail(self, running: Running, error: Exception) -> None:
         """End one request with an error; the others go on."""
         log.error("request %s failed", running.request.sender.request_id or "-", exc_info=error)
-        self._finish(running, Failed(failure_message(error)))
+        self._finish(running, failure(error))
 
     def _end_running(self, last: Failed) -> None:
         """End all running requests."""
@@ -322,6 +331,7 @@ class Scheduler:
 
     def _finish(self, running: Running, last: GeneratedToken | Scored | Failed) -> None:
         """Free a request's slot, then report its last event: its client may submit at once."""
+        self._report_tokens()
         self._release(running)
         self._end(running.request, last)
 
@@ -337,8 +347,3 @@ class Scheduler:
         with self._changed:
             self._policy.running.remove(running)
             self._report_load()
-
-
-def failure_message(error: Exception) -> str:
-    """The message for the users whose generation ``error`` ended."""
-    return f"The model stopped with an error: {error}"

@@ -168,7 +168,9 @@ def stream_messages(
             elif isinstance(event, Failed):
                 yield message("stream/failed.html", view, message=event.message)
             else:
-                time.sleep(max(0.0, next_token_at - time.monotonic()))
+                wait = next_token_at - time.monotonic()
+                if wait > 0:  # sleep(0) would wait for the interpreter's lock
+                    time.sleep(wait)
                 next_token_at = time.monotonic() + token_seconds
                 for step in view.add(event):
                     yield message("stream/token.html", view, step=step)

@@ -238,10 +238,10 @@ class TimedEngine(Engine):
         self.calls.append(("score", len(ids)))
         return super().score(slot, ids, *arguments)
 
-    def step(self, slots, ids):
+    def step(self, slots, ids, *arguments):
         self.clock += 40 / 128
         self.calls.append(("step", len(ids)))
-        return super().step(slots, ids)
+        return super().step(slots, ids, *arguments)
 
 
 @pytest.fixture
@@ -331,9 +331,29 @@ def test_an_error_in_a_step_ends_all_that_run_and_not_the_thread(serve, demo, mo
     with monkeypatch.context() as patch:
         patch.setattr(engine, "step", lambda *_: 1 / 0)
         both = [one.submit(HEROES_IDS, 20, GREEDY), one.submit([464], 20, GREEDY)]
-        assert all(isinstance(all_events(generation)[-1], Failed) for generation in both)
+        events = [all_events(generation) for generation in both]
+        assert all(isinstance(one[-1], Failed) for one in events)
+        assert len(ids_of(events[0])) == 1  # what was generated before is reported
     again = [one.submit(HEROES_IDS, 3, GREEDY), one.submit([464], 3, GREEDY)]
     assert all(len(generated(generation)) == 3 for generation in again)  # both slots are free
+
+
+def test_a_token_is_reported_before_the_next_step_ends(serve, demo, monkeypatch):
+    engine, go_on = demo.engine(), threading.Event()
+    compute = engine._compute
+
+    def compute_late(task, logits, meanwhile):
+        compute(task, logits, meanwhile)
+        assert len(task.ids) > 1 or go_on.wait(PATIENCE)  # a prompt is not held up
+
+    monkeypatch.setattr(engine, "_compute", compute_late)
+    generation = serve(engine).submit(HEROES_IDS, 3, GREEDY)
+    first = next(
+        event for event in generation.events(PATIENCE) if not isinstance(event, Prefilling)
+    )
+    assert isinstance(first, GeneratedToken) and not go_on.is_set()
+    go_on.set()
+    assert len(generated(generation)) == 2  # the others
 
 
 # Cancelling, draining, stopping
