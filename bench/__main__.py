@@ -149,12 +149,10 @@ def rate_rows(args, results: dict[str, Result], n_sequences: int) -> list[dict]:
     ]
 
 
-def weight_bytes(name: str, args) -> int:
-    """Bytes of one weight of a peer."""
-    if name.endswith("f16"):  # bf16 too
-        return 2
+def weight_bytes(name: str, args) -> float:
+    """Bytes of one weight of a peer, with the weights that the options ask for."""
     own = name in ("gpt2core", "roofline") and args.weights == "int8"
-    return 1 if own or name.endswith(("int8", "q8")) else 4
+    return 1 if own else PEERS[name].weight_bytes
 
 
 def prefill(args) -> list[dict]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench import shapes
 from bench.arena import Arena, Result, open_arena
+from bench.peers import PEERS
 from bench.report import processor
 from gpt2core.errors import WriteError
 from gpt2core.files import atomic_write, check_space, read_json, remove
@@ -30,14 +31,13 @@ ENGINES = (*OURS, "llama-cpp", "llama-cpp-q8")
 SEQUENCES = (1, 2, 4, 8)
 LENGTHS = (32, 256, 512, 992)
 PROMPT_TOKENS = 32  # where the length is not what is varied
-# Weights of an engine, and bytes of one of them. A block of Q8_0 is 32 int8 and a float16.
+# Weights of an engine.
 PRECISIONS = {
     "gpt2core": "float32",
     "gpt2core-int8": "int8",
     "llama-cpp": "float32",
     "llama-cpp-q8": "Q8_0",
 }
-WEIGHT_BYTES = {"float32": 4.0, "int8": 1.0, "Q8_0": 34 / 32}
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ def point(
     """
     n_steps = n_tokens - 1
     engines = {name: result for name, result in results.items() if name != "roofline"}
-    weights = WEIGHT_BYTES["float32"] * hparams.n_params  # what the roofline's time is for
+    weights = PEERS["roofline"].weight_bytes * hparams.n_params  # what its time is for
     bandwidth = weights * n_steps / results["roofline"].median_rest()  # bytes a second
     n_before = n_prompt + n_tokens / 2
-    precisions = dict.fromkeys(PRECISIONS[name] for name in engines)
+    weight_bytes = {PRECISIONS[name]: PEERS[name].weight_bytes for name in engines}
     return {
         "bandwidth_gb_per_s": bandwidth / 1e9,
         "rates": {
@@ -152,8 +152,8 @@ def point(
             for name, result in engines.items()
         },
         "bounds": {
-            precision: bandwidth / step_bytes(hparams, WEIGHT_BYTES[precision], n_before)
-            for precision in precisions
+            precision: bandwidth / step_bytes(hparams, n_bytes_each, n_before)
+            for precision, n_bytes_each in weight_bytes.items()
         },
     }
 

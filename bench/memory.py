@@ -30,22 +30,11 @@ def weigh() -> dict[str, float]:
     return {**{kind: sizes[kind] for kind in KINDS}, "Peak": peak}
 
 
-def open_weights(directory: Path):
-    """The packed weights of a model's folder, in the precision that the settings ask for."""
-    from gpt2core.settings import Settings
-    from gpt2core.store.packed_files import open_packed
-    from gpt2core.store.weights import load_params
-
-    precision = Settings.from_environment("weights").weights
-    hparams = shapes.read_hparams(directory)
-    return open_packed(directory / "model.safetensors", hparams, load_params, precision)
-
-
 def make_files(directory: Path, pipe) -> None:
     """Packs the weights and compiles the kernels, unless that is done; reports."""
     from gpt2core.engine import compiling
 
-    open_weights(directory)
+    shapes.open_weights(directory)
     if loading := compiling.start():
         loading.join()
     pipe.send(None)
@@ -55,7 +44,7 @@ def worker(directory: Path, n_slots: int, pipe) -> None:
     """Opens the model, reports; runs all slots, reports."""
     from gpt2core.engine.engine import Engine
 
-    hparams, weights = shapes.read_hparams(directory), open_weights(directory)
+    hparams, weights = shapes.read_hparams(directory), shapes.open_weights(directory)
     engine = Engine(weights, hparams, n_slots)
     pipe.recv()
     pipe.send(weigh())

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gpt2core.engine.packed import PackedWeights
 from gpt2core.files import atomic_write
 from gpt2core.hparams import MODEL_SIZES, HParams
+from gpt2core.settings import Settings
 from gpt2core.store.folder import read_hparams
+from gpt2core.store.packed_files import open_packed
 from gpt2core.store.weights import load_params, params_from_tensors, save_params, tensor_shapes
 
 # "demo" is the shape, not the weights, of a small model: many steps of little work.
@@ -53,6 +56,13 @@ def write_model(directory: Path, hparams: HParams) -> None:
 
 def read_params(directory: Path) -> dict:
     return load_params(directory / "model.safetensors", read_hparams(directory))
+
+
+def open_weights(directory: Path) -> PackedWeights:
+    """The packed weights of a model's folder, in the precision that the settings ask for."""
+    precision = Settings.from_environment("weights").weights
+    hparams = read_hparams(directory)
+    return open_packed(directory / "model.safetensors", hparams, load_params, precision)
 
 
 def write_gguf(directory: Path, kind: str = "F32") -> Path:

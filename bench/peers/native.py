@@ -43,6 +43,7 @@ class CTranslate2Int8(CTranslate2):
     """The same, which quantizes the weights to int8 when it loads them."""
 
     exact = False
+    weight_bytes = 1.0
     compute_type = "int8"
 
 
@@ -140,6 +141,7 @@ class LlamaCppF16(LlamaCpp):
     """The same with weights in half precision."""
 
     exact = False
+    weight_bytes = 2.0
     weights = "F16"
 
 
@@ -147,4 +149,5 @@ class LlamaCppQ8(LlamaCpp):
     """The same with 8-bit weights, a scale for each 32 of them."""
 
     exact = False
+    weight_bytes = 34 / 32  # 32 int8 and a float16
     weights = "Q8_0"

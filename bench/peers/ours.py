@@ -14,14 +14,10 @@ class Ours(Peer):
     def __init__(self, directory, threads, n_slots):
         from gpt2core.engine import compiling
         from gpt2core.engine.engine import Engine
-        from gpt2core.settings import Settings
-        from gpt2core.store.packed_files import open_packed
-        from gpt2core.store.weights import load_params
 
         compiling.start().join()
-        hparams, precision = shapes.read_hparams(directory), Settings.from_environment().weights
-        weights = open_packed(directory / "model.safetensors", hparams, load_params, precision)
-        self.engine = Engine(weights, hparams, n_slots)
+        weights = shapes.open_weights(directory)
+        self.engine = Engine(weights, shapes.read_hparams(directory), n_slots)
 
     def run(self, prompts, n_tokens):
         engine = self.engine
@@ -45,6 +41,7 @@ class OursInt8(Ours):
     """The same with int8 weights."""
 
     exact = False
+    weight_bytes = 1.0
 
     @classmethod
     def environment(cls, threads):

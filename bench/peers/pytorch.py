@@ -52,6 +52,7 @@ class TransformersBF16(Transformers):
     """The same with weights, activations and cache in bfloat16."""
 
     exact = False
+    weight_bytes = 2.0
 
     def converted(self, model):
         import torch
@@ -67,6 +68,7 @@ class TransformersInt8(Transformers):
     """
 
     exact = False
+    weight_bytes = 1.0
 
     def converted(self, model):
         import torch

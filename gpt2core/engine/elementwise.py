@@ -69,13 +69,9 @@ def add_to_stream(x, delta, gates, units):
         (column, end_column), (first, end) = place(unit, len(x))
         end_column = min(end_column, x.shape[1])
         for row in range(first, end):
-            numbers, added, gate = (
-                x[row, column:end_column],
-                delta[row, column:end_column],
-                gates[row],
-            )
+            numbers, added = x[row, column:end_column], delta[row, column:end_column]
             for c in range(len(numbers)):
-                numbers[c] += added[c] * gate
+                numbers[c] += added[c] * gates[row]
 
 
 @compiled(fastmath={"nnan", "reassoc", "nsz"})

@@ -155,7 +155,7 @@ class Engine:
     ) -> Array:
         """Append ``ids[i]`` to ``slots[i]``; returns the logits ``[n_seq, n_vocab]`` after each.
 
-        ``meanwhile`` is called when the engine's other threads compute.
+        ``meanwhile`` is called once the engine's other threads compute, before this one does.
         Raises InputError, before any computing, if a slot is full, not open or given twice,
         or if an id is unknown.
         """

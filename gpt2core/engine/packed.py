@@ -27,7 +27,7 @@ Array = NDArray[np.float32]
 Matrix = NDArray[np.float32] | NDArray[np.int8]
 Precision = Literal["float32", "int8"]
 
-WIDTH = 64  # columns in a block: a cache line of int8, four of float32
+WIDTH = 64  # columns in a block: a step of it is two cache lines of int8, four of float32
 INT8_MAX = 127
 # Elements of a column that lie together, and are multiplied together.
 N_TOGETHER: dict[Precision, int] = {"float32": 1, "int8": 2}

@@ -161,14 +161,13 @@ def product(x: Array, w: Matrix, scale_bias: Array) -> Array:
     scales: Array = np.ones((1, 1), np.float32)
     if w.dtype == np.int8:
         x, scales = rounded(x)
-        x = np.pad(x, ((0, 0), (0, n_steps * n_together - x.shape[1])))
     # float32 blocks as they are; int8 blocks are widened, some at a time.
     step = len(w) if w.dtype == np.float32 else 64
     for i in range(0, len(w), step):
-        in_order = w[i : i + step].swapaxes(2, 3).reshape(-1, x.shape[1], WIDTH)
-        np.matmul(
-            x, in_order.astype(np.float32, copy=False), out=out[:, i : i + step].swapaxes(0, 1)
-        )
+        in_order = w[i : i + step].swapaxes(2, 3).reshape(-1, n_steps * n_together, WIDTH)
+        # [n, n_in or one more, WIDTH]
+        widened = in_order[:, : x.shape[1]].astype(np.float32, copy=False)
+        np.matmul(x, widened, out=out[:, i : i + step].swapaxes(0, 1))
     columns: Array = out.reshape(len(x), -1) * scales * scale_bias[0] + scale_bias[1]
     return columns
 

@@ -64,6 +64,16 @@ class Float32:
     step_bytes, sums = 4, FLOATS
 
     @staticmethod
+    def begin(b: ir.IRBuilder, output: Any) -> Any:
+        """What a sum begins with; ``output`` is the place of its vector."""
+        return b.load(output, align=4)
+
+    @staticmethod
+    def end(b: ir.IRBuilder, output: Any, total: Any) -> None:
+        """Store a sum."""
+        b.store(total, output, align=4)
+
+    @staticmethod
     def weights(b: ir.IRBuilder, address: Any, offset: int) -> Any:
         """The weights of a vector of columns in one step."""
         return b.load(pointer(b, address, offset, FLOATS), align=4)
@@ -87,6 +97,15 @@ class Int8:
     """
 
     step_bytes, sums = 2, INTS
+
+    @staticmethod
+    def begin(b: ir.IRBuilder, output: Any) -> Any:
+        return ir.Constant(INTS, [0] * LANES)
+
+    @staticmethod
+    def end(b: ir.IRBuilder, output: Any, total: Any) -> None:
+        before = b.load(output, align=4)
+        b.store(b.fadd(before, b.sitofp(total, FLOATS)), output, align=4)
 
     @staticmethod
     def weights(b: ir.IRBuilder, address: Any, offset: int) -> Any:
@@ -130,9 +149,7 @@ def make_tile(n_rows: int, n_columns: int) -> Any:
             x_rows = [b.add(x, b.mul(x_stride, INT(row))) for row in range(n_rows)]
             out_rows = [b.add(out, b.mul(out_stride, INT(row))) for row in range(n_rows)]
             outputs = [pointer(b, out_rows[row], 4 * LANES * v, FLOATS) for row, v in places]
-            is_int8 = kind is Int8
-            zero = ir.Constant(INTS, [0] * LANES)
-            begun = [zero if is_int8 else b.load(output, align=4) for output in outputs]
+            begun = [kind.begin(b, output) for output in outputs]
             before = b.block
             loop, done = b.append_basic_block("loop"), b.append_basic_block("done")
             b.branch(loop)
@@ -162,9 +179,7 @@ def make_tile(n_rows: int, n_columns: int) -> Any:
             b.cbranch(b.icmp_signed("<", i_next, n), loop, done)
             b.position_at_end(done)
             for output, total in zip(outputs, added, strict=True):
-                if is_int8:
-                    total = b.fadd(b.load(output, align=4), b.sitofp(total, FLOATS))
-                b.store(total, output, align=4)
+                kind.end(b, output, total)
             return context.get_dummy_value()
 
         address = types.intp

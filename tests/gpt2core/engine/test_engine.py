@@ -1,17 +1,23 @@
 """The engine gives the readable model's numbers, and never computes a prefix again."""
 
 import gc
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gpt2core.engine.engine
+from gpt2core.engine import plain
 from gpt2core.engine.engine import Engine
+from gpt2core.engine.gates import row_gates
 from gpt2core.errors import InputError
+from gpt2core.hparams import MODEL_SIZES
 from gpt2core.model import gpt2
 from tests.helpers.small_models import LONG, SMALL_MODELS, TOLERANCE
 
+STATM = Path("/proc/self/statm")
 # Prompt lengths for which chunks, masks or cache positions could be wrong; -1 stands for
 # n_ctx - 1, the longest prompt.
 LENGTHS = [1, 2, 17, -1]
@@ -269,6 +275,26 @@ def test_each_step_adds_one_token_to_the_cache(small):
     for made, id in enumerate(small.ids()[5:], 6):
         engine.step([slot], [id])
         assert sum(np.count_nonzero(array) for array in cache) == 2 * h.n_layer * h.n_embd * made
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="only Linux reports this")
+def test_a_short_text_takes_memory_for_its_length():
+    """Also in pages of 2 MB. A slot of 124M has 75 MB for a whole context."""
+    hparams, n_rows = MODEL_SIZES["124M"], 64
+    cache = plain.make_cache(hparams, 8)
+    gates = row_gates([None] * n_rows, hparams)
+    places = np.arange(n_rows)
+    task = plain.Task(places, np.full(n_rows, 5), places, 0, *gates)
+    rows = np.ones((n_rows, hparams.n_head, hparams.n_embd // hparams.n_head), np.float32)
+    before = resident_bytes()
+    for layer in range(hparams.n_layer):
+        plain.write_kv(task, rows, rows, cache, layer)
+    assert 2 * hparams.n_layer * rows.nbytes <= resident_bytes() - before < 20e6
+
+
+def resident_bytes() -> int:
+    """Of this process."""
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def recorded_caches(engine) -> list[np.ndarray]:
