@@ -80,6 +80,7 @@ class Scored:
 
 
 Event = Queued | Prefilling | GeneratedToken | Failed  # of a generation
+LastEvent = GeneratedToken | Scored | Failed  # of a request
 Result = TypeVar("Result", GeneratedToken, Scored)
 
 
@@ -209,7 +210,7 @@ def is_last(event: object) -> bool:
     return isinstance(event, (Failed, Scored))
 
 
-def reason_of(last: GeneratedToken | Scored | Failed) -> EndReason:
+def reason_of(last: LastEvent) -> EndReason:
     """Why a request ends with this event."""
     if isinstance(last, GeneratedToken):
         return last.finish_reason or "length"

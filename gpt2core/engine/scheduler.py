@@ -25,6 +25,7 @@ from gpt2core.engine.events import (
     NOBODY,
     Failed,
     Generation,
+    LastEvent,
     Prefilling,
     Queued,
     Request,
@@ -38,7 +39,7 @@ from gpt2core.engine.events import (
 from gpt2core.engine.observer import IGNORE, Observer
 from gpt2core.engine.policy import Policy, Running
 from gpt2core.engine.scores import join_scores, no_scores
-from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions, Sequence
+from gpt2core.engine.sequence import DEFAULT_OPTIONS, Drawn, GenerationOptions, Sequence
 from gpt2core.hparams import check_prompt, check_text
 from gpt2core.sampling import FloatArray, SamplingParams
 
@@ -67,7 +68,7 @@ class Scheduler:
         """
         self._engine, self._end_ids, self._observer = engine, end_ids, observer
         self._policy = Policy(engine.n_slots, max_queue, PREFILL_CHUNK, max_per_client)
-        self._unreported: list[tuple[Request[Any], GeneratedToken]] = []  # of the last step
+        self._unreported: list[tuple[Request[Any], Drawn]] = []  # of the last step
         self._changed = threading.Condition()  # its lock guards the policy
         self._thread: threading.Thread | None = None  # created by start(), after any fork
         self._stopped = False
@@ -257,7 +258,7 @@ class Scheduler:
             if running.sequence is not None:
                 running.request.put(Prefilling(running.n_prefilled, running.n_to_read))
         elif logits is not None:
-            self._emit(running, self._sample(running, logits))
+            self._emit(running, self._draw(running, logits))
         else:
             self._finish(running, Scored(join_scores(running.scores)))
 
@@ -278,30 +279,30 @@ class Scheduler:
             self._report_tokens()
             return
         began = perf_counter()
-        # A client that gets its token starts to render, and this thread would wait for the
-        # interpreter: so the tokens of a step are reported when the next one has begun.
+        # A step needs no more than the ids of the one before. Their tokens are described, and
+        # clients start to render them, when the engine's other threads compute already.
         slots, ids = [one.slot for one in batch], [one.last_token_id for one in batch]
         logits = self._engine.step(slots, ids, self._report_tokens)  # [n_seq, n_vocab]
-        tokens = [self._sample(running, row) for running, row in zip(batch, logits, strict=True)]
+        tokens = [self._draw(running, row) for running, row in zip(batch, logits, strict=True)]
         for running, token in zip(batch, tokens, strict=True):
             self._emit(running, token)
         self._policy.record_step(perf_counter() - began)
 
-    def _sample(self, running: Running, logits: FloatArray) -> GeneratedToken | None:
-        """The next token from ``logits [n_vocab]``; None if sampling failed and was reported."""
+    def _draw(self, running: Running, logits: FloatArray) -> Drawn | None:
+        """The next token from ``logits [n_vocab]``; None if drawing failed and was reported."""
         try:
-            return running.generating.sample_next(logits)
+            return running.generating.draw_next(logits)
         except Exception as error:
             self._fail(running, error)
             return None
 
-    def _emit(self, running: Running, token: GeneratedToken | None) -> None:
+    def _emit(self, running: Running, token: Drawn | None) -> None:
         """Note a token for its request; after the last one, free the slot."""
-        if token is None:  # sampling it failed
+        if token is None:  # drawing it failed
             return
         self._observer.generated(running.request, running.request.count_token())
         if token.finish_reason:
-            self._finish(running, token)
+            self._finish(running, token.describe())
             return
         running.last_token_id = token.id
         self._unreported.append((running.request, token))
@@ -309,7 +310,7 @@ class Scheduler:
     def _report_tokens(self) -> None:
         """Put the tokens of the last step on their requests' queues."""
         for request, token in self._unreported:
-            request.put(token)
+            request.put(token.describe())
         self._unreported.clear()
 
     def _fail(self, running: Running, error: Exception) -> None:
@@ -329,13 +330,13 @@ class Scheduler:
                 self._end(self._policy.waiting.popleft(), Failed(RESTARTING, "restarting"))
             self._report_load()
 
-    def _finish(self, running: Running, last: GeneratedToken | Scored | Failed) -> None:
+    def _finish(self, running: Running, last: LastEvent) -> None:
         """Free a request's slot, then report its last event: its client may submit at once."""
         self._report_tokens()
         self._release(running)
         self._end(running.request, last)
 
-    def _end(self, request: Request[Any], last: GeneratedToken | Scored | Failed) -> None:
+    def _end(self, request: Request[Any], last: LastEvent) -> None:
         """Report the last event of a request."""
         request.end(reason_of(last))
         self._observer.ended(request)

@@ -1,8 +1,10 @@
 """One sequence: a prompt, the tokens after it, and why it ends.
 
-Between two forward passes of the engine, :meth:`Sequence.sample_next` turns a row of logits
-into the next token. ``generate.py`` does this for one sequence, ``engine/scheduler.py`` for
-all sequences of a decode batch.
+Between two forward passes of the engine, :meth:`Sequence.draw_next` turns a row of logits into
+the next token's id, which is all that the next pass needs. :meth:`Drawn.describe` adds what a
+client is told about the token. ``generate.py`` does both at once for one sequence.
+``engine/scheduler.py`` draws for all sequences of a decode batch, and describes their tokens
+while the next pass is computed.
 
 Invariants: the last token of a sequence, and no other, has a ``finish_reason``. Log-
 probabilities are the model's own, before temperature, top-k and top-p.
@@ -12,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -88,6 +90,36 @@ class GenerationOptions:
 DEFAULT_OPTIONS = GenerationOptions()
 
 
+class Drawn(NamedTuple):
+    """A token that was drawn, and what its description is computed from."""
+
+    id: int
+    finish_reason: FinishReason | None
+    logits: FloatArray  # [n_vocab], before penalties
+    ids: IdArray  # [n_kept]
+    probabilities: FloatArray  # [n_kept], as ``distribution`` returned it with the ids
+    n_candidates: int
+
+    def describe(self) -> GeneratedToken:
+        """The token with its log-probability, its rank and its candidates."""
+        logprobs = log_softmax(self.logits)  # [n_vocab]
+        # Tokens that top-k or top-p exclude keep the probability 0.
+        sampling_probabilities = np.zeros_like(self.logits)  # [n_vocab]
+        sampling_probabilities[self.ids] = self.probabilities
+        candidates = tuple(
+            Candidate(int(i), float(logprobs[i]), float(sampling_probabilities[i]))
+            for i in most_likely(self.logits, self.n_candidates)
+        )
+        return GeneratedToken(
+            self.id,
+            float(logprobs[self.id]),
+            candidates,
+            self.finish_reason,
+            rank_of(self.id, self.logits),
+            float(sampling_probabilities[self.id]),
+        )
+
+
 class Sequence:
     """The state of one sequence that is being generated: its length."""
 
@@ -114,6 +146,10 @@ class Sequence:
         self._generated: Counter[int] = Counter()  # id -> how often it was generated
 
     def sample_next(self, logits: FloatArray) -> GeneratedToken:
+        """The next token, drawn from ``logits [n_vocab]``. Raises as :meth:`draw_next` does."""
+        return self.draw_next(logits).describe()
+
+    def draw_next(self, logits: FloatArray) -> Drawn:
         """Draw the next token from ``logits [n_vocab]``; GPT2Error if they are not finite."""
         if not math.isfinite(logits.max()):
             # The weights are finite, but too large to compute with in float32.
@@ -123,9 +159,8 @@ class Sequence:
         id = draw(ids, probabilities, self._seed, self._length)
         self._length += 1
         self._generated[id] += 1
-        n_candidates = self._options.n_candidates
         reason = self._finish_reason(id)
-        return make_token(id, logits, ids, probabilities, reason, n_candidates)
+        return Drawn(id, reason, logits, ids, probabilities, self._options.n_candidates)
 
     def _finish_reason(self, id: int) -> FinishReason | None:
         """Why the sequence ends with the token ``id``; None if it goes on."""
@@ -134,37 +169,6 @@ class Sequence:
         if self._length == self._max_length:  # also if the context is full at the same time
             return "length"
         return "context" if self._length == self._n_ctx else None
-
-
-def make_token(
-    id: int,
-    logits: FloatArray,
-    ids: IdArray,
-    probabilities: FloatArray,
-    finish_reason: FinishReason | None = None,
-    n_candidates: int = N_CANDIDATES,
-) -> GeneratedToken:
-    """The token ``id`` with its log-probability and its candidates.
-
-    ``logits`` is ``[n_vocab]``; ``ids`` and ``probabilities``, both ``[n_kept]``, are what
-    ``distribution`` returned for them.
-    """
-    logprobs = log_softmax(logits)  # [n_vocab]
-    # Tokens that top-k or top-p exclude keep the probability 0.
-    sampling_probabilities = np.zeros_like(logits)  # [n_vocab]
-    sampling_probabilities[ids] = probabilities
-    candidates = tuple(
-        Candidate(int(i), float(logprobs[i]), float(sampling_probabilities[i]))
-        for i in most_likely(logits, n_candidates)
-    )
-    return GeneratedToken(
-        id,
-        float(logprobs[id]),
-        candidates,
-        finish_reason,
-        rank_of(id, logits),
-        float(sampling_probabilities[id]),
-    )
 
 
 def rank_of(id: int, logits: FloatArray) -> int:

@@ -13,7 +13,6 @@ being generated, on a machine of any speed. The beginning of the prompt chooses 
 
 import os
 import time
-from dataclasses import replace
 from itertools import chain, cycle, repeat
 
 import gpt2core.engine.scheduler
@@ -43,13 +42,13 @@ class PacedSequence(Sequence):
             self.pace = SLOW_PACE
         super().__init__(ids, n_tokens, n_ctx, sampling, end_ids, *options)
 
-    def sample_next(self, logits):
+    def draw_next(self, logits):
         time.sleep(self.pace)
-        token, id = super().sample_next(logits), next(self.script)
+        token, id = super().draw_next(logits), next(self.script)
         if id is not None:
-            token = replace(token, id=id)
+            token = token._replace(id=id)
         if id == ENDOFTEXT_ID:
-            token = replace(token, finish_reason="endoftext")
+            token = token._replace(finish_reason="endoftext")
         return token
 
 

@@ -14,9 +14,9 @@ def gate(monkeypatch):
     gate = threading.Event()
 
     class Gated(scheduler.Sequence):
-        def sample_next(self, logits):
+        def draw_next(self, logits):
             assert gate.wait(PATIENCE)
-            return super().sample_next(logits)
+            return super().draw_next(logits)
 
     monkeypatch.setattr(scheduler, "Sequence", Gated)
     yield gate

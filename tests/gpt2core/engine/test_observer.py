@@ -53,8 +53,8 @@ def faulty(gate, monkeypatch):
     """Sampling fails for the text ``[66]``, once the gate is open."""
 
     class Faulty(scheduler.Sequence):
-        def sample_next(self, logits):
-            token = super().sample_next(logits)
+        def draw_next(self, logits):
+            token = super().draw_next(logits)
             if self.ids == [66]:
                 raise RuntimeError("a fault")
             return token

@@ -12,7 +12,7 @@ from gpt2core.engine.events import Failed, Prefilling, Queued, Unavailable, is_l
 from gpt2core.engine.gates import Gates
 from gpt2core.engine.policy import DECODE_SHARE
 from gpt2core.engine.scheduler import Scheduler
-from gpt2core.engine.sequence import GeneratedToken, GenerationOptions
+from gpt2core.engine.sequence import Drawn, GeneratedToken, GenerationOptions
 from gpt2core.errors import InputError
 from gpt2core.hparams import HParams
 from gpt2core.inside.interventions import Component, without
@@ -294,11 +294,11 @@ def test_an_error_while_sampling_ends_only_its_own_generation(start, monkeypatch
     class Faulty(scheduler.Sequence):
         n_sampled = 0
 
-        def sample_next(self, logits):
+        def draw_next(self, logits):
             self.n_sampled += 1
             if self.ids == [666] and self.n_sampled == 2:
                 raise RuntimeError("a fault")
-            return super().sample_next(logits)
+            return super().draw_next(logits)
 
     monkeypatch.setattr(scheduler, "Sequence", Faulty)
     one = start()
@@ -354,6 +354,15 @@ def test_a_token_is_reported_before_the_next_step_ends(serve, demo, monkeypatch)
     assert isinstance(first, GeneratedToken) and not go_on.is_set()
     go_on.set()
     assert len(generated(generation)) == 2  # the others
+
+
+def test_tokens_are_described_when_the_next_step_has_begun(serve, demo, monkeypatch):
+    engine, order = demo.engine(), []
+    compute, describe = engine._compute, Drawn.describe
+    monkeypatch.setattr(engine, "_compute", lambda *task: (order.append("step"), compute(*task)))
+    monkeypatch.setattr(Drawn, "describe", lambda one: (order.append(one.id), describe(one))[1])
+    first, second, last = generated(serve(engine).submit(HEROES_IDS, 3, GREEDY))
+    assert order == ["step", "step", first, "step", second, last]
 
 
 # Cancelling, draining, stopping
