@@ -28,7 +28,8 @@ CORE_ORDER = [
     {"inside.interventions"},
     {"inside.document", "inside.reading"},
     {"inside.report"},
-    {"tokenizer.alphabet", "tokenizer.decoding", "tokenizer.pattern", "store.folder"},
+    {"tokenizer.alphabet", "tokenizer.decoding", "tokenizer.pattern", "store.folder"}
+    | {"store.tensor_files"},
     {"store.shards", "tokenizer.added"},
     {"tokenizer.table"},
     {"store.weights", "tokenizer.bpe", "tokenizer.json_settings"},

@@ -14,13 +14,15 @@ allocated here, nothing is raised, and no array is indexed beyond its end.
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import njit, typeof, types
 
 from gpt2core.engine.elementwise import add_to_stream, gelu, layer_norm, softmax
-from gpt2core.engine.packed import WIDTH, PackedWeights
+from gpt2core.engine.gates import row_gates
+from gpt2core.engine.packed import WIDTH, PackedWeights, Precision, packed_tensors
 from gpt2core.engine.phases import compiled, count_units, shared
-from gpt2core.engine.plain import TILE_ROWS, Buffers, Cache, Task
+from gpt2core.engine.plain import TILE_ROWS, Task, make_buffers, make_cache
 from gpt2core.engine.products import inputs, multiply_rows, product
+from gpt2core.hparams import HParams
 
 F = np.float32
 
@@ -112,42 +114,25 @@ def embed(task, w, rows, x):
             x[row, i] = element * scale + w.wpe[position, i]
 
 
-def array(dtype: Any, n_dim: int, readonly: bool = False) -> Any:
-    return types.Array(dtype, n_dim, "C", readonly=readonly)
+def signature(precision: Precision) -> Any:
+    """The types of the arguments of ``forward``, which are the same for every model."""
+    smallest = HParams(n_vocab=1, n_ctx=1, n_embd=1, n_head=1, n_layer=1)
+    ints, logits = np.zeros(1, np.int64), np.zeros((1, 1), np.float32)
+    weights = []
+    for dtype, shape in packed_tensors(smallest, precision).values():
+        weights.append(np.zeros(shape, dtype))
+        weights[-1].flags.writeable = False
+    arguments = (
+        Task(ints, ints, ints, 0, *row_gates([None], smallest)),
+        PackedWeights(*weights),
+        make_cache(smallest, 1),
+        make_buffers(smallest, 1, 1),
+        *(logits, 1, 0, 1),
+    )
+    return types.void(*map(typeof, arguments))
 
 
-f32, i64 = types.float32, types.int64
-TASK = types.NamedTuple(
-    [array(i64, 1)] * 3 + [i64, array(f32, 3), array(f32, 2), array(f32, 2)], Task
-)
-CACHE = types.NamedUniTuple(array(f32, 6), 2, Cache)
-BUFFERS = types.NamedTuple(
-    [
-        array(f32, 2), array(f32, 3), array(types.int16, 3),
-        *[array(f32, n) for n in (2, 2, 2, 2, 2, 3, 3)],
-        *[array(i64, 1)] * 2,
-    ],
-    Buffers,
-)  # fmt: skip
-
-
-def weights_type(element: Any) -> Any:
-    """The type of :class:`PackedWeights` whose matrices have such elements."""
-    n_dims = (2, 3, 3, 2, 5, 3, 5, 3, 5, 3, 5, 3, 4, 2)
-    kinds = [
-        array(element if name.endswith("_w") else f32, n, readonly=True)
-        for name, n in zip(PackedWeights._fields, n_dims, strict=True)
-    ]
-    return types.NamedTuple(kinds, PackedWeights)
-
-
-SIGNATURES = [
-    types.void(TASK, weights_type(element), CACHE, BUFFERS, array(f32, 2), i64, i64, i64)
-    for element in (f32, types.int8)
-]
-
-
-@njit(SIGNATURES, nogil=True, error_model="numpy", cache=True)
+@njit([signature("float32"), signature("int8")], nogil=True, error_model="numpy", cache=True)
 def forward(task, w, cache, buffers, logits, n_head, thread, n_threads):
     """Thread ``thread``'s part of a pass; see ``plain.forward``, which does all of it."""
     r, n_rows, d = buffers, len(task.ids), w.ln_f.shape[1]

@@ -14,7 +14,7 @@ Invariants: arrays are read-only and C-contiguous, whether they are of this proc
 memory map. Nothing but the int8 rounding changes a number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -38,26 +38,23 @@ class PackedWeights(NamedTuple):
 
     ``d`` is n_embd. A matrix ``…_w`` of ``n_in`` rows and ``n_out`` columns has ``n_blocks(n_out)``
     blocks of ``ceil(n_in / n_together)`` steps; ``…_s [2, n_blocks * WIDTH]`` are the scale and the
-    bias of every column.
+    bias of every column. The matrices are first, which keeps them aligned in a file.
     """
 
-    wpe: Array  # [n_ctx, d]
+    qkv_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together], of all heads
+    proj_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
+    fc_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
+    out_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
+    vocab_w: Matrix  # [n_blocks, n_steps, WIDTH, n_together]: a column is a token's embedding
+    qkv_s: Array  # [n_layer, 2, n_columns]
+    proj_s: Array  # [n_layer, 2, n_columns]
+    fc_s: Array  # [n_layer, 2, n_columns]
+    out_s: Array  # [n_layer, 2, n_columns]
+    vocab_s: Array  # [2, n_columns]
     ln_1: Array  # [n_layer, 2, d]: gain and shift
     ln_2: Array  # [n_layer, 2, d]
     ln_f: Array  # [2, d]
-    qkv_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together], of all heads
-    qkv_s: Array  # [n_layer, 2, n_columns]
-    proj_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
-    proj_s: Array  # [n_layer, 2, n_columns]
-    fc_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
-    fc_s: Array  # [n_layer, 2, n_columns]
-    out_w: Matrix  # [n_layer, n_blocks, n_steps, WIDTH, n_together]
-    out_s: Array  # [n_layer, 2, n_columns]
-    vocab_w: Matrix  # [n_blocks, n_steps, WIDTH, n_together]: a column is a token's embedding
-    vocab_s: Array  # [2, n_columns]
-
-
-MATRICES = ("qkv_w", "proj_w", "fc_w", "out_w", "vocab_w")
+    wpe: Array  # [n_ctx, d]
 
 
 def n_blocks(n: int) -> int:
@@ -65,71 +62,57 @@ def n_blocks(n: int) -> int:
     return -(-n // WIDTH)
 
 
-def packed_shapes(hparams: HParams, precision: Precision) -> dict[str, tuple[int, ...]]:
-    """Every tensor of :class:`PackedWeights` and its shape."""
-    d, n_layer = hparams.n_embd, hparams.n_layer
-    n_together = N_TOGETHER[precision]
-    shapes: dict[str, tuple[int, ...]] = {
-        "wpe": (hparams.n_ctx, d),
-        "ln_1": (n_layer, 2, d),
-        "ln_2": (n_layer, 2, d),
-        "ln_f": (2, d),
-    }
-    for name, n_in, n_out in (
-        ("qkv", d, 3 * d),
-        ("proj", d, d),
-        ("fc", d, 4 * d),
-        ("out", 4 * d, d),
+def packed_tensors(
+    hparams: HParams, precision: Precision
+) -> dict[str, tuple["np.dtype[Any]", tuple[int, ...]]]:
+    """The type and the shape of every tensor of :class:`PackedWeights`."""
+    d, layers, n_together = hparams.n_embd, (hparams.n_layer,), N_TOGETHER[precision]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, lead, n_in, n_out in (
+        ("qkv", layers, d, 3 * d),
+        ("proj", layers, d, d),
+        ("fc", layers, d, 4 * d),
+        ("out", layers, 4 * d, d),
+        ("vocab", (), d, hparams.n_vocab),
     ):
         n_steps = -(-n_in // n_together)
-        shapes[f"{name}_w"] = (n_layer, n_blocks(n_out), n_steps, WIDTH, n_together)
-        shapes[f"{name}_s"] = (n_layer, 2, n_blocks(n_out) * WIDTH)
-    n_steps = -(-d // n_together)
-    shapes["vocab_w"] = (n_blocks(hparams.n_vocab), n_steps, WIDTH, n_together)
-    shapes["vocab_s"] = (2, n_blocks(hparams.n_vocab) * WIDTH)
-    return shapes
+        shapes[f"{name}_w"] = (*lead, n_blocks(n_out), n_steps, WIDTH, n_together)
+        shapes[f"{name}_s"] = (*lead, 2, n_blocks(n_out) * WIDTH)
+    shapes["ln_1"] = shapes["ln_2"] = (*layers, 2, d)
+    shapes["ln_f"], shapes["wpe"] = (2, d), (hparams.n_ctx, d)
+    return {
+        name: (np.dtype(precision if name.endswith("_w") else "float32"), shapes[name])
+        for name in PackedWeights._fields
+    }
 
 
-def element_type(name: str, precision: Precision) -> "np.dtype[Any]":
-    """The type of the elements of the tensor ``name``."""
-    is_int8 = precision == "int8" and name in MATRICES
-    return np.dtype(np.int8 if is_int8 else np.float32)
-
-
-def packed_parts(
-    name: str, params: Params, hparams: HParams, precision: Precision
-) -> Iterator[Matrix]:
+def packed_parts(name: str, params: Params, precision: Precision) -> Iterator[Matrix]:
     """The tensor ``name`` from start to end, in parts of at most one matrix of a layer."""
-    layers = params["blocks"]
+    layers, wte = params["blocks"], np.asarray(params["wte"])  # [n_vocab, d]
+    unembedding: LinearParams = {"w": wte.T, "b": np.zeros(len(wte), np.float32)}
+    norms = {
+        "ln_1": [layer["ln_1"] for layer in layers],
+        "ln_2": [layer["ln_2"] for layer in layers],
+        "ln_f": [params["ln_f"]],
+    }
+    matrices = {
+        "qkv": [layer["attn"]["c_attn"] for layer in layers],
+        "proj": [layer["attn"]["c_proj"] for layer in layers],
+        "fc": [layer["mlp"]["c_fc"] for layer in layers],
+        "out": [layer["mlp"]["c_proj"] for layer in layers],
+        "vocab": [unembedding],
+    }
     if name == "wpe":
         yield params["wpe"]
-    elif name.startswith("ln_"):
-        norms = {
-            "ln_1": [layer["ln_1"] for layer in layers],
-            "ln_2": [layer["ln_2"] for layer in layers],
-            "ln_f": [params["ln_f"]],
-        }
-        for norm in norms[name]:
-            yield np.stack([norm["g"], norm["b"]])  # [2, d]
-    else:
-        unembedding: LinearParams = {
-            "w": np.asarray(params["wte"]).T,
-            "b": np.zeros(hparams.n_vocab, np.float32),
-        }
-        matrices = {
-            "qkv": [layer["attn"]["c_attn"] for layer in layers],
-            "proj": [layer["attn"]["c_proj"] for layer in layers],
-            "fc": [layer["mlp"]["c_fc"] for layer in layers],
-            "out": [layer["mlp"]["c_proj"] for layer in layers],
-            "vocab": [unembedding],
-        }
-        for linear in matrices[name[:-2]]:
-            w = np.asarray(linear["w"])  # [n_in, n_out]
-            scale = column_scales(w, precision)  # [n_out]
-            if name.endswith("_w"):
-                yield from blocks(w, scale, precision)  # [n_steps, WIDTH, n_together] each
-            else:
-                yield np.stack([padded(scale), padded(np.asarray(linear["b"]))])  # [2, n_columns]
+    for norm in norms.get(name, ()):
+        yield np.stack([norm["g"], norm["b"]])  # [2, d]
+    for linear in matrices.get(name[:-2], ()):
+        w = np.asarray(linear["w"])  # [n_in, n_out]
+        scale = column_scales(w, precision)  # [n_out]
+        if name.endswith("_w"):
+            yield from blocks(w, scale, precision)  # [n_steps, WIDTH, n_together] each
+        else:
+            yield np.stack([padded(scale), padded(np.asarray(linear["b"]))])  # [2, n_columns]
 
 
 def column_scales(w: Array, precision: Precision) -> Array:
@@ -163,25 +146,12 @@ def padded(b: Array) -> Array:
 
 def pack(params: Params, hparams: HParams, precision: Precision = "float32") -> PackedWeights:
     """Packed weights of this process's own."""
-
-    def tensor(name: str, shape: tuple[int, ...]) -> Matrix:
-        array: Matrix = np.empty(shape, element_type(name, precision))
-        flat, start = array.reshape(-1), 0
-        for part in packed_parts(name, params, hparams, precision):
+    tensors: dict[str, Any] = {}
+    for name, (dtype, shape) in packed_tensors(hparams, precision).items():
+        tensors[name] = np.empty(shape, dtype)
+        flat, start = tensors[name].reshape(-1), 0
+        for part in packed_parts(name, params, precision):
             flat[start : start + part.size] = part.reshape(-1)
             start += part.size
-        return array
-
-    return weights_from(tensor, hparams, precision)
-
-
-def weights_from(
-    tensor: Callable[[str, tuple[int, ...]], Matrix], hparams: HParams, precision: Precision
-) -> PackedWeights:
-    """The weights whose tensors ``tensor(name, shape)`` returns."""
-    tensors: dict[str, Any] = {}
-    for name, shape in packed_shapes(hparams, precision).items():
-        tensors[name] = tensor(name, shape).view()
-        # Kernels are compiled for read-only arrays, as those of a memory map are.
         tensors[name].flags.writeable = False
     return PackedWeights(**tensors)

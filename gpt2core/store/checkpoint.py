@@ -40,7 +40,8 @@ from gpt2core.store.folder import (
     read_hparams,
     weights_bytes,
 )
-from gpt2core.store.weights import FloatArray, tensor_shapes, write_safetensors
+from gpt2core.store.tensor_files import write_safetensors
+from gpt2core.store.weights import FloatArray, tensor_shapes
 
 NO_TENSORFLOW = (
     "OpenAI's checkpoint files can only be read by TensorFlow, which is not installed here. "
@@ -191,7 +192,8 @@ def write_from_checkpoint(directory: Path) -> None:
                 f"{first_line(error)}"
             ) from error
 
-    write_safetensors(directory / WEIGHTS_FILE, shapes, read)
+    tensors = {name: ("F32", shape) for name, shape in shapes.items()}
+    write_safetensors(directory / WEIGHTS_FILE, tensors, lambda name: [read(name)])
 
 
 def variable_name(name: str) -> str:

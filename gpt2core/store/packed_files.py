@@ -13,41 +13,25 @@ weights that have changed or to an earlier version is written again.
 import json
 import logging
 import math
-import mmap
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gpt2core.engine.packed import (
-    MATRICES,
-    Matrix,
-    PackedWeights,
-    Precision,
-    element_type,
-    pack,
-    packed_parts,
-    packed_shapes,
-    weights_from,
-)
-from gpt2core.errors import WriteError
-from gpt2core.files import atomic_write, check_space, folder_lock, remove_unfinished_writes
+from gpt2core.engine.packed import PackedWeights, Precision, pack, packed_parts, packed_tensors
+from gpt2core.errors import ModelFileError, WriteError
+from gpt2core.files import check_space, folder_lock, remove_unfinished_writes
 from gpt2core.hparams import HParams
 from gpt2core.model import Params
 from gpt2core.store.shards import weight_files
+from gpt2core.store.tensor_files import open_safetensors, write_safetensors
 
 log = logging.getLogger(__name__)
 
 SHARED_FROM = 2**26  # bytes; smaller weights are packed quickly, and each process has its own
 VERSION = 1
-HEADER_BYTES = 4096  # one page, so that the tensors behind it are aligned
-# The system's cache puts large writes into large pages, which are faster to read.
-WRITE_BYTES = 2**26  # more than any matrix of a layer
 OLD_FILE, OLD_BEGINNING = "model.layout", b'{"gpt2core layout"'  # of earlier versions
-TYPE_NAMES = {"float32": "F32", "int8": "I8"}  # in a safetensors header
+FORMAT_NAMES = {"float32": "F32", "int8": "I8"}  # of types, in a safetensors header
 
 
 def packed_path(source: Path, precision: Precision) -> Path:
@@ -66,19 +50,25 @@ def open_packed(
     Packs what ``load_params`` reads from ``source`` and writes the file, if it is missing or
     stale. Raises what ``load_params`` raises for a ``source`` that is not this model's.
     """
-    path, header = packed_path(source, precision), file_header(source, hparams, precision)
-    if n_bytes(hparams, precision) < SHARED_FROM:
+    size, path = n_bytes(hparams, precision), packed_path(source, precision)
+    if size < SHARED_FROM:
         return pack(load_params(source, hparams), hparams, precision)
+    metadata = metadata_of(source, hparams)
     try:
-        if not fits(path, header, hparams, precision):
+        weights = map_packed(path, metadata, hparams, precision)
+        if weights is None:
             with folder_lock(path.parent):
                 remove_old_file(path.with_name(OLD_FILE))
-                if not fits(path, header, hparams, precision):  # another process may have
+                # Another process may have written it while this one waited for the lock.
+                if map_packed(path, metadata, hparams, precision) is None:
                     remove_unfinished_writes(path)
-                    check_space(path.parent, n_bytes(hparams, precision))
+                    check_space(path.parent, size)
                     # The source is opened here and closed after, so that no page of it stays.
-                    write_packed(path, header, load_params(source, hparams), hparams, precision)
-        return map_packed(path, hparams, precision)
+                    write_packed(path, metadata, load_params(source, hparams), hparams, precision)
+            weights = map_packed(path, metadata, hparams, precision)
+        if weights is not None:
+            return weights
+        raise WriteError(f"{path} was replaced while it was opened.")
     except (OSError, WriteError) as error:  # the folder is read-only, or the disk full
         log.warning("%s cannot be kept; each process holds the weights itself: %s", path, error)
         return pack(load_params(source, hparams), hparams, precision)
@@ -86,10 +76,10 @@ def open_packed(
 
 def has_current_file(source: Path, hparams: HParams) -> bool:
     """Whether packed weights of ``source`` as it is now, and so checked ones, are there."""
-    precisions: tuple[Precision, ...] = ("float32", "int8")
+    metadata = metadata_of(source, hparams)
     return any(
-        fits(packed_path(source, one), file_header(source, hparams, one), hparams, one)
-        for one in precisions
+        map_packed(packed_path(source, one), metadata, hparams, one) is not None
+        for one in get_args(Precision)
     )
 
 
@@ -103,80 +93,44 @@ def remove_old_file(path: Path) -> None:
             log.info("removed %s, which an earlier version wrote and this one does not use", path)
 
 
-def tensor_order(hparams: HParams, precision: Precision) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes in the order of the file: matrices first, which keeps them aligned."""
-    shapes = packed_shapes(hparams, precision)
-    return sorted(shapes.items(), key=lambda item: item[0] not in MATRICES)
-
-
-def tensor_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> int:
-    return math.prod(shape) * element_type(name, precision).itemsize
-
-
 def n_bytes(hparams: HParams, precision: Precision) -> int:
     """The size of all tensors."""
-    shapes = packed_shapes(hparams, precision).items()
-    return sum(tensor_bytes(name, shape, precision) for name, shape in shapes)
+    tensors = packed_tensors(hparams, precision).values()
+    return sum(dtype.itemsize * math.prod(shape) for dtype, shape in tensors)
 
 
-def file_header(source: Path, hparams: HParams, precision: Precision) -> bytes:
-    """The header that current packed weights of ``source`` begin with, with its length."""
+def metadata_of(source: Path, hparams: HParams) -> dict[str, str]:
+    """What the header of current packed weights says of ``source``."""
     # An index of shards stays as it is if a shard is replaced.
     stats = [path.stat() for path in (source, *weight_files(source))]
     facts = {"version": VERSION, **hparams.to_dict()}
     facts |= {"bytes": sum(s.st_size for s in stats), "time": max(s.st_mtime_ns for s in stats)}
-    header: dict[str, object] = {"__metadata__": {"gpt2core": json.dumps(facts)}}
-    offset = 0
-    for name, shape in tensor_order(hparams, precision):
-        end = offset + tensor_bytes(name, shape, precision)
-        dtype = TYPE_NAMES[element_type(name, precision).name]
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode().ljust(HEADER_BYTES - 8)  # the format allows spaces
-    return len(text).to_bytes(8, "little") + text
-
-
-def fits(path: Path, header: bytes, hparams: HParams, precision: Precision) -> bool:
-    """Whether ``path`` is a whole file with that header."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            whole = size == len(header) + n_bytes(hparams, precision)
-            return whole and file.read(len(header)) == header
-    except FileNotFoundError:
-        return False
+    return {"gpt2core": json.dumps(facts)}
 
 
 def write_packed(
-    path: Path, header: bytes, params: Params, hparams: HParams, precision: Precision
+    path: Path, metadata: dict[str, str], params: Params, hparams: HParams, precision: Precision
 ) -> None:
-    """Write the file. ``path`` is the old file or the complete new one."""
-    with atomic_write(path) as temporary, open(temporary, "wb", WRITE_BYTES) as file:
-        file.write(header)
-        for name, _ in tensor_order(hparams, precision):
-            for part in packed_parts(name, params, hparams, precision):
-                data = np.ascontiguousarray(part, element_type(name, precision))
-                file.write(data.data)
+    """Write the packed weights of ``params``."""
+    tensors = {
+        name: (FORMAT_NAMES[dtype.name], shape)
+        for name, (dtype, shape) in packed_tensors(hparams, precision).items()
+    }
+    write_safetensors(path, tensors, lambda name: packed_parts(name, params, precision), metadata)
 
 
-def map_packed(path: Path, hparams: HParams, precision: Precision) -> PackedWeights:
-    """The weights of a file, views of a memory map that all processes share."""
-    with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        # Every token reads all weights. With pages of 2 MB instead of 4 KB, if the system
-        # has them, a step takes 5 % less time.
-        with suppress(OSError):  # a kernel built without them
-            mapped.madvise(mmap.MADV_HUGEPAGE)
-    data: NDArray[np.uint8] = np.frombuffer(mapped, np.uint8)[HEADER_BYTES:]  # [n_bytes]
-    begins, begin = {}, 0
-    for name, shape in tensor_order(hparams, precision):
-        begins[name] = begin
-        begin += tensor_bytes(name, shape, precision)
-
-    def tensor(name: str, shape: tuple[int, ...]) -> Matrix:
-        end = begins[name] + tensor_bytes(name, shape, precision)
-        view: Matrix = data[begins[name] : end].view(element_type(name, precision))
-        return view.reshape(shape)
-
-    return weights_from(tensor, hparams, precision)
+def map_packed(
+    path: Path, metadata: dict[str, str], hparams: HParams, precision: Precision
+) -> PackedWeights | None:
+    """The packed weights with this metadata; None if the file is missing, damaged or stale."""
+    try:
+        file = open_safetensors(path)
+        if file.metadata != metadata:
+            return None
+        tensors: dict[str, Any] = {
+            name: file.bytes_of(name).view(dtype).reshape(shape)
+            for name, (dtype, shape) in packed_tensors(hparams, precision).items()
+        }
+        return PackedWeights(**tensors)
+    except (ModelFileError, KeyError, ValueError):  # no such file, no such tensor, another shape
+        return None

@@ -1,24 +1,17 @@
-"""Weights on disk: ``params`` <-> ``model.safetensors``, opened as a memory map.
+"""Weights on disk: ``params`` <-> ``model.safetensors`` (see ``store/tensor_files.py``).
 
 The loader calls this module with a file's path; ``params`` (see ``model.py``) is what the
 forward pass takes. The file uses the names and layout of Hugging Face's ``gpt2`` release
 (``h.0.attn.c_attn.weight`` is ``[n_in, n_out]``), so files of other tools load here, and
 files written here load there.
 
-Invariants: float32 tensors are views of the map, read-only and never copied, so all
-processes that open one model share its pages. float16 and bfloat16 are widened to
-float32. A file is complete and checked before it gets its name.
-
-Format: https://github.com/huggingface/safetensors (8 bytes with the header's length, a
-JSON header, then the tensors end to end).
+Invariants: float32 tensors are views of a memory map, read-only and never copied. float16 and
+bfloat16 are widened to float32.
 """
 
 import hashlib
-import json
 import math
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,15 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2core.errors import ModelFileError
-from gpt2core.files import atomic_write
 from gpt2core.hparams import HParams
 from gpt2core.model import BlockParams, LayerNormParams, LinearParams, Params
 from gpt2core.store.shards import weight_files
+from gpt2core.store.tensor_files import TensorEntry, open_safetensors, write_safetensors
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-ALIGNMENT = 64  # bytes, a cache line
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 HEAD = "lm_head.weight"  # wte again
 # Names end like this in files of older transformers versions. These are no weights.
@@ -137,8 +128,8 @@ def load_params(path: Path, hparams: HParams, tied: bool = True) -> Params:
     accepted = {**shapes, HEAD: shapes["wte.weight"]}
     tensors: dict[str, FloatArray] = {}
     for file in weight_files(path):
-        entries, data = open_safetensors(file)
-        for full_name, entry in entries.items():
+        opened = open_safetensors(file)
+        for full_name, entry in opened.entries.items():
             name = full_name.removeprefix("transformer.")
             if name.endswith(MASK_BUFFERS):
                 continue
@@ -154,7 +145,7 @@ def load_params(path: Path, hparams: HParams, tied: bool = True) -> Params:
                     f"{file}: tensor {full_name!r} has shape {list(entry.shape)}, "
                     f"but the hyper-parameters ask for {list(accepted[name])}."
                 )
-            tensors[name] = as_float32(data[entry.begin : entry.end], entry, full_name, file)
+            tensors[name] = as_float32(opened.bytes_of(full_name), entry, full_name, file)
     missing = [name for name in (shapes if tied else accepted) if name not in tensors]
     if missing:
         others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
@@ -181,55 +172,6 @@ def check_finite(params: Params, path: Path) -> None:
                 raise ModelFileError(
                     f"{path}: tensor {name!r} holds {value}, so nothing can be computed with it."
                 )
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """A tensor in a safetensors header; ``begin`` and ``end`` are offsets in the data, in bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-def open_safetensors(path: Path) -> tuple[dict[str, TensorEntry], NDArray[np.uint8]]:
-    """The entries of the header by name, and the data as a memory map of bytes.
-
-    Raises ModelFileError if the file is missing, damaged or cut off.
-    """
-    try:
-        with open(path, "rb") as file:
-            header_size = int.from_bytes(file.read(8), "little")
-            if not 2 <= header_size <= min(MAX_HEADER_BYTES, os.path.getsize(path) - 8):
-                raise ValueError("its header is damaged or cut off")
-            header = json.loads(file.read(header_size))
-            header.pop("__metadata__", None)
-        data = np.memmap(path, np.uint8, mode="r")[8 + header_size :]  # [n_bytes]
-        entries = {name: read_entry(name, entry, len(data)) for name, entry in header.items()}
-        # The format has the tensors end to end. Anything else is a damaged header, which
-        # would give a tensor the numbers of another place.
-        end = 0
-        for entry in sorted(entries.values(), key=lambda one: (one.begin, one.end)):
-            if entry.begin != end:
-                raise ValueError("its tensors are not end to end")
-            end = entry.end
-        if end != len(data):
-            raise ValueError(f"its tensors take {end:,} bytes and {len(data):,} are there")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not a readable safetensors file: {error}.") from error
-    return entries, data
-
-
-def read_entry(name: str, entry: Any, n_bytes: int) -> TensorEntry:
-    """One entry of a header. Raises ValueError, KeyError or TypeError if it is damaged."""
-    begin, end = entry["data_offsets"]
-    shape = tuple(entry["shape"])
-    if any(type(n) is not int or n < 0 for n in shape):
-        raise ValueError(f"tensor {name!r} has the shape {list(shape)}")
-    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= n_bytes:
-        raise ValueError(f"tensor {name!r} lies beyond the end: the file is cut off")
-    return TensorEntry(str(entry["dtype"]), shape, begin, end)
 
 
 def as_float32(raw: NDArray[np.uint8], entry: TensorEntry, name: str, path: Path) -> FloatArray:
@@ -261,41 +203,8 @@ def save_params(path: Path, params: Params, dtype: Literal["F32", "F16"] = "F32"
     ``path`` is either the old file or the complete new one.
     """
     tensors = tensors_from_params(params)
-    shapes = {name: array.shape for name, array in tensors.items()}
-    write_safetensors(path, shapes, tensors.__getitem__, dtype)
-
-
-def write_safetensors(
-    path: Path,
-    shapes: dict[str, tuple[int, ...]],
-    read: Callable[[str], FloatArray],
-    dtype: Literal["F32", "F16"] = "F32",
-) -> None:
-    """Write a safetensors file tensor by tensor, calling ``read(name)`` for each in turn.
-
-    Only one tensor is in memory at a time. The file is checked by the format's own reader
-    before it gets its name.
-    """
-    from safetensors import safe_open  # only writers need the package
-
-    numpy_dtype: np.dtype[Any] = np.dtype("<f4" if dtype == "F32" else "<f2")
-    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, shape in shapes.items():
-        end = offset + numpy_dtype.itemsize * math.prod(shape)
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode("utf-8")
-    # Spaces, which the format allows, so that the data begins on a cache line.
-    text += b" " * (-(8 + len(text)) % ALIGNMENT)
-    with atomic_write(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name in shapes:
-                file.write(np.ascontiguousarray(read(name), dtype=numpy_dtype).data)
-        with safe_open(temporary, framework="numpy") as written:  # raises if it is damaged
-            if set(written.keys()) != set(shapes):
-                raise ModelFileError(f"{path} could not be written as it should be.")
+    types = {name: (dtype, array.shape) for name, array in tensors.items()}
+    write_safetensors(path, types, lambda name: [tensors[name]])
 
 
 def weights_digest(params: Params) -> str:

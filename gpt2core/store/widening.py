@@ -17,7 +17,8 @@ from gpt2core.files import check_space, folder_lock, remove_unfinished_writes
 from gpt2core.hparams import HParams
 from gpt2core.model import Params
 from gpt2core.store.shards import weight_files
-from gpt2core.store.weights import load_params, open_safetensors, save_params
+from gpt2core.store.tensor_files import open_safetensors
+from gpt2core.store.weights import load_params, save_params
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ SHARED_FROM = 2**26  # bytes in float32; smaller models are widened quickly
 def open_params(source: Path, hparams: HParams, tied: bool = True) -> Params:
     """``load_params`` with its arguments and errors, whose arrays large models share."""
     files = weight_files(source)
-    types = {entry.dtype for file in files for entry in open_safetensors(file)[0].values()}
+    types = {entry.dtype for file in files for entry in open_safetensors(file).entries.values()}
     if types == {"F32"} or 4 * hparams.n_params < SHARED_FROM:
         return load_params(source, hparams, tied)
     path = source.with_name(WIDENED_FILE)

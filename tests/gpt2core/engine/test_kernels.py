@@ -20,7 +20,7 @@ from gpt2core.engine.packed import (
     column_scales,
     n_blocks,
     pack,
-    packed_shapes,
+    packed_tensors,
     padded,
 )
 from gpt2core.hparams import HParams
@@ -196,7 +196,7 @@ def unpacked(weights: PackedWeights, name: str, n_out: int) -> np.ndarray:
 def test_packed_matrices_are_the_checkpoints_to_half_a_step(small, precision):
     params, hparams = small.params(), small.hparams
     weights = pack(params, hparams, precision)
-    for name, shape in packed_shapes(hparams, precision).items():
+    for name, (_, shape) in packed_tensors(hparams, precision).items():
         array = getattr(weights, name)
         assert array.shape == shape and not array.flags.writeable
         assert array.dtype == (np.int8 if precision == "int8" and "_w" in name else np.float32)

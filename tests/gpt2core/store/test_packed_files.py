@@ -9,16 +9,18 @@ import pytest
 from safetensors import safe_open
 
 from gpt2core.engine.engine import Engine
-from gpt2core.engine.packed import PackedWeights, pack, packed_shapes
+from gpt2core.engine.packed import PackedWeights, pack, packed_tensors
 from gpt2core.store import packed_files
 from gpt2core.store.packed_files import open_packed
-from gpt2core.store.weights import load_params, open_safetensors, save_params
+from gpt2core.store.tensor_files import open_safetensors
+from gpt2core.store.weights import load_params, save_params
 from tests.helpers.maps import mapped_inode
 from tests.helpers.small_models import SMALL_MODELS
 
 SMALL = SMALL_MODELS["released_spreads"]
 OTHER = SMALL_MODELS["large_weights"]
 FILE = "model.float32.safetensors"
+INT8_TENSORS = packed_tensors(SMALL.hparams, "int8")
 
 
 @pytest.fixture
@@ -84,7 +86,9 @@ def test_another_model_in_the_same_place_is_packed_again(source):
     )
 
 
-@pytest.mark.parametrize("damage", ["cut off", "empty", "longer", "another version"])
+@pytest.mark.parametrize(
+    "damage", ["cut off", "empty", "longer", "another version", "another name", "other places"]
+)
 def test_a_damaged_file_is_written_again(source, damage):
     open_packed(source, SMALL.hparams, load_params)
     path = source.with_name(FILE)
@@ -95,6 +99,8 @@ def test_a_damaged_file_is_written_again(source, damage):
             "empty": b"",
             "longer": data + b"    ",
             "another version": data.replace(b'version\\": 1', b'version\\": 0', 1),
+            "another name": data.replace(b'"qkv_w"', b'"qkv_x"', 1),
+            "other places": data.replace(b'"data_offsets": [0, ', b'"data_offsets": [4, ', 1),
         }[damage]
     )
     assert_same(open_packed(source, SMALL.hparams, load_params), expected())
@@ -114,7 +120,7 @@ def test_a_folder_that_cannot_be_written_gives_a_pack(source, monkeypatch, error
     def refuse(*args, **kwargs):
         raise error("read-only file system, or no space left")
 
-    monkeypatch.setattr(packed_files, "atomic_write", refuse)
+    monkeypatch.setattr("gpt2core.store.tensor_files.atomic_write", refuse)
     assert_same(open_packed(source, SMALL.hparams, load_params), expected())
     assert os.listdir(source.parent) == [source.name]
 
@@ -197,9 +203,8 @@ def test_int8_weights_have_a_file_of_their_own_that_other_tools_read(source):
     weights = open_packed(source, SMALL.hparams, load_params, "int8")
     assert_same(weights, pack(SMALL.params(), SMALL.hparams, "int8"))
     path = source.with_name("model.int8.safetensors")
-    entries, _ = open_safetensors(path)
-    shapes = {name: entry.shape for name, entry in entries.items()}
-    assert shapes == packed_shapes(SMALL.hparams, "int8")
+    shapes = {name: entry.shape for name, entry in open_safetensors(path).entries.items()}
+    assert shapes == {name: shape for name, (_, shape) in INT8_TENSORS.items()}
     with safe_open(path, framework="numpy") as file:
         np.testing.assert_array_equal(file.get_tensor("vocab_w"), weights.vocab_w)
         assert file.get_tensor("fc_w").dtype == np.int8
