@@ -18,6 +18,7 @@ F = np.float32
 # Bytes of a block that are multiplied for all rows of a unit before the next: half of the first
 # cache. Of int8, 256 inputs: the sum of so many products of 16 and 8 bits fits in 32 bits.
 CHUNK_BYTES = 2**14
+AHEAD = 8  # steps between what a tile reads and prefetches, if it is the only one of its weights
 
 
 @compiled
@@ -61,19 +62,20 @@ def product(x, scales, w, scale_bias, units, out):
     for unit in range(units[0], units[1]):
         (column, end_column), (row, end_row) = place(unit, len(x))
         n_rows = end_row - row
-        # If one tile multiplies all rows, reading memory is all it does, and prefetching from
-        # a second place slows it down.
         n_tiles = n_rows // TILE_ROWS * (WIDTH // TILE_COLUMNS) + n_rows % TILE_ROWS
         out[row:end_row, column:end_column] = F(0)
         w_block = w.ctypes.data + column // WIDTH * w.strides[0]
         for i in range(0, n_steps, depth):
             n, w_chunk = min(depth, n_steps - i), w_block + i * w_stride
+            # If one tile multiplies all rows, reading memory is all it does, and prefetching from
+            # a second place slows it down.
+            ahead = w_stride * (n if n_tiles > 1 else AHEAD)
             multiply_rows(
                 # A step is 4 bytes of float32 and of int16.
                 x.ctypes.data + row * x.strides[0] + 4 * i, x.strides[0], n_rows,
                 w, w_chunk, w_stride, n,
                 out.ctypes.data + row * out.strides[0] + 4 * column, out.strides[0],
-                w_chunk + n * w_stride if n_tiles > 1 else w_chunk, w_stride // n_tiles,
+                w_chunk + ahead, w_stride // n_tiles,
             )  # fmt: skip
         # Loops over slices, here and below, because indices from 0 are never negative: a loop
         # in which they might be does not vectorize.
