@@ -8,11 +8,18 @@ heap as a gap, and a worker grew by hundreds of megabytes in the course of an ho
 import ctypes
 import platform
 
-M_MMAP_THRESHOLD = -3  # of malloc.h
-LARGE = 2**20  # bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+# Bytes. Smaller are the logits of a step of eight texts and whatever is computed of them, which
+# would otherwise be given back and taken again, page by page, for each token.
+LARGE = 2**21
 
 
 def return_large_arrays() -> None:
-    """Map each array of ``LARGE`` bytes by itself, so that freeing unmaps it; glibc only."""
+    """Map each array of ``LARGE`` bytes by itself, so that freeing unmaps it; glibc only.
+
+    A heap keeps no more than so many bytes for later.
+    """
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
+        libc.mallopt(M_TRIM_THRESHOLD, LARGE)
