@@ -6,6 +6,8 @@ child alone holds its end of the pipe.
 
 from multiprocessing import get_context
 
+KILLED = -9  # the exit code after SIGKILL, which the signal module of Windows lacks
+
 
 class ProcessEnded(RuntimeError):
     """A process ended, by itself or killed, where an answer was due."""
@@ -48,4 +50,5 @@ class Child:
         self.process.join(10)
         code = self.process.exitcode
         how = f"killed by signal {-code}" if code and code < 0 else f"exit code {code}"
-        return ProcessEnded(f"{self.name}'s process ended without an answer ({how}).")
+        hint = " A system out of memory does that: name fewer peers." if code == KILLED else ""
+        return ProcessEnded(f"{self.name}'s process ended without an answer ({how}).{hint}")

@@ -212,18 +212,12 @@ class Engine:
 
     def _compute(self, task: Task, logits: Array, meanwhile: Callable[[], None]) -> None:
         """Run the pass on all threads with the kernels, or in plain NumPy."""
-        weights, cache, buffers, n_head = (
-            self._weights,
-            self._cache,
-            self._buffers,
-            self.hparams.n_head,
-        )
-        kernels = compiling.kernels()
+        kernels, buffers, n_head = compiling.kernels(), self._buffers, self.hparams.n_head
         if kernels is None:
             meanwhile()
-            plain.forward(task, weights, cache, logits, n_head)
+            plain.forward(task, self._weights, self._cache, logits, n_head)
             return
-        run = partial(kernels.forward, task, weights, cache, buffers, logits, n_head)
+        run = partial(kernels.forward, task, self._weights, self._cache, buffers, logits, n_head)
         buffers.taken[:], buffers.done[:] = 0, 0
         others: list[Future[None]] = []
         try:

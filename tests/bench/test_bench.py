@@ -113,7 +113,7 @@ def kill_itself(pipe):
 def test_a_killed_process_is_told_with_its_signal():
     child = Child("the worker", kill_itself)
     child.send("go")
-    with pytest.raises(ProcessEnded, match=r"\(killed by signal 9\)"):
+    with pytest.raises(ProcessEnded, match=r"\(killed by signal 9\)\. .*fewer peers"):
         in_time(child.receive)
 
 
