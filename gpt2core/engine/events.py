@@ -7,6 +7,7 @@ Invariants: ``put`` never blocks, so a slow client delays nobody. The last event
 with a finish reason, :class:`Scored` or :class:`Failed`, unless the client cancels.
 """
 
+import logging
 import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ from typing import Generic, Literal, TypeVar
 from gpt2core.engine.scores import Scores
 from gpt2core.engine.sequence import (
     DEFAULT_OPTIONS,
+    Drawn,
     FinishReason,
     GeneratedToken,
     GenerationOptions,
 )
 from gpt2core.errors import GPT2Error
 from gpt2core.sampling import SamplingParams
+
+log = logging.getLogger(__name__)
 
 # Why a request is not taken. "busy": one that only one client can have at a time.
 RefusalReason = Literal[
@@ -114,7 +118,12 @@ class Request(Generic[Result]):
         self._events: queue.SimpleQueue[Queued | Prefilling | Failed | Result] = queue.SimpleQueue()
 
     def put(self, event: Queued | Prefilling | Failed | Result) -> None:
-        """Add an event. Called by the serving thread; never blocks."""
+        """Add an event; after a failure no more is needed. Never blocks.
+
+        Called by the serving thread.
+        """
+        if isinstance(event, Failed):
+            self.cancel(event.reason)
         self._events.put(event)
         self.on_event()
 
@@ -201,6 +210,15 @@ class Scoring(Request[Scored]):
 def failure(error: Exception) -> Failed:
     """The last event of a request that ``error`` has ended."""
     return Failed(f"The model stopped with an error: {error}")
+
+
+def described(token: Drawn) -> GeneratedToken | Failed:
+    """The event of a token that was drawn; a failure if it cannot be described. Never raises."""
+    try:
+        return token.describe()
+    except Exception as error:
+        log.exception("a token could not be described")
+        return failure(error)
 
 
 def is_last(event: object) -> bool:

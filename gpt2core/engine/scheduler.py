@@ -33,6 +33,7 @@ from gpt2core.engine.events import (
     Scoring,
     Sender,
     Unavailable,
+    described,
     failure,
     reason_of,
 )
@@ -269,8 +270,7 @@ class Scheduler:
             return
         first = running.n_prefilled + 1
         targets = scoring.ids[first : first + len(chunk)]
-        scores = self._engine.score(running.slot, chunk, targets, scoring.n_top)
-        running.scores.append(scores)
+        running.scores.append(self._engine.score(running.slot, chunk, targets, scoring.n_top))
 
     def _decode_step(self) -> None:
         """Generate one token for each sequence whose prompt is read."""
@@ -302,7 +302,7 @@ class Scheduler:
             return
         self._observer.generated(running.request, running.request.count_token())
         if token.finish_reason:
-            self._finish(running, token.describe())
+            self._finish(running, described(token))
             return
         running.last_token_id = token.id
         self._unreported.append((running.request, token))
@@ -310,7 +310,7 @@ class Scheduler:
     def _report_tokens(self) -> None:
         """Put the tokens of the last step on their requests' queues."""
         for request, token in self._unreported:
-            request.put(token.describe())
+            request.put(described(token))
         self._unreported.clear()
 
     def _fail(self, running: Running, error: Exception) -> None:

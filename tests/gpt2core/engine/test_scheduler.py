@@ -4,6 +4,7 @@ import sys
 import threading
 from itertools import accumulate, groupby
 
+import numpy as np
 import pytest
 
 from gpt2core.engine import scheduler
@@ -363,6 +364,31 @@ def test_tokens_are_described_when_the_next_step_has_begun(serve, demo, monkeypa
     monkeypatch.setattr(Drawn, "describe", lambda one: (order.append(one.id), describe(one))[1])
     first, second, last = generated(serve(engine).submit(HEROES_IDS, 3, GREEDY))
     assert order == ["step", "step", first, "step", second, last]
+
+
+@pytest.mark.parametrize("which", [3, -1])  # one in the middle, and the last
+def test_a_token_that_cannot_be_described_ends_only_its_own_generation(
+    serve, demo, monkeypatch, which
+):
+    describe, engine = Drawn.describe, demo.engine(2)
+    texts = ([464], HEROES_IDS)
+    first, other = (generated(serve(engine).submit(ids, 20, GREEDY)) for ids in texts)
+    logits = gpt2([464, *first][:which], **demo.params, n_head=demo.hparams.n_head)[-1]
+
+    def fail_at_one(drawn):
+        if np.allclose(drawn.logits, logits, atol=1e-3):
+            raise RuntimeError("a fault")
+        return describe(drawn)
+
+    monkeypatch.setattr(Drawn, "describe", fail_at_one)
+    one = serve(engine)
+    both = [one.submit(ids, 20, GREEDY) for ids in texts]
+    events = [all_events(generation) for generation in both]
+    assert ids_of(events[0]) == first[: which - 1 if which > 0 else which]
+    assert isinstance(events[0][-1], Failed) and "a fault" in events[0][-1].message
+    assert both[0].end_reason == "failed" and ids_of(events[1]) == other
+    again = [one.submit(HEROES_IDS, 20, GREEDY) for _ in range(2)]
+    assert [generated(each) for each in again] == [other] * 2  # both slots are free
 
 
 # Cancelling, draining, stopping
