@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gpt2core.store.loader import Model
-from tests.helpers.small_models import int8_params
+from tests.helpers.small_models import TOLERANCES, int8_params
 
 
 @pytest.fixture(params=["float32", pytest.param("int8", marks=pytest.mark.slow)])
@@ -30,3 +30,9 @@ def int8_model(demo) -> Model:
 def readable(demo, weights, int8_model) -> Model:
     """What the readable model computes with these weights is what the server has to answer."""
     return demo if weights == "float32" else int8_model
+
+
+@pytest.fixture
+def tolerance(weights) -> float:
+    """How far a log-probability of the server may be from that of the readable model."""
+    return TOLERANCES[weights]

@@ -41,6 +41,8 @@ peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 print(json.dumps({"seconds": time.perf_counter() - started, "peak": peak}))
 """
 
+# Bytes of a process beside the weights. Numba and the kernels take 130 MB of them.
+BESIDE_WEIGHTS = 280e6
 # Loads, generates three tokens, and prints its memory when asked.
 SERVE = """
 import json, sys, time
@@ -154,5 +156,5 @@ def test_it_loads_within_a_second_and_two_processes_share_the_weights(models):
         for figures in (*times, *memory):
             print(f"\n{n} process(es): {figures}", end="")
         assert min(figures["load"] for figures in times) < 1
-        assert all(figures["Rss"] < WEIGHTS + 250e6 for figures in memory)
-        assert sum(figures["Pss"] for figures in memory) < WEIGHTS + n * 250e6
+        assert all(figures["Rss"] < WEIGHTS + BESIDE_WEIGHTS for figures in memory)
+        assert sum(figures["Pss"] for figures in memory) < WEIGHTS + n * BESIDE_WEIGHTS
