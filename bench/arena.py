@@ -35,8 +35,7 @@ class Result:
 
 def installed(name: str) -> bool:
     """Whether a peer can run here."""
-    needs = PEERS[name].needs
-    return needs is None or importlib.util.find_spec(needs) is not None
+    return all(importlib.util.find_spec(module) for module in PEERS[name].needs)
 
 
 @contextmanager

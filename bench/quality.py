@@ -6,8 +6,6 @@ once. The bits per byte of float32 are therefore those of ``tools/bits_per_byte.
 compared with those of this project's float32 engine, at all scored places.
 """
 
-import importlib.util
-import json
 import math
 import sys
 import tempfile
@@ -18,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import shapes
+from bench.arena import installed
 from bench.peers import PEERS
 from gpt2core.engine.engine import Engine
 from gpt2core.sampling import log_softmax
 from gpt2core.scoring import windows
 from gpt2core.store.loader import Model
-from gpt2core.store.weights import save_params
 from tools.bits_per_byte import encode_works, read_works
 
 Array = NDArray[np.float32]
@@ -118,11 +117,9 @@ def llama_engines(model: Model, folder: Path, threads: int) -> dict[str, Compute
 
     Writes the model's weights to ``folder``. What is left out is reported on stderr.
     """
-    (folder / "hparams.json").write_text(json.dumps(model.hparams.to_dict()))
-    save_params(folder / "model.safetensors", model.params)
     engines = {}
     for name in ("llama-cpp", "llama-cpp-q8"):
-        if any(importlib.util.find_spec(module) is None for module in ("llama_cpp", "gguf")):
+        if not installed(name):
             print(f"not installed: {name}", file=sys.stderr)
         elif name == "llama-cpp-q8" and model.hparams.n_embd % Q8_BLOCK:
             print(
@@ -131,5 +128,6 @@ def llama_engines(model: Model, folder: Path, threads: int) -> dict[str, Compute
                 file=sys.stderr,
             )
         else:
+            shapes.write_model(folder, model.hparams, model.params)
             engines[name] = PEERS[name](folder, threads, 1).logits
     return engines

@@ -17,6 +17,7 @@ import numpy as np
 from gpt2core.engine.packed import PackedWeights
 from gpt2core.files import atomic_write
 from gpt2core.hparams import MODEL_SIZES, HParams
+from gpt2core.model import Params
 from gpt2core.settings import Settings
 from gpt2core.store.folder import read_hparams
 from gpt2core.store.packed_files import open_packed
@@ -43,15 +44,18 @@ def random_prompts(hparams: HParams, n: int, n_tokens: int) -> list[list[int]]:
     return [[rng.randrange(hparams.n_vocab) for _ in range(n_tokens)] for _ in range(n)]
 
 
-def write_model(directory: Path, hparams: HParams) -> None:
-    """A model's folder as ``gpt2core.store.loader`` and transformers read it."""
+def write_model(directory: Path, hparams: HParams, params: Params | None = None) -> None:
+    """A model's folder as ``gpt2core.store.loader`` and transformers read it, unless it is there.
+
+    Without ``params`` its weights are random.
+    """
     path = directory / "model.safetensors"
     if path.exists():
         return
     directory.mkdir(parents=True, exist_ok=True)
     # The weights last, and at one stroke: once they are there, so is everything.
     (directory / "hparams.json").write_text(json.dumps(hparams.to_dict()))
-    save_params(path, random_params(hparams))
+    save_params(path, params or random_params(hparams))
 
 
 def read_params(directory: Path) -> dict:

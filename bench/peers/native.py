@@ -9,7 +9,7 @@ BATCH_TOKENS = 512  # of one call of llama.cpp
 class CTranslate2(Peer):
     """CTranslate2's ``Generator.generate_batch``; its first token is timed in a call of its own."""
 
-    needs = "ctranslate2"
+    needs = ("ctranslate2",)
     compute_type = "float32"
 
     def __init__(self, directory, threads, n_slots):
@@ -54,7 +54,7 @@ class LlamaCpp(Peer):
     as good as equally likely, it writes the other one.
     """
 
-    needs = "llama_cpp"
+    needs = ("llama_cpp", "gguf")
     weights = "F32"
 
     def __init__(self, directory, threads, n_slots):

@@ -10,7 +10,7 @@ clock = time.perf_counter
 class Peer(ABC):
     """``run(prompts, n_tokens)`` -> ``(ids, seconds to the first tokens, for the rest)``."""
 
-    needs: str | None = None  # the module that must be installed
+    needs: tuple[str, ...] = ()  # the modules that must be installed
     weight_bytes = 4.0  # of one weight in memory
     exact = True  # whether it must write the same texts: its weights are float32
 

@@ -9,7 +9,7 @@ from bench.peers.peer import Peer, clock
 class Transformers(Peer):
     """Hugging Face transformers on PyTorch: its model, its cache, the plainest loop."""
 
-    needs = "transformers"
+    needs = ("transformers",)
 
     def __init__(self, directory, threads, n_slots):
         import torch

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 KERNELS = "gpt2core.engine.kernels"
 # What the compiled code depends on.
-SOURCES = ("kernels", "products", "elementwise", "tiles", "phases", "packed", "plain")
+SOURCES = ("kernels", "products", "elementwise", "tiles", "phases", "packed", "plain", "gates")
 NUMBAS_VARIABLE = "NUMBA_CACHE_DIR"
 
 _lock = threading.Lock()

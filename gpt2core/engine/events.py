@@ -127,6 +127,17 @@ class Request(Generic[Result]):
         self._events.put(event)
         self.on_event()
 
+    def described(self, token: Drawn) -> GeneratedToken | Failed:
+        """The event of a token that was drawn; a failure if it cannot be described.
+
+        Never raises.
+        """
+        try:
+            return token.describe()
+        except Exception as error:
+            log.exception("request %s failed", self.sender.request_id or "-")
+            return failure(error)
+
     def events_so_far(self) -> list[Queued | Prefilling | Failed | Result]:
         """Take the events that are there, without waiting."""
         found = []
@@ -210,15 +221,6 @@ class Scoring(Request[Scored]):
 def failure(error: Exception) -> Failed:
     """The last event of a request that ``error`` has ended."""
     return Failed(f"The model stopped with an error: {error}")
-
-
-def described(token: Drawn) -> GeneratedToken | Failed:
-    """The event of a token that was drawn; a failure if it cannot be described. Never raises."""
-    try:
-        return token.describe()
-    except Exception as error:
-        log.exception("a token could not be described")
-        return failure(error)
 
 
 def is_last(event: object) -> bool:

@@ -127,7 +127,8 @@ def signature(precision: Precision) -> Any:
         PackedWeights(*weights),
         make_cache(smallest, 1),
         make_buffers(smallest, 1, 1),
-        *(logits, 1, 0, 1),
+        logits,
+        *(1, 0, 1),  # n_head, thread, n_threads
     )
     return types.void(*map(typeof, arguments))
 

@@ -33,7 +33,6 @@ from gpt2core.engine.events import (
     Scoring,
     Sender,
     Unavailable,
-    described,
     failure,
     reason_of,
 )
@@ -302,7 +301,7 @@ class Scheduler:
             return
         self._observer.generated(running.request, running.request.count_token())
         if token.finish_reason:
-            self._finish(running, described(token))
+            self._finish(running, running.request.described(token))
             return
         running.last_token_id = token.id
         self._unreported.append((running.request, token))
@@ -310,7 +309,7 @@ class Scheduler:
     def _report_tokens(self) -> None:
         """Put the tokens of the last step on their requests' queues."""
         for request, token in self._unreported:
-            request.put(described(token))
+            request.put(request.described(token))
         self._unreported.clear()
 
     def _fail(self, running: Running, error: Exception) -> None:

@@ -132,7 +132,7 @@ def make_tile(n_rows: int, n_columns: int) -> Any:
     of the array ``w``'s type. Strides are bytes from row to row of ``x`` and ``out``, and from
     step to step of the weights. Step ``i`` prefetches the cache lines from ``next_w + i *
     next_stride`` on into the second cache: as many bytes as it reads of ``w``, or half as many if
-    it has four rows, because then at least two tiles read the same weights.
+    it has four rows, because then mostly two tiles or more read the same weights.
     """
     places = [(row, v) for row in range(n_rows) for v in range(n_columns // LANES)]
 

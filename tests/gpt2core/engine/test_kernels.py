@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 
@@ -222,6 +223,15 @@ def test_a_column_of_zeros_stays_zero_in_int8():
 
 
 # Without Numba, and where kernels cannot be kept
+
+
+def test_kept_kernels_are_named_after_every_module_that_is_compiled():
+    folder, found, left = ROOT / "gpt2core" / "engine", set(), {"kernels"}
+    while left:
+        found.add(name := left.pop())
+        source = (folder / f"{name}.py").read_text()
+        left |= set(re.findall(r"^from gpt2core\.engine\.(\w+) import", source, re.M)) - found
+    assert found == set(compiling.SOURCES)
 
 
 def run_python(program: str, **environment) -> str:

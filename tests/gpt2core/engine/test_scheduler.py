@@ -9,7 +9,7 @@ import pytest
 
 from gpt2core.engine import scheduler
 from gpt2core.engine.engine import Engine
-from gpt2core.engine.events import Failed, Prefilling, Queued, Unavailable, is_last
+from gpt2core.engine.events import Failed, Prefilling, Queued, Sender, Unavailable, is_last
 from gpt2core.engine.gates import Gates
 from gpt2core.engine.policy import DECODE_SHARE
 from gpt2core.engine.scheduler import Scheduler
@@ -368,7 +368,7 @@ def test_tokens_are_described_when_the_next_step_has_begun(serve, demo, monkeypa
 
 @pytest.mark.parametrize("which", [3, -1])  # one in the middle, and the last
 def test_a_token_that_cannot_be_described_ends_only_its_own_generation(
-    serve, demo, monkeypatch, which
+    serve, demo, monkeypatch, caplog, which
 ):
     describe, engine = Drawn.describe, demo.engine(2)
     texts = ([464], HEROES_IDS)
@@ -382,8 +382,10 @@ def test_a_token_that_cannot_be_described_ends_only_its_own_generation(
 
     monkeypatch.setattr(Drawn, "describe", fail_at_one)
     one = serve(engine)
-    both = [one.submit(ids, 20, GREEDY) for ids in texts]
+    sender = Sender("somebody", "0123abcd")
+    both = [one.submit(ids, 20, GREEDY, sender=sender) for ids in texts]
     events = [all_events(generation) for generation in both]
+    assert "request 0123abcd failed" in caplog.text
     assert ids_of(events[0]) == first[: which - 1 if which > 0 else which]
     assert isinstance(events[0][-1], Failed) and "a fault" in events[0][-1].message
     assert both[0].end_reason == "failed" and ids_of(events[1]) == other

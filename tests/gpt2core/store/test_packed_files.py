@@ -66,6 +66,19 @@ def test_other_weights_of_the_same_shape_are_packed_again(source):
     assert_same(weights, pack(params, SMALL.hparams))
 
 
+def test_weights_that_change_while_they_are_packed_are_packed_again(source):
+    later = SMALL.params()
+    later["wte"] *= 2
+
+    def load(path, hparams):
+        params = load_params(path, hparams)
+        save_params(source, later)  # which the map of the file before does not see
+        return params
+
+    assert_same(open_packed(source, SMALL.hparams, load), expected())
+    assert_same(open_packed(source, SMALL.hparams, load_params), pack(later, SMALL.hparams))
+
+
 def test_a10_another_shard_behind_the_same_index_is_packed_again(source):
     index = source.with_name("model.safetensors.index.json")
     index.write_text('{"weight_map": {"wte.weight": "model.safetensors"}}')
