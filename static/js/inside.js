@@ -115,6 +115,10 @@
     writing.reader?.cancel();
     endTexts("Stopped.");
   });
+  document.addEventListener("htmx:after:swap", () => {
+    // The last message empties it; the stream closes a moment later.
+    if (writing && !document.getElementById("texts-writing")?.textContent) endTexts("");
+  });
   document.addEventListener("htmx:sse:close", ({ detail }) => {
     if (writing && detail.connection === writing) endTexts("");
   });

@@ -40,7 +40,7 @@ export function start() {
 
 /** Stop the text that is being written; its chips stay. */
 export function stop() {
-  if (!state.running) return;
+  if (!state.running || isFinished()) return; // a stream closes later
   abort();
   end("Stopped.");
 }
@@ -87,6 +87,7 @@ function onSwap(status) {
     setRunning(null);
     return offer();
   }
+  state.unfinished = !isFinished();
   showArrivals();
   holdSentence(false);
   followNewest(showNewest);
@@ -123,7 +124,6 @@ function onClose({ detail }) {
   if (detail.connection !== state.running?.connection) return; // it was replaced
   if (isFinished()) {
     holdSentence(true);
-    state.unfinished = false;
     setRunning(null);
     emit(CHANGED);
     if (isStepping) byId("after").querySelector(".step")?.closest("button").focus();

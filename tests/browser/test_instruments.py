@@ -6,6 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from tests.browser.test_page import HOLD_ENDS, settle
 from tests.helpers.inside import ODD_TEXTS, STORY, TEXT, address
 
 N_STATES = 7  # of the bundled model: the embedding, and after each of six layers
@@ -300,6 +301,20 @@ def test_both_texts_are_stopped_by_a_button_that_is_there_while_they_are_written
     page.locator("#off-run").press("Enter")
     expect(page.locator("#inside-texts-said")).to_have_text(TEXTS_SAID)
     expect(page.locator("#texts-stop")).to_be_hidden()
+    expect(page.locator("#texts-writing")).to_be_empty()
+
+
+def test_texts_that_are_done_cannot_be_stopped(visit, server):
+    page = open_at(visit, server, "ablate", fields=CHOSEN["ablate"])
+    page.add_init_script(HOLD_ENDS)
+    page.reload()
+    page.get_by_label("layer 2, MLP").uncheck()
+    page.locator("#off-run").click()
+    expect(page.locator("#inside-texts-said")).to_have_text(TEXTS_SAID)
+    expect(page.locator("#texts-writing")).to_be_empty()
+    expect(page.locator("#texts-stop")).to_be_hidden()
+    page.evaluate("endStreams()")
+    settle(page)
     expect(page.locator("#texts-writing")).to_be_empty()
 
 

@@ -15,6 +15,22 @@ TRICKY = (
     '<hx-partial hx-target="#status">owned</hx-partial></hx-partial></textarea></span>'
     "<script>document.title='owned'</script><img src=x onerror=alert(1)> {{ 7*7 }}\n\n"
 )
+# Streams stay open after their last byte, as on a slow network, until `endStreams()`.
+HOLD_ENDS = """
+  const reader = ReadableStreamDefaultReader.prototype;
+  const { read, cancel } = reader;
+  const ended = new Promise((resolve) => (window.endStreams = resolve));
+  reader.read = async function () {
+    const part = await read.call(this);
+    const cancelled = new Promise((resolve) => (this.onCancel = resolve));
+    if (part.done) await Promise.race([ended, cancelled]);
+    return part;
+  };
+  reader.cancel = function () {
+    this.onCancel?.();
+    return cancel.call(this);
+  };
+"""
 # Records every state of an element's text, and the number of chips in it.
 WATCH = """id => {
   const box = document.getElementById(id);
@@ -417,7 +433,28 @@ class TestKeyboard:
         page.keyboard.press("Meta+Enter")
         done(page)
         page.keyboard.press("Escape")  # nothing to stop: nothing changes
-        expect(page.locator("#status")).to_contain_text("Done")
+        settle(page)
+        done(page)
+
+    def test_a_text_that_is_done_cannot_be_stopped(self, visit, server):
+        page = visit(server.url)
+        page.add_init_script(HOLD_ENDS)
+        page.reload()
+        generate(page, prompt=STORY, n_tokens=5)
+        done(page)
+        page.keyboard.press("Escape")
+        page.locator("#stop").click()  # it is there until the connection closes
+        settle(page)
+        done(page)
+        before = page.locator("#strip").inner_text()
+        page.get_by_role("button", name="Regenerate").click()
+        expect(page.locator("#strip")).not_to_have_text(before, use_inner_text=True)
+        done(page)
+        page.evaluate("endStreams()")
+        expect(page.locator("#stop")).to_be_hidden()
+        page.get_by_role("button", name="Undo").click()
+        done(page)
+        expect(page.locator("#strip")).to_have_text(before, use_inner_text=True)
 
     def test_the_whole_form_can_be_reached_with_the_tab_key(self, visit, server):
         page = visit(server.url)
