@@ -32,7 +32,7 @@ export function start() {
     if (ctx && ctx === state.running?.ctx) onLost();
   });
   form.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
-    if (ctx.sourceElement === form) onSwap(ctx.response.status);
+    if (ctx === state.running?.ctx) onSwap(ctx.response.status);
   });
   form.addEventListener(ABORT, abort);
   byId("stop").addEventListener("click", stop);
@@ -79,7 +79,7 @@ function onStream({ detail }) {
 function onSwap(status) {
   if (status >= 400) refuse();
   if (status === 422 || form.querySelector("[aria-invalid]")) markInvalid(status === 422);
-  if (!state.running || status !== 200) return;
+  if (status !== 200) return;
   if (!state.running.connection) {
     // The answer to a token that was written by hand.
     accept();

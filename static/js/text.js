@@ -27,7 +27,7 @@ export function start() {
   form.addEventListener("submit", onSubmit, true);
   form.addEventListener("htmx:before:sse:connection", accept);
   form.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
-    if (ctx.sourceElement === form && ctx.response.status === 200) carryOver();
+    if (ctx === state.running?.ctx && ctx.response.status === 200) carryOver();
   });
   form.addEventListener(CHANGED, () => {
     byId("undo").hidden = !state.history.length;

@@ -209,6 +209,32 @@ class TestSecondPress:
         finished(page, N_PROMPT + 24)
         expect(page.locator("#strip [data-candidates]")).to_have_count(24)
 
+    def test_a_press_while_the_answer_before_is_put_in_place(self, visit, slow_server):
+        page = visit(slow_server.url)
+        generate(page, prompt="Slow: and", n_tokens=200)
+        expect(page.locator("#strip .generated").first).to_be_attached()
+        page.evaluate(
+            """() => {
+              // The swap ends with a timer, after the second press and before its response.
+              const { fetch, setTimeout } = window;
+              const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+              window.setTimeout = (run, ms, ...rest) => setTimeout(run, ms + 300, ...rest);
+              const press = () => {
+                document.getElementById("generate").click();
+                window.fetch = (...request) => wait(600).then(() => fetch(...request));
+              };
+              document.getElementById("text")
+                .addEventListener("htmx:before:settle", press, {once: true});
+              press();
+            }"""
+        )
+        slow_server.wait_for_load(1)
+        expect(page.locator("#strip .generated").nth(3)).to_be_attached()
+        expect(page.locator("#stop")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#status")).to_have_text("Stopped.")
+        slow_server.wait_for_load(0)
+
     def test_escape_that_ends_a_composition_stops_nothing(self, visit, slow_server):
         page = visit(slow_server.url)
         generate(page, prompt="Slow: and", n_tokens=200)

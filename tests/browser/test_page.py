@@ -440,7 +440,7 @@ class TestKeyboard:
         page = visit(server.url)
         page.add_init_script(HOLD_ENDS)
         page.reload()
-        generate(page, prompt=STORY, n_tokens=5)
+        generate(page, prompt=STORY, n_tokens=40)
         done(page)
         page.keyboard.press("Escape")
         page.locator("#stop").click()  # it is there until the connection closes
