@@ -105,7 +105,12 @@ def compile_into(folder: Path) -> None:
             NUMBAS_VARIABLE: str(folder),
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment)
+        # With this process's own output it would keep a pipe open that others read to its end.
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+        )
+        if done.returncode:
+            raise RuntimeError(f"the compiling process ended with {done.returncode}: {done.stderr}")
         log.info("the engine's kernels are compiled")
 
 

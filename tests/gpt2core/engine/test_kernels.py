@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -277,6 +278,36 @@ def test_where_the_cache_cannot_be_written_kernels_get_a_temporary_folder(
     folder = compiling.cache_folder()
     assert folder.is_dir() and tmp_path not in folder.parents
     assert "cannot be kept" in caplog.text
+
+
+END_WHILE_COMPILING = """
+import os, subprocess
+from gpt2core.engine import compiling
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        if compiling.KERNELS in str(arguments):
+            os._exit(0)
+subprocess.Popen = Popen
+compiling.start().join()
+"""
+
+
+def test_compiling_does_not_hold_back_who_reads_the_output_of_an_ended_process(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", END_WHILE_COMPILING],
+        cwd=ROOT, env={**os.environ, "GPT2_KERNEL_CACHE": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.read() == b""
+        assert not compiling.is_compiled(tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)  # what still compiles
+
+
+def test_why_compiling_failed_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "KERNELS", "gpt2core.engine.none")
+    with pytest.raises(RuntimeError, match=r"No module named 'gpt2core\.engine\.none'"):
+        compiling.compile_into(tmp_path)
 
 
 def test_importing_the_package_loads_no_numba():
