@@ -24,7 +24,7 @@ class Reader:
     """A client that receives texts of ``n_tokens``, one after the other, until it is stopped."""
 
     def __init__(self, port: int, n_tokens: int):
-        self._recorded: list[server.Lines] = []
+        self._recorded: list[server.Chunks] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(port, n_tokens), daemon=True)
         self._thread.start()
@@ -43,7 +43,7 @@ class Reader:
         """When the tokens of each text arrived. Stops the client."""
         self._stopped.set()
         self._thread.join()
-        return [server.token_times(lines) for lines in self._recorded]
+        return [server.token_times(chunks) for chunks in self._recorded]
 
 
 def measure(port: int, n_chars: int, n_tokens: int, rounds: int) -> list[dict]:

@@ -1,8 +1,8 @@
 """The page as clients see it: a real gunicorn, real sockets, tokens timed as they arrive.
 
 A client receives the same stream of partials as a browser. A token counts when a chip with a
-new ``data-index`` has arrived. Streams are only recorded while they run and parsed afterwards,
-so that parsing takes no processor time from the server.
+new ``data-index`` has arrived. Streams are only recorded while they run, chunk by chunk, and
+parsed afterwards: readers of a page have processors of their own, these take the server's.
 """
 
 import http.client
@@ -20,9 +20,10 @@ from urllib.parse import urlencode
 from tests.helpers.web import free_port, messages, parse
 
 ROOT = Path(__file__).parent.parent
+MESSAGE_END = b"\n\n"
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "HX-Request": "true"}
 
-Lines = list[tuple[float, str]]  # the lines of a stream, each with the second when it came
+Chunks = list[tuple[float, bytes]]  # of a stream, each with the second when it came
 
 
 @contextmanager
@@ -70,32 +71,31 @@ def wait_until_ready(port: int) -> None:
     raise RuntimeError("the server does not answer")
 
 
-def record(port: int, prompt: str, n_tokens: int, lines: Lines | None = None) -> Lines:
-    """One client: the stream of one generation, appended to ``lines`` as it arrives."""
-    lines = [] if lines is None else lines
+def record(port: int, prompt: str, n_tokens: int, chunks: Chunks | None = None) -> Chunks:
+    """One client: the stream of one generation, appended to ``chunks`` as it arrives."""
+    chunks = [] if chunks is None else chunks
     body = urlencode({"prompt": prompt, "n_tokens": n_tokens, "temperature": 0})
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
         connection.request("POST", "/generate", body, FORM)
         with connection.getresponse() as response:
-            lines.extend((time.perf_counter(), line.decode()) for line in response)
-    return lines
+            while chunk := response.read1():
+                chunks.append((time.perf_counter(), chunk))
+    return chunks
 
 
-def token_times(lines: Lines) -> list[float]:
+def token_times(chunks: Chunks) -> list[float]:
     """When each generated token arrived, in seconds.
 
     A chip can arrive twice: alone, and again in the group of its completed character.
     """
     arrived: dict[str, float] = {}
-    message: list[str] = []
-    for second, line in lines:
-        message.append(line)
-        if line.strip():
-            continue
-        for text in messages(message):  # none in a heartbeat
-            for chip in parse(text).all(class_="generated"):
-                arrived.setdefault(chip.attributes["data-index"], second)
-        message = []
+    unfinished = b""
+    for second, chunk in chunks:
+        *complete, unfinished = (unfinished + chunk).split(MESSAGE_END)
+        for message in complete:
+            for text in messages([*message.decode().split("\n"), ""]):  # none in a heartbeat
+                for chip in parse(text).all(class_="generated"):
+                    arrived.setdefault(chip.attributes["data-index"], second)
     return list(arrived.values())
 
 
@@ -104,13 +104,13 @@ class Streams:
 
     def __init__(self, port: int, n_clients: int, n_tokens: int):
         self._n_tokens = n_tokens
-        self._recorded: list[Lines] = [[] for _ in range(n_clients)]
+        self._recorded: list[Chunks] = [[] for _ in range(n_clients)]
         self._threads = [
             threading.Thread(
                 target=record,
-                args=(port, f"Reader number {i} asks for a story about", n_tokens, lines),
+                args=(port, f"Reader number {i} asks for a story about", n_tokens, chunks),
             )
-            for i, lines in enumerate(self._recorded)
+            for i, chunks in enumerate(self._recorded)
         ]
         for thread in self._threads:
             thread.start()
@@ -123,7 +123,7 @@ class Streams:
     def wait_for_tokens(self) -> None:
         """Wait until every client has received a token, or one has ended."""
         while not self.any_done:
-            if all(any("generated" in line for _, line in lines) for lines in self._recorded):
+            if all(any(b"generated" in one for _, one in chunks) for chunks in self._recorded):
                 return
             time.sleep(0.02)
 
@@ -131,7 +131,7 @@ class Streams:
         """When the tokens of each client arrived, once all have ended."""
         for thread in self._threads:
             thread.join()
-        times = [token_times(lines) for lines in self._recorded]
+        times = [token_times(chunks) for chunks in self._recorded]
         short = [len(one) for one in times if len(one) != self._n_tokens]
         if short:
             raise RuntimeError(f"texts of {short} tokens came, not of {self._n_tokens}")

@@ -19,10 +19,12 @@ def test_every_generated_token_is_timed_once(slow_server):
 
 
 def test_tokens_are_counted_from_data_and_not_from_markup():
-    chip = '<li><b class="x generated" id=y data-index="{}">the words do not matter</b></li>'
-    stream = [f"data: {chip.format(3)}\n", "\n", ": still here\n", "\n"]
-    stream += [f"data: {chip.format(3)}\n", f"data: {chip.format(4)}\n", "\n"]
-    assert bench.token_times(list(enumerate(stream))) == [1, 6]
+    chip = '<li><b class="x generated" id=y data-index="{}">the words: é</b></li>'
+    one, two = (f"data: {chip.format(i)}\n".encode() for i in (3, 4))
+    # Chunks end anywhere: between two bytes of a character too, and between two line ends.
+    middle = two.index("é".encode()) + 1
+    stream = [one + b"\n: still here\n\n", one + two[:middle], two[middle:], b"\n"]
+    assert bench.token_times(list(enumerate(stream))) == [0, 3]
 
 
 def test_the_rate_is_that_of_all_clients(slow_server):
