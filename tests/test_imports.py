@@ -67,7 +67,7 @@ WEB_ORDER = [
     {"inside.query", "inside.labels", "templating", "cut"},
     {"surprise"},
     {"views", "explanation", "openapi", "request", "snippets", "inside.view"},
-    {"work", "streaming", "metrics"},
+    {"work", "streaming", "token_messages", "metrics"},
     {"limits", "page", "generating", "completions", "inside.pattern"}
     | {"gallery.entry", "comparison"}
     | {"inside.steps.step", "inside.steps.common"},

@@ -10,7 +10,7 @@ from typing import Any
 from werkzeug.exceptions import ClientDisconnected
 
 from gpt2core.engine.events import Failed, Generation, Request, Unavailable
-from gpt2core.engine.sequence import GeneratedToken
+from gpt2core.engine.sequence import DEFAULT_OPTIONS, GeneratedToken, GenerationOptions
 from webapp.forms import Fields, GenerationRequest, parse_request
 from webapp.request import client_left
 from webapp.services import get_model_server, get_settings
@@ -27,9 +27,10 @@ def check(values: Fields) -> GenerationRequest:
     return parse_request(values, model_server.encoder, model_server.hparams, max_chars)
 
 
-def submit(request: GenerationRequest) -> Generation:
+def submit(request: GenerationRequest, options: GenerationOptions = DEFAULT_OPTIONS) -> Generation:
     """Hand a request to the model server. Raises Unavailable."""
-    return current_work().submit(request.ids + request.kept, request.n_tokens, request.sampling)
+    ids = request.ids + request.kept
+    return current_work().submit(ids, request.n_tokens, request.sampling, options)
 
 
 def new_view(request: GenerationRequest) -> GenerationView:

@@ -12,7 +12,7 @@ import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from gpt2core.engine.scores import Scores
 from gpt2core.engine.sequence import (
@@ -74,6 +74,23 @@ class Failed:
 
     message: str
     reason: FailureReason = "failed"
+
+
+@dataclass(frozen=True)
+class Prepared(GeneratedToken):
+    """A token with what ``GenerationOptions.prepare`` made of it, or the exception it raised.
+
+    The serving thread makes it while the engine's other threads compute the next step. A thread
+    of each client would interrupt these, and the pass waits for every one of them.
+    """
+
+    made: object = None
+
+    def take(self) -> Any:
+        """What was made. Raises what making it has raised."""
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
 
 
 @dataclass(frozen=True)
@@ -205,6 +222,15 @@ class Generation(Request[GeneratedToken]):
     ):
         super().__init__(ids, sender)
         self.n_tokens, self.sampling, self.options = n_tokens, sampling, options
+
+    def described(self, token: Drawn) -> GeneratedToken | Failed:
+        event, prepare = super().described(token), self.options.prepare
+        if prepare is None or isinstance(event, Failed):
+            return event
+        try:
+            return Prepared(**vars(event), made=prepare(event))
+        except Exception as error:
+            return Prepared(**vars(event), made=error)
 
 
 class Scoring(Request[Scored]):

@@ -279,7 +279,7 @@ class Scheduler:
             return
         began = perf_counter()
         # A step needs no more than the ids of the one before. Their tokens are described, and
-        # clients start to render them, when the engine's other threads compute already.
+        # prepared for their clients, when the engine's other threads compute already.
         slots, ids = [one.slot for one in batch], [one.last_token_id for one in batch]
         logits = self._engine.step(slots, ids, self._report_tokens)  # [n_seq, n_vocab]
         tokens = [self._draw(running, row) for running, row in zip(batch, logits, strict=True)]
@@ -307,10 +307,11 @@ class Scheduler:
         self._unreported.append((running.request, token))
 
     def _report_tokens(self) -> None:
-        """Put the tokens of the last step on their requests' queues."""
-        for request, token in self._unreported:
-            request.put(request.described(token))
+        """Report the tokens of the last step, together: a client that wakes interrupts this."""
+        events = [(request, request.described(token)) for request, token in self._unreported]
         self._unreported.clear()
+        for request, event in events:
+            request.put(event)
 
     def _fail(self, running: Running, error: Exception) -> None:
         """End one request with an error; the others go on."""

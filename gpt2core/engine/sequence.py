@@ -12,7 +12,7 @@ probabilities are the model's own, before temperature, top-k and top-p.
 
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -77,14 +77,17 @@ class GeneratedToken:
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """What few generations need: penalties, another number of candidates to report, gates.
+    """What not every generation needs: penalties, another number of candidates to report, gates.
 
-    ``gates`` scale parts of the model for this generation alone; None changes nothing.
+    ``gates`` scale parts of the model for this generation alone; None changes nothing. The
+    scheduler calls ``prepare`` with each token and reports what it returns, see
+    ``events.Prepared``.
     """
 
     penalties: Penalties = NO_PENALTIES
     n_candidates: int = N_CANDIDATES
     gates: Gates | None = None
+    prepare: Callable[[GeneratedToken], object] | None = None
 
 
 DEFAULT_OPTIONS = GenerationOptions()

@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from flask import Blueprint, jsonify, render_template
+from flask import Blueprint, current_app, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from gpt2core.continuation import tokens_to_json
-from gpt2core.engine.events import Failed, Generation, Prefilling, Queued, Unavailable
+from gpt2core.engine.events import Failed, Generation, Prefilling, Prepared, Queued, Unavailable
+from gpt2core.engine.sequence import GenerationOptions
 from gpt2core.errors import InputError
 from gpt2core.sampling import N_CANDIDATES
 from webapp import sse
@@ -34,6 +35,7 @@ from webapp.request import response_kind, submitted_fields
 from webapp.schemas import GenerateBody, NextBody, TokenizeBody
 from webapp.services import get_model_server, get_settings
 from webapp.streaming import event_stream
+from webapp.token_messages import TokenMessages
 from webapp.views import GenerationView
 
 blueprint = Blueprint("stream", __name__)
@@ -136,8 +138,9 @@ def generate() -> ResponseReturnValue:
         pace = parse_pace(values)
         request = replace(request, n_tokens=1) if pace == STEP else request
     if kind == "htmx":
-        messages = stream_messages(request, submit(request), PACES[pace])
-        return event_stream(messages)
+        tokens = TokenMessages(new_view(request), current_app.jinja_env)
+        handle = submit(request, GenerationOptions(prepare=tokens.add))
+        return event_stream(stream_messages(request, handle, tokens, PACES[pace]))
     generation = finished_generation(request)
     if kind == "json":
         model_server = get_model_server()
@@ -148,7 +151,7 @@ def generate() -> ResponseReturnValue:
 
 
 def stream_messages(
-    request: GenerationRequest, handle: Generation, token_seconds: float = 0.0
+    request: GenerationRequest, handle: Generation, tokens: TokenMessages, token_seconds: float
 ) -> Iterator[bytes]:
     """The response of a generation: server-sent events, one for each event of the generation.
 
@@ -167,18 +170,18 @@ def stream_messages(
                 yield message("stream/reading.html", view, reading=event)
             elif isinstance(event, Failed):
                 yield message("stream/failed.html", view, message=event.message)
-            else:
+            elif isinstance(event, Prepared):
                 wait = next_token_at - time.monotonic()
                 if wait > 0:  # sleep(0) would wait for the interpreter's lock
                     time.sleep(wait)
                 next_token_at = time.monotonic() + token_seconds
-                for step in view.add(event):
-                    yield message("stream/token.html", view, step=step)
-                if view.finish_reason:
-                    handle.cancel(view.finish_reason)
+                messages, finish_reason = event.take()
+                if messages:
+                    yield messages
+                if finish_reason:
+                    handle.cancel(finish_reason)
+                    yield message("stream/end.html", tokens.view)
                     break
-        if view.finish_reason:
-            yield message("stream/end.html", view)
     except Exception:  # rendering has failed
         handle.cancel("failed")
         raise

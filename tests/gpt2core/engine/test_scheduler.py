@@ -22,7 +22,7 @@ from gpt2core.sampling import SamplingParams
 from tests.helpers.small_models import SMALL_MODELS, SmallModel
 from tests.helpers.web import HEROES_IDS, PATIENCE, wait_until
 
-GREEDY = SamplingParams()
+GREEDY, NOTHING = SamplingParams(), GenerationOptions()
 
 # A context of eight of the engine's own prefill chunks.
 LONG_CONTEXT = SmallModel(
@@ -391,6 +391,51 @@ def test_a_token_that_cannot_be_described_ends_only_its_own_generation(
     assert both[0].end_reason == "failed" and ids_of(events[1]) == other
     again = [one.submit(HEROES_IDS, 20, GREEDY) for _ in range(2)]
     assert [generated(each) for each in again] == [other] * 2  # both slots are free
+
+
+def test_tokens_are_prepared_for_their_client_when_the_next_step_has_begun(serve, demo):
+    engine, order, threads = demo.engine(), [], set()
+    compute = engine._compute
+    engine._compute = lambda *task: (order.append("step"), compute(*task))
+
+    def prepare(token):
+        threads.add(threading.current_thread().name)
+        order.append(token.id)
+        return f"token {token.id}"
+
+    one = serve(engine)
+    events = all_events(one.submit(HEROES_IDS, 3, GREEDY, GenerationOptions(prepare=prepare)))
+    first, second, last = ids_of(events)
+    assert order == ["step", "step", first, "step", second, last]
+    assert threads == {"scheduler"}
+    assert [event.take() for event in events] == [f"token {id}" for id in (first, second, last)]
+
+
+def test_tokens_of_a_step_are_reported_when_all_are_prepared(serve, demo):
+    one, order, ready = serve(demo.engine(2)), [], threading.Event()
+
+    def prepare(token):
+        order.append("prepared")
+        return ready.wait(PATIENCE)
+
+    options = GenerationOptions(prepare=prepare)
+    both = [one.submit(ids, 4, GREEDY, options) for ids in ([464], HEROES_IDS)]
+    for generation in both:
+        generation.on_event = lambda: order.append("reported")
+    ready.set()
+    assert [len(all_events(generation)) for generation in both] == [4, 4]
+    runs = [(what, len(list(run))) for what, run in groupby(order)]
+    assert ("prepared", 2) in runs and ("reported", 2) in runs
+
+
+def test_what_cannot_be_prepared_is_raised_where_it_is_taken(start):
+    one = start()
+    broken = GenerationOptions(prepare=lambda token: 1 / 0)
+    generations = [one.submit(HEROES_IDS, 5, GREEDY, options) for options in (broken, NOTHING)]
+    bad, good = (all_events(generation) for generation in generations)
+    assert ids_of(bad) == ids_of(good) and len(good) == 5
+    with pytest.raises(ZeroDivisionError):
+        bad[0].take()
 
 
 # Cancelling, draining, stopping

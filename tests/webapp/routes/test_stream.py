@@ -1,6 +1,8 @@
 """POST /tokenize and POST /generate, without a socket: three kinds of response, the same tokens."""
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from gpt2core import gpt2
 from gpt2core.engine.events import Failed, Generation, Unavailable
 from gpt2core.engine.scheduler import Scheduler
-from gpt2core.engine.sequence import GeneratedToken
+from gpt2core.engine.sequence import GeneratedToken, GenerationOptions
 from gpt2core.sampling import SamplingParams, log_softmax
 from tests.helpers.small_models import TOLERANCE
 from tests.helpers.web import (
@@ -27,6 +29,7 @@ from tests.helpers.web import (
 )
 from webapp.forms import LABELS, GenerationRequest, stop_lines
 from webapp.routes import stream as routes
+from webapp.token_messages import TokenMessages
 
 
 def generate_json(client, **fields) -> dict:
@@ -257,22 +260,37 @@ class TestStream:
     REQUEST = GenerationRequest(HEROES, HEROES_IDS, [], 9, SamplingParams(seed=1))
 
     @pytest.fixture
-    def handle(self):
-        return Generation(HEROES_IDS, 9, self.REQUEST.sampling)
-
-    def parts(self, app, handle) -> list[set[str]]:
-        """For each message, the targets that it changes."""
+    def tokens(self, app):
         with app.test_request_context():
-            answer = list(routes.stream_messages(self.REQUEST, handle))
-        return [
-            {partial.attributes["hx-target"] for partial in parse(message).all("hx-partial")}
-            for message in messages(b"".join(answer).decode().split("\n")[:-1])
-        ]
+            return TokenMessages(routes.new_view(self.REQUEST), app.jinja_env)
 
-    def test_every_token_brings_its_text_its_chip_and_the_progress(self, app, handle):
-        for n in range(3):
-            handle.put(GeneratedToken(13, -1.0, (), "length" if n == 2 else None))
-        _, *tokens, end = self.parts(app, handle)
+    @pytest.fixture
+    def handle(self, tokens):
+        options = GenerationOptions(prepare=tokens.add)
+        return Generation(HEROES_IDS, 9, self.REQUEST.sampling, options)
+
+    @pytest.fixture
+    def answer(self, app, handle, tokens):
+        """``answer(token_seconds)``: the messages, one after the other."""
+
+        def answer(token_seconds=0.0):
+            with app.test_request_context():
+                yield from routes.stream_messages(self.REQUEST, handle, tokens, token_seconds)
+
+        return answer
+
+    def put(self, handle, *finish_reasons):
+        """What the serving thread does with a token for each of these."""
+        for reason in finish_reasons:
+            token = GeneratedToken(13, -1.0, (), reason)
+            handle.put(handle.described(SimpleNamespace(describe=lambda token=token: token)))
+
+    def test_every_token_brings_its_text_its_chip_and_the_progress(self, handle, answer):
+        self.put(handle, None, None, "length")
+        _, *tokens, end = [
+            {partial.attributes["hx-target"] for partial in parse(message).all("hx-partial")}
+            for message in messages(b"".join(answer()).decode().split("\n")[:-1])
+        ]
         assert (
             tokens
             == [{"#continuation", "#strip", "#progress", "#status:has(.waiting)"}]
@@ -282,40 +300,45 @@ class TestStream:
 
     @pytest.mark.parametrize("token_seconds", [0.0, 0.15])
     def test_tokens_are_as_far_apart_as_the_pace_says(
-        self, app, handle, monkeypatch, token_seconds
+        self, handle, answer, monkeypatch, token_seconds
     ):
         now = [100.0]
         monkeypatch.setattr(routes.time, "monotonic", lambda: now[0])
         monkeypatch.setattr(routes.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
-        for n in range(4):
-            handle.put(GeneratedToken(13, -1.0, (), "length" if n == 3 else None))
-        sent = []
-        with app.test_request_context():
-            for _ in routes.stream_messages(self.REQUEST, handle, token_seconds):
-                sent.append(now[0])
-        _, *tokens, _ = sent
+        self.put(handle, None, None, None, "length")
+        _, *tokens, _ = [now[0] for _ in answer(token_seconds)]
         assert tokens == pytest.approx([100 + n * token_seconds for n in range(4)])
 
     @pytest.mark.parametrize("reason", ["length", "endoftext", "context"])
-    def test_a_finished_stream_ends_with_its_finish_reason_as_data(self, app, handle, reason):
-        handle.put(GeneratedToken(13, -1.0, (), reason))
-        with app.test_request_context():
-            *_, last = routes.stream_messages(self.REQUEST, handle)
+    def test_a_finished_stream_ends_with_its_finish_reason_as_data(self, handle, answer, reason):
+        self.put(handle, reason)
+        *_, last = answer()
         (message,) = messages(last.decode().split("\n")[:-1])
         assert parse(message).all(**{"data-finish-reason": reason})
 
-    def test_a_failed_stream_has_no_finish_reason(self, app, handle):
+    def test_a_failed_stream_has_no_finish_reason(self, handle, answer):
         handle.put(Failed("it broke"))
-        with app.test_request_context():
-            whole = b"".join(routes.stream_messages(self.REQUEST, handle)).decode()
+        whole = b"".join(answer()).decode()
         assert "it broke" in whole
         assert "data-finish-reason" not in whole
 
-    def test_a_stream_that_cannot_begin_cancels_the_generation(self, app, handle, monkeypatch):
+    def test_a_stream_that_cannot_begin_cancels_the_generation(self, handle, answer, monkeypatch):
         monkeypatch.setattr(routes, "new_view", lambda request: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            next(routes.stream_messages(self.REQUEST, handle))
+            next(answer())
         assert handle.cancelled
+
+    def test_tokens_after_a_stop_string_do_not_count(self, app):
+        request = replace(self.REQUEST, stop=("..",))
+        with app.test_request_context():
+            tokens = TokenMessages(routes.new_view(request), app.jinja_env)
+        handle = Generation(HEROES_IDS, 9, request.sampling, GenerationOptions(prepare=tokens.add))
+        self.put(handle, *[None] * 4)  # the engine is ahead of what is sent
+        with app.test_request_context():
+            *_, last = routes.stream_messages(request, handle, tokens, 0.0)
+        assert "Done: 0 tokens" in last.decode()
+        assert handle.end_reason == "stop"
+        assert tokens.view.continuation.n_added == 2  # its speed is that of the text
 
 
 class TestRegenerate:
