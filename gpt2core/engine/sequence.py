@@ -80,8 +80,8 @@ class GenerationOptions:
     """What not every generation needs: penalties, another number of candidates to report, gates.
 
     ``gates`` scale parts of the model for this generation alone; None changes nothing. The
-    scheduler calls ``prepare`` with each token and reports what it returns, see
-    ``events.Prepared``.
+    scheduler calls ``prepare`` with each token and reports what it returns (``events.Prepared``);
+    all others wait for it, so it must be quick.
     """
 
     penalties: Penalties = NO_PENALTIES
