@@ -60,7 +60,9 @@ def generate(page, **fields):
 
 
 def done(page):
+    """Wait until a text is done, and its stream closed: then the page goes on."""
     expect(page.locator("#status")).to_contain_text("Done")
+    expect(page.locator("#stop")).to_be_hidden()
 
 
 def settle(page):
@@ -440,18 +442,19 @@ class TestKeyboard:
         page = visit(server.url)
         page.add_init_script(HOLD_ENDS)
         page.reload()
+        status = expect(page.locator("#status"))
         generate(page, prompt=STORY, n_tokens=40)
-        done(page)
+        status.to_contain_text("Done")
         page.keyboard.press("Escape")
         page.locator("#stop").click()  # it is there until the connection closes
         settle(page)
-        done(page)
+        status.to_contain_text("Done")
         before = page.locator("#strip").inner_text()
         page.get_by_role("button", name="Regenerate").click()
         expect(page.locator("#strip")).not_to_have_text(before, use_inner_text=True)
-        done(page)
+        status.to_contain_text("Done")
         page.evaluate("endStreams()")
-        expect(page.locator("#stop")).to_be_hidden()
+        done(page)
         page.get_by_role("button", name="Undo").click()
         done(page)
         expect(page.locator("#strip")).to_have_text(before, use_inner_text=True)

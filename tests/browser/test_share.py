@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.test_page import done
 from tests.helpers.web import ROBOT, ROOT, STORY, environment
 
 PROMPT = f'It\'s "so" {ROBOT}\n\tOnce $HOME'
@@ -21,7 +22,7 @@ def finished(visit, server):
         page.locator("#prompt").fill(PROMPT)
         page.locator("#n_tokens").fill("7")
         page.locator("#generate").click()
-        expect(page.locator("#status")).to_contain_text("Done")
+        done(page)
         page.locator(".share summary").click()
         return page
 
@@ -62,7 +63,7 @@ def test_the_link_gives_the_same_text(finished):
     shown = text_of(page)
     page.goto(copied(page, "share-link"))
     expect(page.locator("#shared")).to_be_visible()
-    expect(page.locator("#status")).to_contain_text("Done")
+    done(page)
     assert text_of(page) == shown
 
 

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.test_page import done
 from tests.helpers.web import STORY
 
 
@@ -25,7 +26,7 @@ def test_scripts_find_every_address_below_a_prefix(visit, below):
         assert download.value.url == f"{below.url}/tokens.{kind}"
     page.locator("#n_tokens").fill("4")
     page.locator("#generate").click()
-    expect(page.locator("#status")).to_contain_text("Done")
+    done(page)
     page.locator("#next .candidate").first.click()  # written by hand, through /append
     expect(page.locator("#strip .generated")).to_have_count(5)
     page.locator("#after [data-link]").click()
