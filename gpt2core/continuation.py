@@ -122,8 +122,11 @@ class Continuation:
 
         With stop strings there may be none, because a token is held back while its text may
         be the beginning of one, and several, when it turns out not to be. A finish reason
-        ``"stop"`` means that one was found; no more tokens are to be added then.
+        ``"stop"`` means that one was found. Tokens after the end change nothing: an engine may
+        be ahead of the text.
         """
+        if self.finish_reason:
+            return []
         self._times.append(time.perf_counter())
         self.n_added += 1
         passed = self._until_stop.add(generated)

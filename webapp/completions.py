@@ -286,8 +286,7 @@ class Run:
                 if isinstance(event, Scored) and isinstance(job, int):
                     yield from self._scored(job, event.scores)
                 elif isinstance(event, GeneratedToken) and isinstance(job, Choice):
-                    if job.continuation.finish_reason is None:
-                        job.continuation.add(event)
+                    job.continuation.add(event)
                     if job.continuation.finish_reason == "stop":
                         self._batch.end(index, "stop")
                     yield job

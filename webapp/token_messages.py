@@ -33,7 +33,6 @@ class TokenMessages:
 
     def add(self, token: GeneratedToken) -> Added:
         """The messages for ``token``: none while it may be the beginning of a stop string."""
-        # A stop string ends the text before the scheduler knows.
-        steps = [] if self.view.finish_reason else self.view.add(token)
+        steps = self.view.add(token)
         rendered = (self._template.render(generation=self.view, step=step) for step in steps)
         return Added(b"".join(map(sse.message, rendered)), self.view.finish_reason)

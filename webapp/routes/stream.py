@@ -159,7 +159,7 @@ def stream_messages(
     """
     next_token_at = 0.0  # time.monotonic()
     try:
-        view = new_view(request)
+        view = new_view(request)  # not that of the tokens, which may have begun to grow
         yield message("stream/start.html", view)
         for event in handle.events(HEARTBEAT_SECONDS):
             if event is None:
