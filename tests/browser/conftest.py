@@ -7,6 +7,7 @@ skipped, unless ``CI`` is set: there they fail, because a skipped test checks no
 import os
 import re
 import shutil
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -72,7 +73,31 @@ def complaints():
 
 
 @pytest.fixture
-def visit(chromium, complaints):
+def contexts():
+    """The browser's contexts in this test."""
+    return []
+
+
+def close(contexts: list) -> None:
+    while contexts:
+        contexts.pop().close()
+
+
+@pytest.fixture
+def own_server(own_server, contexts):
+    """A server of the test's own. Pages are closed before it ends: a page asks at any time."""
+
+    @contextmanager
+    def serving(**settings):
+        with own_server(**settings) as server:
+            yield server
+            close(contexts)
+
+    return serving
+
+
+@pytest.fixture
+def visit(chromium, contexts, complaints):
     """``visit(url, **options)``: a fresh page, in a context of its own with these options.
 
     Texts are written at full pace unless ``pace`` is another one, or None for the page's own.
@@ -80,7 +105,7 @@ def visit(chromium, complaints):
     When the test ends, the console of each page must be clean: no error, no exception, no
     breach of the content security policy.
     """
-    contexts, said = [], []
+    said = []
 
     def visit(url: str, pace: str | None = "full", **options):
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
@@ -95,6 +120,5 @@ def visit(chromium, complaints):
         return page
 
     yield visit
-    for context in contexts:
-        context.close()
+    close(contexts)
     assert not [text for text in said if not any(c.search(text) for c in complaints)]

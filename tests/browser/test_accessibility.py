@@ -101,6 +101,7 @@ def test_the_pages_about_scores_and_for_programs(visit, server, scheme):
     assert fits(page)
     check(page, "scored")
     page.get_by_role("link", name="Let the model continue this text").click()
+    page.wait_for_url("**/?prompt=*")  # with its scripts: without them, the link leads elsewhere
     page.locator("#scores").click()
     expect(page.locator("#prompt-strip.scored")).to_be_visible()
     assert fits(page)

@@ -63,6 +63,7 @@ def done(page):
     """Wait until a text is done, and its stream closed: then the page goes on."""
     expect(page.locator("#status")).to_contain_text("Done")
     expect(page.locator("#stop")).to_be_hidden()
+    page.wait_for_load_state()  # without scripts, the text is in a page of its own
 
 
 def settle(page):

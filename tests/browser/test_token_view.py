@@ -433,8 +433,8 @@ class TestScores:
         expect(scored).to_have_count(N_STORY)
         expect(scored.locator(".place")).to_have_count(N_STORY - 1)
         expect(switch).to_be_focused()
-        style = scored.nth(1).evaluate("e => getComputedStyle(e).borderTopStyle")
-        assert style != "none"  # its style sheet came with the scores
+        # Its style sheet comes with the scores.
+        expect(scored.nth(1)).not_to_have_css("border-top-style", "none")
         # The chips are those of the strip: they open, and show in place of the running text.
         scored.nth(2).click()
         assert facts(page)
