@@ -106,7 +106,7 @@
     document.getElementById("texts-writing").textContent = said;
   };
   document.addEventListener("htmx:before:sse:connection", ({ target, detail }) => {
-    if (!target.matches(".inside-two")) return;
+    if (!target.matches?.(".inside-two")) return; // the document, for an element that is gone
     writing = detail.connection;
     document.getElementById("texts-stop").hidden = false;
   });
@@ -121,6 +121,20 @@
   });
   document.addEventListener("htmx:sse:close", ({ detail }) => {
     if (writing && detail.connection === writing) endTexts("");
+  });
+
+  // --- requests ----------------------------------------------------------------------
+  // The newest choice counts, and what a view still asks for ends with it. htmx would lose a
+  // choice whose answer comes second, and let the server write texts that nobody sees.
+  const asked = new Set(); // the contexts of requests without an answer
+  const abort = (isOld) => [...asked].filter(isOld).forEach(({ request }) => request.abort());
+  document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+    abort(({ target }) => target === ctx.target);
+    asked.add(ctx);
+  });
+  document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => asked.delete(ctx));
+  document.addEventListener("htmx:after:swap", () => {
+    abort(({ sourceElement }) => !sourceElement.isConnected);
   });
 
   // --- after a swap ------------------------------------------------------------------

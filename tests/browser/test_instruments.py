@@ -40,6 +40,24 @@ CHANGED = re.compile(r"50,2\d\d of 50,257 logits changed")  # a few may agree by
 TEXTS_SAID = re.compile("^(The texts part at token|Both texts are the same)")
 WIDTHS = "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 LONG = STORY[:600]  # more than 64 tokens, fewer than 256
+# Each answer waits: `asked` are the addresses of the requests in order, `answer(i)` lets the
+# answer of one through, and `ended` counts those that htmx is done with.
+HOLD_ANSWERS = """() => {
+  const { fetch } = window;
+  const gates = [];
+  window.asked = [];
+  window.ended = 0;
+  document.addEventListener("htmx:finally:request", () => (window.ended += 1));
+  window.answer = (i) => gates[i]();
+  window.fetch = async (address, options) => {
+    const answer = fetch(address, options);
+    answer.catch(() => {});  // an aborted request is htmx's business, later
+    if (!address.startsWith("/inside")) return answer;
+    asked.push(address);
+    await new Promise((pass) => gates.push(pass));
+    return answer;
+  };
+}"""
 
 
 def open_at(visit, server, name, text=TEXT, fields=None, **options):
@@ -239,6 +257,42 @@ def test_another_choice_while_rows_arrive_shows_only_its_own(visit, server):
         expect(page.locator(".inside-lens thead th").last).to_have_attribute("data-at", str(at))
     expect(page.locator("#lens-rows tr")).to_have_count(N_STATES)
     assert page.locator("#lens-rows td").count() == 3 * N_STATES
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1)])
+def test_the_newest_choice_counts_whatever_is_answered_first(visit, server, order):
+    page = open_at(visit, server, "attribution")
+    page.evaluate(HOLD_ANSWERS)
+    page.locator(".inside-chip[data-at='5']").click()
+    page.locator(".inside-chip[data-at='2']").click()
+    page.evaluate("answer(0)")  # when a request that was replaced ends, htmx forgets the newer
+    page.wait_for_function("ended === 1")
+    page.locator(".inside-chip[data-at='4']").click()
+    page.get_by_role("button", name="layer 3, MLP").click()  # in a form of its own
+    for n, answer in enumerate(order, 2):
+        page.evaluate("i => answer(i)", answer)
+        page.wait_for_function("n => ended === n", arg=n)
+    expect(page.get_by_role("heading", name="Layer 3, MLP: neuron by neuron")).to_be_visible()
+    expect(page).to_have_url(re.compile("part=3.mlp"))
+
+
+def test_what_a_view_still_loads_ends_with_it(visit, slow_server):
+    page = open_at(visit, slow_server, "ablate", text="Slow: one two three")
+    page.evaluate(HOLD_ANSWERS)
+    page.get_by_text("How the two texts are written").click()
+    page.get_by_label("Tokens", exact=True).fill("200")
+    page.get_by_label("layer 2, MLP").check()
+    page.locator("#off-run").click()
+    page.evaluate("answer(0)")
+    page.wait_for_function("() => asked.length === 2")  # the texts
+    slow_server.wait_for_load(2)
+    page.get_by_label("layer 2, MLP").uncheck()
+    page.locator("#off-run").click()
+    page.evaluate("answer(2)")
+    expect(page.locator(".inside-two")).to_have_count(0)
+    slow_server.wait_for_load(0)  # long before 200 tokens at a quarter of a second each
+    page.evaluate("answer(1)")
+    settle(page)
 
 
 def test_a_sum_is_compared_with_any_token_that_is_typed(visit, server):
