@@ -10,11 +10,22 @@ follow Prometheus' rules and are vLLM's where the figure is the same. docs/monit
 
 import os
 import platform
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from gpt2core.engine.events import EndReason, RefusalReason, Request, Scoring
 from gpt2core.engine.observer import ModelState, Observer
@@ -164,5 +175,21 @@ class Metrics(Observer):
         registry = self._registry
         if registry is None:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            registry.register(AllProcesses())
         return generate_latest(registry)
+
+
+class AllProcesses(Collector):
+    """The counts of all processes.
+
+    A process that starts makes its files empty, and gives them their size a moment later.
+    ``prometheus_client`` cannot read an empty one.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        files = []
+        for path in Path(os.environ[VARIABLE]).glob("*.db"):
+            with suppress(FileNotFoundError):  # of a process that has ended
+                if path.stat().st_size:
+                    files.append(str(path))
+        return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call, no-any-return]

@@ -60,6 +60,14 @@ def load(app) -> None:
     app.extensions["model_server"].wait_until_loaded(PATIENCE)
 
 
+def texts_ended(found: Counts) -> float:
+    return sum(
+        value
+        for (name, *labels), value in found.samples.items()
+        if name == "glyph_requests_finished_total" and ("kind", "text") in labels
+    )
+
+
 def test_what_was_done_is_counted(tmp_path):
     with measured(tmp_path, rate_limit="6 per hour", max_batch=3) as app:
         before = counts(app)  # it answers before there is a model
@@ -81,7 +89,7 @@ def test_what_was_done_is_counted(tmp_path):
         assert post("/generate", json=fields).status_code == 429
         for _ in range(9):  # more often than work may be started
             found = counts(app)
-        wait_until(lambda: not counts(app).get("num_requests_running"), "no text that runs")
+        wait_until(lambda: texts_ended(counts(app)) == 5, "the end of each text")
         found = counts(app)
     assert found.get("workers", state="ready") == 1
     ended = {
@@ -183,6 +191,8 @@ def test_processes_count_together_and_a_dead_one_runs_nothing(tmp_path):
         assert after.get("generation_tokens_total") >= 5
         (folder,) = temporary.glob("glyph-metrics-*")
         assert len(list(folder.glob("gauge_*"))) == 2
+        (folder / "counter_1.db").touch()  # as of a process that starts
+        assert found().get("generation_tokens_total") == after.get("generation_tokens_total")
         assert server.stop() == 0
     assert list(temporary.glob("glyph-metrics-*")) == []
     assert "request_id" not in server.log  # the lines of requests are switched off
