@@ -139,7 +139,12 @@ class Streams:
 
 
 def rate(port: int, n_readers: int, n_tokens: int) -> float:
-    """Tokens per second of all clients together, while all of them receive tokens."""
+    """Tokens per second of all clients together, while all of them receive tokens.
+
+    Raises RuntimeError if they never do at once, because the texts are too short.
+    """
     times = Streams(port, n_readers, n_tokens).times()
     begin, end = max(one[0] for one in times), min(one[-1] for one in times)
+    if begin >= end:
+        raise RuntimeError(f"{n_tokens} tokens are too few to be read by {n_readers} at once")
     return sum(begin < second <= end for one in times for second in one) / (end - begin)

@@ -31,6 +31,7 @@ from gpt2core.tokenizer.vocabulary import default_encoder
 log = logging.getLogger(__name__)
 
 RETRY_POLL_SECONDS = 5.0  # after a failure, between two looks at the folder
+LOADING_PATIENCE = 2.0  # seconds that a request waits for the model; the bundled one needs less
 
 
 def label_of(model_name: str) -> str:
@@ -179,7 +180,7 @@ class ModelServer:
         Raises Unavailable if loading takes long or has failed, or the server is being stopped.
         """
         self.start()
-        self.wait_until_loaded(timeout=2)  # the bundled model loads in less
+        self.wait_until_loaded(LOADING_PATIENCE)
         if self._draining:
             raise Unavailable(RESTARTING, 5, "restarting")
         if self._scheduler is None:
@@ -189,7 +190,7 @@ class ModelServer:
     def loaded_model(self) -> Model:
         """The model, for what needs its weights without generating. Raises Unavailable."""
         self.start()
-        self.wait_until_loaded(timeout=2)
+        self.wait_until_loaded(LOADING_PATIENCE)
         if self.model is None:
             raise self._not_ready()
         return self.model

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402, I001
 import os
+import threading
 
 # Before NumPy, and for the servers that tests start too. The matrices are small: a second thread
 # gains nothing, and waits for a processor that other tests use.
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from gpt2core.engine import compiling
+from gpt2core.engine import compiling, scheduler
 from gpt2core.tokenizer.bpe import Encoder
 from gpt2core.tokenizer.vocabulary import default_encoder
 from gpt2core.store.loader import Model, load_model
 from tests.helpers.small_models import LOGIT_GOLDENS, SMALL_MODELS, SmallModel
+from tests.helpers.web import PATIENCE
 from tests.helpers.webapp_fixtures import (  # noqa: F401
     app,
     client,
@@ -61,6 +63,21 @@ def logit_goldens() -> dict[str, np.ndarray]:
 def demo() -> Model:
     """The model that ships with the package."""
     return load_model("demo")
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Tokens are sampled only while the gate is open; ``gate.set()`` opens it."""
+    gate = threading.Event()
+
+    class Gated(scheduler.Sequence):
+        def draw_next(self, logits):
+            assert gate.wait(PATIENCE)
+            return super().draw_next(logits)
+
+    monkeypatch.setattr(scheduler, "Sequence", Gated)
+    yield gate
+    gate.set()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 import zipfile
 
@@ -70,11 +69,11 @@ def run_installed(installed, folder, *arguments, **settings):
 
 
 def page_at(url: str) -> str | None:
-    """What the server answers, or None while it does not listen yet."""
+    """What the server answers, or None while it does not yet."""
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
             return response.read().decode()
-    except urllib.error.URLError:
+    except OSError:
         return None
 
 

@@ -3,21 +3,27 @@
 from contextlib import ExitStack
 
 import pytest
+from flask import Flask
 
 from gpt2core.settings import Settings
-from tests.helpers.web import serving
+from tests.helpers.web import PATIENCE, serving
 from webapp import create_app
+
+
+def loaded_app(**settings) -> Flask:
+    """An app whose model is there: a request waits only two seconds for one that is loaded."""
+    app = create_app(Settings(**settings))
+    model_server = app.extensions["model_server"]
+    model_server.start()
+    model_server.wait_until_loaded(PATIENCE)
+    assert model_server.model, model_server.failure
+    return app
 
 
 @pytest.fixture(scope="session")
 def app():
     """The app with the bundled model, loaded."""
-    app = create_app(Settings())
-    model_server = app.extensions["model_server"]
-    model_server.start()
-    model_server.wait_until_loaded(timeout=60)
-    assert model_server.model, model_server.failure
-    return app
+    return loaded_app()
 
 
 @pytest.fixture

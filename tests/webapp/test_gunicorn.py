@@ -299,7 +299,7 @@ class TestProcess:
 
 
 def test_a_client_that_closes_its_sending_side_gets_the_answer(slow_server):
-    body = b'{"prompt": "Echo: all", "n_tokens": 5}'
+    body = b'{"prompt": "Echo: all", "n_tokens": 60}'  # seconds, so the end of sending is seen
     head = f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     head += "Connection: close\r\nContent-Type: application/json\r\n\r\n"
     with socket.create_connection(("127.0.0.1", slow_server.port), timeout=PATIENCE) as client:
@@ -309,7 +309,7 @@ def test_a_client_that_closes_its_sending_side_gets_the_answer(slow_server):
     interim, final = answer.split(b"\r\n\r\n", 1)
     assert interim == b"HTTP/1.1 100 Continue"
     assert final.startswith(b"HTTP/1.1 200 ")
-    assert json.loads(final.split(b"\r\n\r\n", 1)[1])["text"] == 5 * " all"
+    assert json.loads(final.split(b"\r\n\r\n", 1)[1])["text"] == 60 * " all"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Semaphore
 from urllib.parse import urlencode
 
 import pytest
@@ -29,10 +30,12 @@ def fields_of(client: int, n_tokens: int = 12) -> dict:
     return {"prompt": prompt, "n_tokens": n_tokens, "temperature": 1, "seed": client}
 
 
-def streamed_text(server, fields: dict) -> str:
+def streamed_text(server, fields: dict, begun: Semaphore | None = None) -> str:
     """The continuation as the page shows it. Fails if the stream is not complete."""
     with server.generate(HTMX, **fields) as response:
         assert response.status == 200
+        if begun:
+            begun.release()
         page = shown(messages(line.decode() for line in response))
     assert "Done" in page.words("status"), page.words("status")
     return page.text("continuation")
@@ -103,9 +106,10 @@ def test_a_client_that_stops_reading_does_not_delay_the_others(server):
 def test_sigterm_lets_streams_finish(own_server, n):
     with own_server(app="tests.helpers.paced:create_app()", TEST_PACE=0.01) as server:
         with ThreadPoolExecutor(n) as clients:
-            fields = {"prompt": "Echo: word", "n_tokens": 30}
-            texts = [clients.submit(streamed_text, server, fields) for _ in range(n)]
-            wait_until(lambda: sum(server.healthz()[k] for k in ("running", "waiting")) == n, "all")
+            fields, begun = {"prompt": "Echo: word", "n_tokens": 30}, Semaphore(0)
+            texts = [clients.submit(streamed_text, server, fields, begun) for _ in range(n)]
+            for _ in range(n):
+                assert begun.acquire(timeout=PATIENCE)
             assert server.stop() == 0
             assert [text.result() for text in texts] == [" word" * 30] * n
 

@@ -23,6 +23,7 @@ from tests.helpers.web import (
     wait_until,
     write_small_model,
 )
+from tests.helpers.webapp_fixtures import loaded_app
 from webapp import create_app, request_log
 from webapp.routes import stream
 
@@ -40,10 +41,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def app(tiny):
-    app = create_app(Settings(model=str(tiny)))
-    app.extensions["model_server"].start()
-    app.extensions["model_server"].wait_until_loaded(PATIENCE)
-    return app
+    return loaded_app(model=str(tiny))
 
 
 @pytest.fixture
@@ -109,12 +107,13 @@ def test_a_line_has_the_tokens_and_why_each_text_ended(client, lines):
     assert found[3:] == [(2 * (1 + 2), 2 * 2 * 3, ["length"]), (3, 0, ["scored"])]
 
 
-def test_a_stream_is_one_line_when_its_client_has_left(client, lines):
-    fields = {"prompt": "Once upon a", "n_tokens": 20, "pace": "slow"}
+def test_a_stream_is_one_line_when_its_client_has_left(client, lines, gate):
+    fields = {"prompt": "Once upon a", "n_tokens": 20}
     answer = client.post("/generate", data=fields, headers=HTMX, buffered=False)
     next(iter(answer.response))
     assert lines() == []
     answer.close()
+    gate.set()
     (line,) = lines()
     assert (line["status"], line["finish_reasons"]) == (200, ["client_left"])
 

@@ -142,7 +142,7 @@ def test_a_client_that_does_not_read_delays_no_other(start):
     unread = one.submit(HEROES_IDS, 60, GREEDY)
     assert len(generated(one.submit([464], 5, GREEDY))) == 5
     wait_for_load(one, 0)  # the other text is complete although nothing was read
-    assert len(events_so_far(unread)) == 60
+    assert len(all_events(unread)) == 60
 
 
 def test_without_an_event_a_heartbeat_comes(start, gate):
@@ -220,7 +220,8 @@ def test_an_invalid_prompt_is_refused_at_once(start, ids):
 class TimedEngine(Engine):
     """On its own clock a step takes as long as 40 prompt tokens or 20 that are scored.
 
-    It records its calls.
+    It records its calls. While ``go_on`` is clear no step goes on, so that what is submitted then
+    meets a text that has its first token.
     """
 
     clock = 0.0
@@ -228,6 +229,8 @@ class TimedEngine(Engine):
     def __init__(self):
         super().__init__(LONG_CONTEXT.params(), LONG_CONTEXT.hparams, n_slots=2)
         self.calls = []
+        self.go_on = threading.Event()
+        self.go_on.set()
 
     def prefill(self, slot, ids, more_follow=False):
         self.clock += len(ids) / 128  # exact in binary
@@ -242,6 +245,7 @@ class TimedEngine(Engine):
     def step(self, slots, ids, *arguments):
         self.clock += 40 / 128
         self.calls.append(("step", len(ids)))
+        assert self.go_on.wait(PATIENCE)
         return super().step(slots, ids, *arguments)
 
 
@@ -255,9 +259,12 @@ def timed(monkeypatch):
 
 def test_a_long_prompt_delays_a_decoding_sequence_by_one_step_at_a_time(serve, timed):
     one = serve(timed)
+    timed.go_on.clear()
     decoding = one.submit([1], 400, seeded(1))
     wait_until(lambda: ("step", 1) in timed.calls, "a step")
-    events = all_events(one.submit([2] * 1000, 1, GREEDY))
+    long = one.submit([2] * 1000, 1, GREEDY)
+    timed.go_on.set()
+    events = all_events(long)
     decoding.cancel()
     # 40 tokens take as long as a step, so there are 25 chunks where 8 would do.
     calls = timed.calls[1:]  # without the first prompt
@@ -525,9 +532,12 @@ def test_many_starts_make_one_thread(start):
 
 def test_a_text_is_scored_in_chunks_between_the_steps_of_those_that_generate(serve, timed):
     one, ids = serve(timed), LONG_CONTEXT.ids()
+    timed.go_on.clear()
     running = one.submit(ids[:3], 900, seeded(1))
     wait_until(lambda: ("step", 1) in timed.calls, "a step")
-    [scored] = all_events(one.score(ids[:500]))
+    scoring = one.score(ids[:500])
+    timed.go_on.set()
+    [scored] = all_events(scoring)
     # Calls of one kind that follow each other: between two chunks there are steps.
     runs = [list(run) for _, run in groupby(timed.calls, lambda call: call[0])]
     chunks = [run for run in runs if run[0][0] == "score"]
@@ -544,9 +554,12 @@ def test_a_text_is_scored_in_chunks_between_the_steps_of_those_that_generate(ser
 
 def test_most_of_the_time_is_for_those_that_generate_while_a_text_is_scored(serve, timed):
     one = serve(timed)
+    timed.go_on.clear()
     decoding = one.submit([1], 900, seeded(1))
     wait_until(lambda: ("step", 1) in timed.calls, "a step")
-    all_events(one.score([2] * 1000, n_context=101))
+    scored = one.score([2] * 1000, n_context=101)
+    timed.go_on.set()
+    all_events(scored)
     decoding.cancel()
     calls = timed.calls[1:]  # without the first prompt
     at = [i for i, (kind, _) in enumerate(calls) if kind in ("prefill", "score")]

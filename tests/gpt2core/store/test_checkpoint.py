@@ -275,7 +275,7 @@ def test_a_callback_that_raises_ends_the_child(folder, stand_in):
 
 
 def test_a_child_whose_parent_died_writes_nothing(folder, stand_in):
-    stand_in(tensorflow_stand_in(delay=0.05))
+    stand_in(tensorflow_stand_in(delay=0.5))
     child = subprocess.Popen(
         [sys.executable, "-m", "gpt2core.store.checkpoint", folder],
         stdout=subprocess.PIPE,

@@ -13,7 +13,6 @@ from gpt2core import model
 from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.inside.interventions import ablate, mean_outputs, parse_components, without
 from gpt2core.sampling import log_softmax
-from gpt2core.settings import Settings
 from gpt2core.store.weights import save_params
 from tests.helpers.inside import (
     MAX_BYTES,
@@ -29,7 +28,7 @@ from tests.helpers.inside import (
 )
 from tests.helpers.small_models import SmallModel
 from tests.helpers.web import HTMX, JSON, messages, parse, shown
-from webapp import create_app
+from tests.helpers.webapp_fixtures import loaded_app
 from webapp.inside.instruments import ablation
 
 PATH = "/inside/ablate"
@@ -135,7 +134,7 @@ def test_where_nothing_changes_the_page_says_so(tmp_path):
     (tmp_path / "quiet").mkdir()
     save_params(tmp_path / "quiet" / "model.safetensors", params)
     (tmp_path / "quiet" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
-    client = create_app(Settings(model="quiet", models_dir=str(tmp_path))).test_client()
+    client = loaded_app(model="quiet", models_dir=str(tmp_path)).test_client()
     page = open_page(client, PATH, prompt="two words", parts="1.0")
     assert page.id("n-changed").words == "Nothing changed: 0 of 50,257 logits."
     said = page.id("inside-texts-said").words

@@ -6,7 +6,6 @@ import pytest
 from gpt2core.hparams import MODEL_SIZES, HParams
 from gpt2core.inside.attribution import logit_direction
 from gpt2core.inside.heads import head_shares
-from gpt2core.settings import Settings
 from gpt2core.store.loader import load_model
 from tests.helpers.inside import (
     MAX_BYTES,
@@ -19,7 +18,7 @@ from tests.helpers.inside import (
     text_of,
 )
 from tests.helpers.web import parse, write_small_model
-from webapp import create_app
+from tests.helpers.webapp_fixtures import loaded_app
 
 LARGEST = MODEL_SIZES["1558M"]
 SHAPE = HParams(n_ctx=300, n_embd=50, n_head=LARGEST.n_head, n_layer=LARGEST.n_layer)
@@ -51,10 +50,7 @@ def deep(folder):
 
 @pytest.fixture(scope="module")
 def client(folder):
-    app = create_app(Settings(model="deep", models_dir=str(folder)))
-    app.extensions["model_server"].start()
-    app.extensions["model_server"].wait_until_loaded(timeout=60)
-    return app.test_client()
+    return loaded_app(model="deep", models_dir=str(folder)).test_client()
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -16,6 +16,7 @@ from tests.helpers.inside_pages import ODD, PATHS
 from tests.helpers.paths import ROOT
 from tests.helpers.small_models import SmallModel
 from tests.helpers.web import HTMX, JSON, ROBOT, parse, textarea_value
+from tests.helpers.webapp_fixtures import loaded_app
 from webapp import create_app
 from webapp.inside.page import EXAMPLE
 from webapp.links import MAX_LINK
@@ -272,7 +273,7 @@ class TestRefusals:
         (tmp_path / "wide").mkdir()
         save_params(tmp_path / "wide" / "model.safetensors", small.params())
         (tmp_path / "wide" / "hparams.json").write_text(json.dumps(hparams.to_dict()))
-        app = create_app(Settings(model="wide", models_dir=str(tmp_path)))
+        app = loaded_app(model="wide", models_dir=str(tmp_path))
         client = app.test_client()
         refused = client.get("/inside", query_string={"prompt": story(257)})
         assert refused.status_code == 422
@@ -337,11 +338,7 @@ class TestPages:
         assert not {n for n in names if n.startswith("bpe-") and f".{n}" not in styles}
 
     def test_no_address_has_two_answers(self, client):
-        app = create_app(Settings())
-        app.extensions["model_server"].start()
-        # A request waits only two seconds for a model that is being loaded.
-        app.extensions["model_server"].wait_until_loaded(timeout=60)
-        other = app.test_client()
+        other = loaded_app().test_client()
         for path in [*PATHS, "/inside.json", "/inside.csv"]:
             fields = {"prompt": "The two workers", "at": 2}
             cold = client.get(path, query_string=fields).data

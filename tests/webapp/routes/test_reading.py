@@ -9,11 +9,10 @@ from gpt2core.engine.events import Unavailable
 from gpt2core.hparams import HParams
 from gpt2core.inside.findings import Reading
 from gpt2core.inside.reading import TEXTS
-from gpt2core.settings import Settings
 from gpt2core.store.reading import read_reading, search_model
 from tests.helpers.inside import MAX_BYTES, TEXT, address, number_in, open_page
 from tests.helpers.web import parse, write_small_model
-from webapp import create_app
+from tests.helpers.webapp_fixtures import loaded_app
 from webapp.inside.readings import Readings
 from webapp.inside.recordings import Recordings
 
@@ -162,7 +161,7 @@ def test_the_page_is_small_and_leads_back_to_the_text(client):
 def test_a_folder_without_the_file_is_searched_once(tmp_path, monkeypatch):
     hparams = HParams(n_vocab=50_257, n_ctx=32, n_embd=12, n_head=2, n_layer=2)
     write_small_model(tmp_path / "own", hparams)
-    app = create_app(Settings(model="own", models_dir=str(tmp_path)))
+    app = loaded_app(model="own", models_dir=str(tmp_path))
     searches = []
 
     def search(*args):
@@ -180,7 +179,7 @@ def test_a_model_with_a_short_context_says_so(tmp_path):
     write_small_model(
         tmp_path / "short", HParams(n_vocab=50_257, n_ctx=10, n_embd=4, n_head=2, n_layer=1)
     )
-    app = create_app(Settings(model="short", models_dir=str(tmp_path)))
+    app = loaded_app(model="short", models_dir=str(tmp_path))
     answer = app.test_client().get(address(PATH, prompt="two words"))
     assert answer.status_code == 422
     assert "needs a context of 14 tokens" in parse(answer.text).words
