@@ -148,11 +148,12 @@ WATCH_FRAMES = """() => {
 def test_with_reduced_motion_whole_sentences_appear(visit, slow_server):
     page = visit(slow_server.url, reduced_motion="reduce")
     page.evaluate(WATCH_FRAMES)
-    generate(page, prompt="Echo: One two. Three four.", n_tokens=15)
+    # Slow, so that frames are drawn between the sentences on a busy machine too.
+    generate(page, prompt="Slow: One two. Three four.", n_tokens=15)
     done(page)
     page.evaluate("() => new Promise(requestAnimationFrame)")
     states = page.evaluate("() => [...seen]")
-    made = {state.removeprefix("Echo: One two. Three four.").strip() for state in states} - {""}
+    made = {state.removeprefix("Slow: One two. Three four.").strip() for state in states} - {""}
     sentences = "One two. Three four. " * 3
     assert all(sentences.startswith(state) for state in made)
     unfinished = [state for state in made if not state.endswith(".")]
