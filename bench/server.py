@@ -146,5 +146,5 @@ def rate(port: int, n_readers: int, n_tokens: int) -> float:
     times = Streams(port, n_readers, n_tokens).times()
     begin, end = max(one[0] for one in times), min(one[-1] for one in times)
     if begin >= end:
-        raise RuntimeError(f"{n_tokens} tokens are too few to be read by {n_readers} at once")
+        raise RuntimeError(f"{n_readers} readers never read at once: {n_tokens} is too few tokens")
     return sum(begin < second <= end for one in times for second in one) / (end - begin)

@@ -1,7 +1,7 @@
 // What HTML and htmx do not do by themselves on the inside views: light up one token wherever
-// it stands, walk the strip and a table with the arrow keys, keep focus and address after a
-// swap, put a message beside its field, and say the new selection. Everything works without
-// this file.
+// it stands, walk the strip and a table with the arrow keys, let the newest choice count, keep
+// focus and address after a swap, put a message beside its field, and say the new selection.
+// Everything works without this file.
 (() => {
   "use strict";
   const inside = () => document.getElementById("inside");

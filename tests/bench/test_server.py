@@ -1,5 +1,6 @@
 """The benchmark of the served page counts tokens, whatever the markup around them."""
 
+import pytest
 from flask import url_for
 
 from bench import pages, pair, scoring, views
@@ -30,6 +31,8 @@ def test_tokens_are_counted_from_data_and_not_from_markup():
 def test_the_rate_is_that_of_all_clients(slow_server):
     assert HTMX.items() <= bench.FORM.items()  # the stream that browsers receive
     assert 0 < bench.rate(slow_server.port, 2, 30)
+    with pytest.raises(RuntimeError, match="2 readers never read at once: 1 is too few"):
+        bench.rate(slow_server.port, 2, 1)
 
 
 def test_views_are_timed_and_streams_counted_with_and_without_one(slow_server, monkeypatch):

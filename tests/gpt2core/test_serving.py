@@ -8,6 +8,7 @@ import pytest
 
 from gpt2core import serving
 from gpt2core.engine.events import Failed, Unavailable
+from gpt2core.engine.observer import IGNORE, Observer
 from gpt2core.engine.sequence import GeneratedToken
 from gpt2core.sampling import SamplingParams
 from gpt2core.serving import ModelServer
@@ -33,8 +34,9 @@ def server():
     """``server(name, models_dir)``: a model server, stopped after the test."""
     made = []
 
-    def server(name="demo", models_dir="models", max_batch=2, max_queue=2):
-        made.append(ModelServer(name, str(models_dir), max_batch, max_queue))
+    def server(name="demo", models_dir="models", max_batch=2, max_queue=2, observer=IGNORE):
+        numbers = {"max_batch": max_batch, "max_queue": max_queue}
+        made.append(ModelServer(name, str(models_dir), **numbers, observer=observer))
         return made[-1]
 
     yield server
@@ -106,7 +108,13 @@ def test_the_first_prompt_starts_and_waits_for_the_model(server):
 
 
 def test_batch_and_queue_are_as_large_as_configured(server, gate):
-    one = started(server(max_batch=2, max_queue=1))
+    loads = []
+
+    class Loads(Observer):
+        def load(self, n_running, n_waiting):
+            loads.append((n_running, n_waiting))
+
+    one = started(server(max_batch=2, max_queue=1, observer=Loads()))
     first = one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY)
     assert not one.is_busy
     others = [one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY)]
@@ -117,6 +125,7 @@ def test_batch_and_queue_are_as_large_as_configured(server, gate):
         one.ready_scheduler().submit(HEROES_IDS, 3, GREEDY)
     gate.set()
     assert [len(generated(generation)) for generation in (first, *others)] == [3, 3, 3]
+    assert (2, 1) in loads and max(n_running for n_running, _ in loads) == 2
 
 
 def test_a_draining_server_refuses_prompts_and_ends_what_runs(server, gate):
